@@ -1,0 +1,90 @@
+"""Execute a notebook where a learner would: in a fresh work folder, with a progress file of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from labs.author.files import ROOT
+
+CELL_TIMEOUT = 1800  # seconds
+WORK_LINKS = ("models",)  # what a work folder shows of the repository, so that "models/course" works
+
+
+@dataclass(frozen=True)
+class Place:
+    """A temporary work folder and data home."""
+
+    work: Path
+    home: Path
+
+    def scrub(self, notebook: NotebookNode) -> NotebookNode:
+        """A copy without this machine's folders: the repository and the work folder become ``.``."""
+        text = json.dumps(notebook, ensure_ascii=False)
+        names = {str(self.work): ".", str(self.home): "~/.local/share/engineroom", str(ROOT): "."}
+        for folder in sorted(names, key=len, reverse=True):
+            text = re.sub(re.escape(folder) + r"(?![\w-])", names[folder], text)
+        return nbformat.reads(text, as_version=4)
+
+
+@contextmanager
+def place() -> Iterator[Place]:
+    """A Place to execute in, also for child processes; everything is as before afterwards."""
+    with tempfile.TemporaryDirectory(prefix="engineroom-", ignore_cleanup_errors=True) as folder:
+        here = Place(Path(folder, "work"), Path(folder, "home"))
+        here.home.mkdir()
+        prepare(here.work)
+        python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        with _environment({"ENGINEROOM_HOME": str(here.home), "PYTHONPATH": python_path}):
+            yield here
+
+
+def prepare(work: Path) -> None:
+    """Make a work folder in which relative paths to the repository's models work."""
+    work.mkdir(parents=True, exist_ok=True)
+    for name in WORK_LINKS:
+        link = work / name
+        if link.is_symlink() and link.resolve() != (ROOT / name).resolve():
+            link.unlink()
+        if not link.exists():
+            link.symlink_to(ROOT / name, target_is_directory=True)
+
+
+def execute(notebook: NotebookNode, where: Place, timeout: int = CELL_TIMEOUT) -> NotebookNode:
+    """The notebook with outputs and counts; ``timeout`` is seconds a cell.
+
+    Raises nbclient's CellExecutionError, CellTimeoutError or DeadKernelError; the kernel is gone in each case.
+    """
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(where.work)}},
+    )
+    client.execute()
+    return where.scrub(notebook)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
