@@ -1,0 +1,1 @@
+"""What every lesson uses: machine, servers, exercise checks, progress, records, cost."""

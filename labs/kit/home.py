@@ -1,0 +1,45 @@
+"""Where the course keeps a learner's own files, and how it writes them: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import platformdirs
+
+
+def home(*parts: str) -> Path:
+    """Folder for progress, logs and the server ledger, made when missing.
+
+    ``ENGINEROOM_HOME`` overrides the platform's usual place (``platformdirs.user_data_dir``).
+    """
+    root = os.environ.get("ENGINEROOM_HOME") or platformdirs.user_data_dir("engineroom", appauthor=False)
+    folder = Path(root).expanduser().absolute().joinpath(*parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` through a temporary file: a reader sees the old file or the new one.
+
+    Raises OSError (disk full, no permission) and then leaves ``path`` as it was.
+    """
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be read to ``<name>.corrupt-<UTC time>`` and return the new path."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+    return path.rename(path.with_name(f"{path.name}.corrupt-{stamp}"))

@@ -1,0 +1,64 @@
+"""A real HTTP server with the habits that make servers hard to stop.
+
+It forks a child and a grandchild in a session of its own, holds shared memory that nobody tracks, and ignores
+SIGTERM. Usage: stubborn_server.py PORT [polite|dies|silent]. GET /state lists its processes and segments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import resource_tracker, shared_memory
+
+
+def segment() -> str:
+    memory = shared_memory.SharedMemory(create=True, size=4096)
+    resource_tracker.unregister(memory._name, "shared_memory")
+    keep.append(memory)
+    return memory.name
+
+
+def fork_child(setsid: bool) -> dict:
+    """Fork a child that sleeps and holds a segment; return its pid and the segment's name."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        if setsid:
+            os.setsid()
+            if os.fork():  # a double fork: the grandchild's parent is gone at once
+                os._exit(0)
+        os.write(write, json.dumps({"pid": os.getpid(), "shm": segment()}).encode())
+        while True:
+            time.sleep(60)
+    return json.loads(os.read(read, 1000))
+
+
+keep: list[shared_memory.SharedMemory] = []
+port, mode = int(sys.argv[1]), (sys.argv[2:] or ["stubborn"])[0]
+print(f"\x1b[32mmode {mode}\x1b[0m", flush=True)
+if mode == "dies":
+    print("RuntimeError: Free memory on device cuda:0 (1.0/80.0 GiB)", flush=True)
+    sys.exit(3)
+if mode != "polite":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+state = {"pid": os.getpid(), "shm": segment(), "children": [fork_child(False), fork_child(True)]}
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = json.dumps(state).encode()
+        self.send_response(503 if mode == "silent" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+print("listening", flush=True)
+ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
