@@ -22,7 +22,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 POLL = 0.5  # seconds between two looks at the tree
-GRACE = 5.0  # seconds between SIGTERM and SIGKILL when the owner has died
+GRACE = 3.0  # seconds between SIGTERM and SIGKILL when the owner has died
 PATIENCE = 30.0  # seconds that a killed process may need to go, e.g. while a driver frees its memory
 TAG = "ENGINEROOM_SERVER"  # environment variable that marks each process of a server
 
@@ -130,7 +130,7 @@ class Keeper:
         def die_with_keeper() -> None:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
-        self.child = subprocess.Popen(
+        self.server = subprocess.Popen(  # kept: a collected Popen reaps the child behind our back
             self.request["command"],
             env={**self.request["env"], TAG: self.request["id"]},
             stdin=subprocess.DEVNULL,
@@ -138,7 +138,8 @@ class Keeper:
             stderr=sys.stderr,
             start_new_session=True,
             preexec_fn=die_with_keeper,  # noqa: PLW1509 - the keeper has one thread
-        ).pid
+        )
+        self.child = self.server.pid
 
     def write_ledger(self) -> None:
         entry = {key: self.request[key] for key in ("id", "name", "port", "place", "owner")}

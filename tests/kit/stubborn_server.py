@@ -43,7 +43,7 @@ print(f"\x1b[32mmode {mode}\x1b[0m", flush=True)
 if mode == "dies":
     print("RuntimeError: Free memory on device cuda:0 (1.0/80.0 GiB)", flush=True)
     sys.exit(3)
-if mode != "polite":
+if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 state = {"pid": os.getpid(), "shm": segment(), "children": [fork_child(False), fork_child(True)]}
 

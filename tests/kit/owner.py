@@ -1,0 +1,22 @@
+"""A process that owns a stubborn server: prints its state, then waits to be killed. Usage: owner.py NAME [MODE]"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from labs.kit import process
+
+SERVER = str(Path(__file__).with_name("stubborn_server.py"))
+
+if __name__ == "__main__":
+    name, mode = sys.argv[1], (sys.argv[2:] or ["stubborn"])[0]
+    server = process.start([sys.executable, SERVER, "{port}", mode], name=name, timeout=20)
+    state = httpx.get(server.url, trust_env=False).json()
+    time.sleep(1.2)  # the keeper looks at the tree twice a second
+    print(json.dumps({"port": server.port, "keeper": server._guard.pid, "state": state}), flush=True)
+    time.sleep(300)

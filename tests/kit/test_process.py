@@ -1,0 +1,304 @@
+"""Kill each side of a server in turn: no process, port or /dev/shm file may stay."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from labs.kit import keeper, ledger, process
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+COMMAND = [sys.executable, str(HERE / "stubborn_server.py"), "{port}"]
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 15) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+def parts(state: dict) -> tuple[list[int], list[str]]:
+    """Pids and /dev/shm paths out of the server's own account."""
+    everyone = [state, *state["children"]]
+    return [one["pid"] for one in everyone], [f"/dev/shm/{one['shm']}" for one in everyone]
+
+
+def state_of(server: process.Server) -> dict:
+    return httpx.get(server.url, trust_env=False).json()
+
+
+def leftovers(port: int, state: dict) -> list[object]:
+    pids, files = parts(state)
+    left: list[object] = [pid for pid in pids if keeper.stat(pid)]
+    left += [file for file in files if os.path.exists(file)]
+    return left + ([port] if process._holder(port) else [])
+
+
+@pytest.fixture
+def owner(data_home: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], dict]]]:
+    """Starts processes that own one server each."""
+    started = []
+
+    def begin(*arguments: str) -> tuple[subprocess.Popen[str], dict]:
+        command = [sys.executable, str(HERE / "owner.py"), *arguments]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env))
+        for line in started[-1].stdout:
+            if line.startswith("{"):
+                return started[-1], json.loads(line)
+        raise AssertionError("the owner did not start its server")
+
+    yield begin
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def test_stop_leaves_nothing() -> None:
+    with process.start(COMMAND, name="one", timeout=20) as server:
+        state = state_of(server)
+        assert server.alive() and process.running() == [server]
+        assert server.seconds_to_ready < 20 and "listening" in server.logs()
+        assert "\x1b" not in server.logs()
+        server.stop(grace=0.3)
+        assert leftovers(server.port, state) == [] and not server.alive()
+        assert server.exit_code == -signal.SIGKILL and process.running() == []
+    server.stop()
+    assert list((Path(os.environ["ENGINEROOM_HOME"]) / "servers").iterdir()) == []
+
+
+def test_polite_server_gets_sigterm_only() -> None:
+    server = process.start([*COMMAND, "polite"], name="polite", timeout=20)
+    server.stop(grace=20)
+    assert server.exit_code == -signal.SIGTERM
+
+
+def test_owner_killed(owner: Callable) -> None:
+    popen, facts = owner("one")
+    assert len(leftovers(facts["port"], facts["state"])) == 7  # three processes, three segments, the port
+    popen.send_signal(signal.SIGKILL)
+    assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
+    assert eventually(lambda: keeper.stat(facts["keeper"]) is None)
+    assert not list(process.home("servers").iterdir())
+
+
+def test_owner_killed_while_its_other_child_holds_the_pipe(owner: Callable) -> None:
+    """A fork of the owner keeps a copy of the pipe: the keeper must not wait for that one."""
+    code = (
+        "import os, sys, time, runpy; sys.argv = ['owner.py', 'one']; real = time.sleep\n"
+        "def sleep(s):\n"
+        "    if s > 100 and not os.fork(): real(30); os._exit(0)\n"
+        "    real(s)\n"
+        f"time.sleep = sleep; runpy.run_path({str(HERE / 'owner.py')!r}, run_name='__main__')"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    popen = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env, start_new_session=True
+    )
+    group = popen.pid
+    try:
+        facts = json.loads([popen.stdout.readline() for _ in range(2)][1])
+        assert eventually(lambda: len(keeper.descendants([group])) >= 5)  # keeper, server, two children, fork
+        os.kill(popen.pid, signal.SIGKILL)
+        assert popen.wait() == -signal.SIGKILL
+        assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
+    finally:
+        os.killpg(group, signal.SIGKILL)
+
+
+def test_keeper_killed(owner: Callable) -> None:
+    _, facts = owner("one")
+    os.kill(facts["keeper"], signal.SIGKILL)
+    server, *children = parts(facts["state"])[0]
+    assert eventually(lambda: keeper.stat(server) is None)  # its parent-death signal
+    assert all(keeper.stat(pid) for pid in children)
+    said = process.reap()
+    assert len(said) == 1 and "one" in said[0]
+    assert leftovers(facts["port"], facts["state"]) == []
+    assert process.reap() == []
+
+
+def test_keeper_and_owner_killed_then_start_cleans(owner: Callable, capsys: pytest.CaptureFixture) -> None:
+    popen, facts = owner("one")
+    os.kill(facts["keeper"], signal.SIGKILL)
+    popen.kill()
+    assert eventually(lambda: keeper.stat(facts["keeper"]) is None)
+    with process.start([*COMMAND, "polite"], name="two", timeout=20) as server:
+        assert leftovers(facts["port"], facts["state"]) == []
+        assert server.alive()
+    assert "Cleaned up after one" in capsys.readouterr().out
+
+
+def test_child_unknown_to_the_ledger_is_found_by_its_mark(owner: Callable) -> None:
+    _, facts = owner("one")
+    os.kill(facts["keeper"], signal.SIGKILL)
+    assert eventually(lambda: keeper.stat(facts["keeper"]) is None)
+    [path] = process.home("servers").iterdir()
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tree": []}))
+    process.reap()
+    assert not any(keeper.stat(pid) for pid in parts(facts["state"])[0])
+
+
+def test_owners_do_not_touch_each_other(owner: Callable) -> None:
+    first, facts = owner("same", "polite")
+    _, more = owner("same", "polite")
+    assert process.reap() == []
+    assert len(ledger.elsewhere()) == 2
+    first.kill()
+    assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
+    assert len(leftovers(more["port"], more["state"])) == 7
+
+
+def test_reused_pid_is_spared(data_home: Path) -> None:
+    """An entry names a live pid with another start time, and one of another boot: both are left alone."""
+    stranger = subprocess.Popen(["sleep", "60"])
+    pid, started = keeper.identity(stranger.pid)
+    entry = {"id": "a", "name": "old", "port": 1, "owner": [1, 1], "keeper": [pid, started - 1]}
+    entry |= {"place": ledger.place(), "tree": [[pid, started - 1]], "shm": []}
+    folder = process.home("servers")
+    (folder / "a.json").write_text(json.dumps(entry))
+    elsewhere = {**entry, "id": "b", "place": "another boot", "tree": [[pid, started]]}
+    (folder / "b.json").write_text(json.dumps(elsewhere))
+    try:
+        assert "Cleaned up after old" in "".join(process.reap())
+        assert stranger.poll() is None
+        assert [path.name for path in folder.iterdir()] == ["b.json"]
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_shared_memory_of_others_is_spared() -> None:
+    """A segment that an outside process uses, or that another file replaced, is not deleted."""
+    used, replaced = Path("/dev/shm/engineroom-test-used"), Path("/dev/shm/engineroom-test-replaced")
+    replaced.write_text("x")
+    with used.open("w"):
+        files = {(str(used), used.stat().st_ino), (str(replaced), replaced.stat().st_ino + 1)}
+        assert keeper.remove_shm(files) == []
+    assert keeper.remove_shm(files) == [str(used)]
+    replaced.unlink()
+
+
+def test_crashed_server_is_cleaned_at_once() -> None:
+    server = process.start(COMMAND, name="one", timeout=20)
+    state = state_of(server)
+    time.sleep(1.2)
+    os.kill(server.pid, signal.SIGKILL)
+    assert eventually(lambda: not leftovers(server.port, state))
+    assert process.running() == []
+    server.stop()
+    assert server.exit_code == -signal.SIGKILL
+
+
+def test_same_name_replaces_and_two_names_coexist() -> None:
+    first = process.start([*COMMAND, "polite"], name="a", timeout=20)
+    with process.start([*COMMAND, "polite"], name="b", timeout=20) as second:
+        assert first.alive() and second.alive() and first.port != second.port
+        with process.start([*COMMAND, "polite"], name="a", timeout=20) as third:
+            assert not first.alive() and second.alive() and third.alive()
+            process.stop_all()
+            assert process.running() == []
+
+
+def test_port_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(process.ServerFailed, match=rf"Port {port} is in use by process {os.getpid()} "):
+            process.start(COMMAND, name="one", port=port)
+    with pytest.raises(ValueError, match="between 1 and 65535"):
+        process.start(COMMAND, name="one", port=70_000)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["no-such-command"], "Command not found: no-such-command"),
+        ([*COMMAND, "dies"], "GPU is out of memory"),
+        (["sh", "-c", "kill -ILL $$"], "SIGILL"),
+        (["sh", "-c", "kill -KILL $$"], "ran out of memory"),
+        (["sh", "-c", "kill -SEGV $$"], "SIGSEGV"),
+        (["sh", "-c", "exit 0"], "exit code 0 before it was ready"),
+        ([sys.executable, "-c", "import nowhere"], "Python package is missing.*nowhere"),
+        ([sys.executable, "-c", "open('/nowhere/config.json')"], "A file or folder is missing"),
+        ([sys.executable, "-c", "raise MemoryError"], "machine is out of memory"),
+        (
+            [sys.executable, "-c", "import socket as s; [s.create_server(('', {port})) for _ in 'ab']"],
+            "port is in use",
+        ),
+    ],
+)
+def test_diagnosis(command: list[str], message: str) -> None:
+    with pytest.raises(process.ServerFailed, match=rf"(?s){message}.*") as caught:
+        process.start(command, name="one", timeout=20)
+    assert "Command not found" in str(caught.value) or "What to do: " in str(caught.value)
+    assert not list(process.home("servers").iterdir()) and process.running() == []
+
+
+def test_never_ready() -> None:
+    with pytest.raises(process.ServerFailed, match="Not ready after 1 s"):
+        process.start([*COMMAND, "silent"], name="one", timeout=1)
+    assert process._servers[-1].exit_code is not None
+    assert not list(process.home("servers").iterdir())
+
+
+def test_not_executable(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("no interpreter line")
+    script.chmod(0o755)
+    with pytest.raises(process.ServerFailed, match="could not be run: .*Exec format error"):
+        process.start([script], name="one")
+
+
+def test_ready_may_be_a_function() -> None:
+    with process.start(
+        [*COMMAND, "silent"], name="one", ready=lambda server: "listening" in server.logs()
+    ) as server:
+        server.stop(grace=0.1)
+
+
+def test_interrupt_during_readiness() -> None:
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        process.start([*COMMAND, "silent"], name="one", timeout=30)
+    assert process._servers[-1].exit_code is not None
+    assert not list(process.home("servers").iterdir())
+
+
+def test_corrupt_ledger(capsys: pytest.CaptureFixture) -> None:
+    for number, text in enumerate(["{", "[]", '{"id": 1}', "\x00"]):
+        (process.home("servers") / f"bad{number}.json").write_text(text)
+    with process.start([*COMMAND, "polite"], name="one", timeout=20) as server:
+        assert server.alive()
+    assert capsys.readouterr().out.count("was unreadable") == 4
+    assert len(list(process.home("servers").glob("*.corrupt-*"))) == 4
+
+
+def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(process.ServerFailed, match="No space left on device.*Free some disk space"):
+        process.start(COMMAND, name="one")
+
+
+def test_mark_and_environment_reach_the_server() -> None:
+    code = "import os, http.server as h; print(os.environ['GREETING'], flush=True); h.test(h.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
+    with process.start(
+        [sys.executable, "-c", code], name="one", env={"GREETING": "hello"}, ready="/", timeout=20
+    ) as server:
+        assert "hello" in server.logs()
