@@ -14,8 +14,8 @@ MODEL = "Check the path or the model's name; a model on the Hub needs a network 
 
 # The first pattern that occurs in the log decides: (pattern, what happened, what to do).
 HUB = (
-    r"LocalEntryNotFoundError|RepositoryNotFoundError|GatedRepoError|Repo id must|not a valid model identifier"
-    r"|Can't load the configuration of|does not appear to have a file named|Invalid repository ID"
+    r"LocalEntryNotFoundError|RepositoryNotFoundError|GatedRepoError|Repo id must|Invalid repository ID"
+    r"|not a valid model identifier|Can't load the configuration of|does not appear to have a file named"
 )
 CAUSES = [
     (r"address already in use|Errno 98\b", "The port is in use.", "Run the cell again: it picks a new port."),
@@ -56,12 +56,12 @@ def _signal_name(number: int) -> str:
 def diagnose(log: str, exit_code: int | None) -> tuple[str, str]:
     """Return what happened and what to do.
 
-    ``exit_code`` follows subprocess: negative is minus the signal that ended the server, None that it still runs.
+    ``exit_code`` follows subprocess: minus the signal that ended the server; None: it still runs.
     """
     if exit_code == -signal.SIGILL:
         return (
             "It died of SIGILL: this build uses an instruction that this CPU lacks.",
-            "See machine().isa; vLLM's CPU build wants avx2 or avx512f. Use another machine or another build.",
+            "See machine().isa: vLLM's CPU build wants avx2 or avx512f. Use another machine or build.",
         )
     for pattern, what, todo in CAUSES:
         if match := re.search(pattern, log, re.IGNORECASE):

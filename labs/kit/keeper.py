@@ -2,7 +2,7 @@
 
 Run by path as ``python -I -S keeper.py`` (Linux, standard library only). The owner writes one JSON line to
 stdin (id, name, port, place, owner, command, env, ledger) and keeps stdin open; a number of seconds on stdin,
-or its end, means stop. Stdout answers ``{"pid": ...}`` or ``{"error": ...}``, and ``{"exit": code}`` at the end.
+or its end, means stop. Stdout answers ``{"pid": ...}`` or ``{"error": ...}``, at the end ``{"exit": code}``.
 The keeper is a child subreaper (prctl(2)): each process the server ever starts stays a descendant of it,
 also after setsid or a double fork.
 """
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -70,10 +71,8 @@ def send(targets: Iterable[Identity], number: int) -> None:
     """Signal those targets that are still the same process."""
     for target in targets:
         if identity(target[0]) == tuple(target):
-            try:
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(target[0], number)
-            except (ProcessLookupError, PermissionError):
-                pass
 
 
 def shm_used_by(pid: int) -> set[str]:
@@ -137,7 +136,7 @@ class Keeper:
             stdout=sys.stderr,
             stderr=sys.stderr,
             start_new_session=True,
-            preexec_fn=die_with_keeper,  # noqa: PLW1509 - the keeper has one thread
+            preexec_fn=die_with_keeper,  # safe: the keeper has one thread
         )
         self.child = self.server.pid
 
@@ -167,7 +166,7 @@ class Keeper:
                 print(f"keeper: cannot update {self.ledger}: {error}", file=sys.stderr, flush=True)
 
     def watch(self) -> float:
-        """Wait until the server ends, the owner says stop, or the owner is gone; return the grace in seconds."""
+        """Wait until the server ends, the owner says stop or is gone; return the grace in seconds."""
         while self.exit_code is None:
             if select.select([0], [], [], POLL)[0]:
                 return float(os.read(0, 64).split(b"\n")[0] or GRACE)
@@ -180,10 +179,8 @@ class Keeper:
         """SIGTERM to the server's group, to what outlives it, then SIGKILL; True when all are gone."""
         self.look()
         if self.exit_code is None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self.child, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
         begin, orphans_told = time.monotonic(), False
         while self.tree and time.monotonic() < begin + grace + PATIENCE:
             if time.monotonic() > begin + grace:
@@ -201,10 +198,8 @@ def main() -> None:
     keeper = Keeper(json.loads(os.fdopen(0, "rb", buffering=0, closefd=False).readline()))
 
     def answer(**message: object) -> None:
-        try:
+        with suppress(BrokenPipeError):  # the owner has died
             print(json.dumps(message), flush=True)
-        except BrokenPipeError:  # the owner has died
-            pass
 
     try:
         keeper.start()

@@ -54,7 +54,7 @@ def _lives(process: list[int]) -> bool:
 
 
 def elsewhere() -> list[str]:
-    """Servers that other processes of this user keep running here, as "name on port N (started by process P)"."""
+    """Servers that other processes of this user run here: "name on port N (started by process P)"."""
     return [
         f"{entry['name']} on port {entry['port']} (started by process {entry['owner'][0]})"
         for _, entry in _entries([])

@@ -1,7 +1,7 @@
 """The one way to start and stop a server: a free port, a readiness wait, a log, and nothing left behind.
 
-Each server runs under a keeper (keeper.py), which stops the server's whole process tree when asked to and also
-when this process dies, even by SIGKILL. A ledger in the data home covers the keeper's own death. Linux only.
+Each server runs under a keeper (keeper.py), which stops the server's whole process tree when asked to and
+also when this process dies, even by SIGKILL. A ledger in the data home covers the keeper's own death. Linux only.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Server:
         self.seconds_to_ready: float | None = None
         self.exit_code: int | None = None
         self._guard, self._owner, self._stopped = guard, os.getpid(), False
+        self._begin = time.monotonic()
 
     def alive(self) -> bool:
         """True while the server's first process runs."""
@@ -122,8 +123,8 @@ def start(
 ) -> Server:
     """Start ``command`` and return its Server once it is ready.
 
-    ``{port}`` inside a part of the command becomes the port: ``port`` if given, else a free one. ``env`` adds to
-    the environment. Ready means HTTP 200 on the path ``ready``, or that ``ready(server)`` is true, within
+    ``{port}`` inside a part of the command becomes the port: ``port`` if given, else a free one. ``env`` adds
+    to the environment. Ready means HTTP 200 on the path ``ready``, or that ``ready(server)`` is true, within
     ``timeout`` seconds. A server of the same name that this process started before is stopped first, so that
     a cell can be run again. Raises ServerFailed with the cause, what to do, and the end of the log; nothing
     is left running then, nor after an interrupt.
@@ -180,7 +181,8 @@ def _launch(command: list[str], env: dict[str, str], name: str, port: int) -> Se
         ledger = home("servers") / f"{tag}.json"
     except OSError as error:
         raise ServerFailed(
-            f"Cannot write the log of {name}: {error}. Free some disk space, or set ENGINEROOM_HOME to another folder."
+            f"Cannot write the log of {name}: {error}. "
+            "Free some disk space, or set ENGINEROOM_HOME to another folder."
         ) from error
     request = {"id": tag, "name": name, "port": port, "place": place(), "owner": keeper.identity(os.getpid())}
     request |= {"command": command, "env": env, "ledger": str(ledger)}
@@ -211,7 +213,7 @@ def _handshake(server: Server, command: list[str]) -> None:
 def _wait(server: Server, command: list[str], ready: str | Callable[[Server], bool], timeout: float) -> None:
     import httpx  # slow to import
 
-    line, begin = StatusLine(), time.monotonic()
+    line = StatusLine()
     with httpx.Client(trust_env=False, verify=False, timeout=2) as client:  # loopback: never through a proxy
 
         def answers() -> bool:
@@ -221,7 +223,7 @@ def _wait(server: Server, command: list[str], ready: str | Callable[[Server], bo
                 return False
 
         while True:
-            elapsed = time.monotonic() - begin
+            elapsed = time.monotonic() - server._begin
             if not server.alive():
                 server._finish(keeper.GRACE + keeper.PATIENCE + 5)
                 raise _failure(server, command, *diagnose(server.logs(300), server.exit_code or 0))
@@ -232,7 +234,7 @@ def _wait(server: Server, command: list[str], ready: str | Callable[[Server], bo
                 raise _failure(server, command, f"Not ready after {timeout:g} s. {what}", todo)
             line.show(f"{server.name}: starting, {elapsed:.0f} s | {server.logs(1)}")
             time.sleep(0.2)
-    server.seconds_to_ready = time.monotonic() - begin
+    server.seconds_to_ready = time.monotonic() - server._begin
     _check_ours(server, command)
     line.done(f"{server.name}: ready after {server.seconds_to_ready:.1f} s at {server.url}")
 

@@ -6,7 +6,7 @@ import sys
 
 
 class StatusLine:
-    """``show`` rewrites the line, ``done`` leaves its last form. Where nothing can be rewritten, only ``done`` prints."""
+    """``show`` rewrites the line, ``done`` leaves it. Where nothing can be rewritten only ``done`` prints."""
 
     def __init__(self) -> None:
         self._handle = None

@@ -1,0 +1,139 @@
+"""What the learner has done: kept in the data home, safe against two kernels and a broken file."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import html
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from labs.kit.home import home, set_aside, write_atomic
+
+MARKS = {"done": "✓", "changed": "↻ changed since you did it", "started": "started", "open": "not yet"}
+
+
+class Attempts(BaseModel):
+    """What happened with one version of one exercise; ``mistake`` and ``level`` say which hint comes next."""
+
+    attempts: int = 0
+    passed_at: datetime | None = None
+    mistake: str | None = None
+    level: int = 0
+
+
+class Progress(BaseModel):
+    """exercise id -> version -> attempts."""
+
+    exercises: dict[str, dict[int, Attempts]] = {}
+
+    def status(self, exercise: str, version: int) -> Literal["done", "changed", "started", "open"]:
+        """``changed``: an earlier version of the exercise was passed, this one not yet."""
+        versions = self.exercises.get(exercise, {})
+        if version in versions and versions[version].passed_at:
+            return "done"
+        if any(attempts.passed_at for attempts in versions.values()):
+            return "changed"
+        return "started" if version in versions else "open"
+
+
+def load() -> Progress:
+    """Read the progress file; a broken one is moved aside, which is said, and progress starts anew."""
+    path = home() / "progress.json"
+    try:
+        return Progress.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Progress()
+    except ValidationError:
+        print(f"Your progress file could not be read. It is kept as {set_aside(path)}; I start a new one.")
+        return Progress()
+
+
+@contextmanager
+def _changing() -> Iterator[Progress]:
+    """Read, change and write under a lock that holds between processes."""
+    with (home() / "progress.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        progress = load()
+        yield progress
+        write_atomic(home() / "progress.json", progress.model_dump_json(indent=1))
+
+
+def note(exercise: str, version: int, *, passed: bool, mistake: str | None = None) -> int:
+    """Count an attempt; return the level of the hint to show: 0, or one more when ``mistake`` is repeated."""
+    with _changing() as progress:
+        entry = progress.exercises.setdefault(exercise, {}).setdefault(version, Attempts())
+        entry.attempts += 1
+        if passed:
+            entry.passed_at = entry.passed_at or datetime.now(UTC)
+        else:
+            entry.level = entry.level + 1 if mistake == entry.mistake else 0
+        entry.mistake = mistake
+        return entry.level
+
+
+def _facts() -> dict:
+    from labs.kit.check import exercises
+    from labs.kit import course
+    from labs.kit.machine import machine
+    from labs.kit.record import commit
+
+    progress, lessons = load(), []
+    for lesson in course.LESSONS:
+        rows = []
+        for one in exercises(lesson):
+            entry = progress.exercises.get(one.id, {}).get(one.version, Attempts())
+            status = progress.status(one.id, one.version)
+            row = {"id": one.id, "version": one.version, "title": one.title, "status": status}
+            rows.append(row | entry.model_dump(mode="json", include={"attempts", "passed_at"}))
+        done = sum(row["status"] == "done" for row in rows)
+        lessons.append({"lesson": lesson.slug, "done": done, "total": len(rows), "exercises": rows})
+    written = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"written": written, "commit": commit(), "machine": machine().short(), "lessons": lessons}
+
+
+def _digest(facts: dict) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def report(format: Literal["html", "json"] = "html") -> str:
+    """A page to hand in: done and total by lesson, machine, the course's commit, and a hash over it all.
+
+    The HTML page carries the same JSON inside, so that ``verify`` works on both.
+    """
+    if format not in ("html", "json"):
+        raise ValueError(f"format must be 'html' or 'json', not {format!r}")
+    facts = _facts()
+    text = json.dumps(facts | {"sha256": _digest(facts)}, indent=1)
+    return text if format == "json" else _page(facts, text)
+
+
+def verify(text: str) -> bool:
+    """True when a report's facts agree with its hash. It finds slips and edits, not a determined forger."""
+    if text.startswith("<"):
+        text = text.partition('<script type="application/json">')[2].partition("</script>")[0]
+    try:
+        facts = json.loads(text)
+        return facts.pop("sha256") == _digest(facts)
+    except (ValueError, KeyError, AttributeError):
+        return False
+
+
+def _page(facts: dict, text: str) -> str:
+    rows = []
+    for lesson in facts["lessons"]:
+        rows.append(f"<tr><th colspan=3>{lesson['lesson']}: {lesson['done']} of {lesson['total']}</th></tr>")
+        for one in lesson["exercises"]:
+            cells = (one["title"], MARKS[one["status"]], f"{one['attempts']} attempts")
+            rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+    about = html.escape(f"{facts['written']} · commit {facts['commit']} · {facts['machine']}")
+    embedded = text.replace("<", "\\u003c")
+    return (
+        f"<h2>Engine Room: progress</h2><p>{about}</p><table>{''.join(rows)}</table>"
+        f'<script type="application/json">{embedded}</script>'
+    )
