@@ -9,7 +9,6 @@ import importlib
 import linecache
 import os
 import re
-import sys
 import sysconfig
 import traceback
 from collections.abc import Callable
@@ -19,9 +18,10 @@ from types import FunctionType
 
 from labs.kit import course, progress
 from labs.kit.course import Lesson
+from labs.kit.statusline import in_notebook
 
-LABS = f"{Path(__file__).parents[1]}{os.sep}"
-LIBRARIES = (LABS, *{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}, "<frozen")
+LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
+OURS = (f"{Path(__file__).parents[1]}{os.sep}", *LIBRARIES, "<frozen")  # any other file is the learner's
 COLOURS = {"PASSED": "#2e8b57", "NOT YET": "#d08700", "CHECK FAILED": "#c0392b"}
 
 
@@ -85,7 +85,7 @@ _exercises: dict[str, Exercise] = {}
 
 
 def exercise(id: str, *, version: int, title: str, minutes: int) -> Callable[[Callable], Callable]:
-    """Register a check function. Raise ``version`` when the task changes: an older pass then no longer counts."""
+    """Register a check function. A new ``version`` means that older passes no longer count."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         _exercises[id] = Exercise(id, version, title, minutes, function)
@@ -120,7 +120,7 @@ def check(id: str, *values: object, **named: object) -> Result:
     Raises ValueError for an unknown id; a wrong answer raises nothing.
     """
     result = _judge(find(id), values, named)
-    if "ipykernel" in sys.modules:
+    if in_notebook():
         from IPython.display import display
 
         display({"text/plain": str(result), "text/html": result._repr_html_()}, raw=True)
@@ -183,7 +183,7 @@ def _unwritten(value: object) -> bool:
 def _learners_frame(error: Exception) -> traceback.FrameSummary | None:
     """The innermost line of the learner's own code on the way to the error."""
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
+    theirs = [frame for frame in frames if not frame.filename.startswith(OURS)]
     return theirs[-1] if theirs else None
 
 

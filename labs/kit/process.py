@@ -1,7 +1,8 @@
 """The one way to start and stop a server: a free port, a readiness wait, a log, and nothing left behind.
 
 Each server runs under a keeper (keeper.py), which stops the server's whole process tree when asked to and
-also when this process dies, even by SIGKILL. A ledger in the data home covers the keeper's own death. Linux only.
+also when this process dies, even by SIGKILL. A ledger in the data home covers the keeper's own death.
+Linux only.
 """
 
 from __future__ import annotations

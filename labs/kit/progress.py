@@ -78,8 +78,8 @@ def note(exercise: str, version: int, *, passed: bool, mistake: str | None = Non
 
 
 def _facts() -> dict:
-    from labs.kit.check import exercises
     from labs.kit import course
+    from labs.kit.check import exercises
     from labs.kit.machine import machine
     from labs.kit.record import commit
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 
 
+def in_notebook() -> bool:
+    """True inside a Jupyter kernel, where a display with HTML is seen."""
+    ipython = sys.modules.get("IPython")
+    return bool(ipython) and hasattr(ipython.get_ipython(), "kernel")
+
+
 class StatusLine:
     """``show`` rewrites the line, ``done`` leaves it. Where nothing can be rewritten only ``done`` prints."""
 
     def __init__(self) -> None:
         self._handle = None
-        ipython = sys.modules.get("IPython")
-        shell = ipython.get_ipython() if ipython else None
-        self._notebook = shell is not None and hasattr(shell, "kernel")
+        self._notebook = in_notebook()
 
     def show(self, text: str) -> None:
         text = text[:110]

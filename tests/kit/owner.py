@@ -1,4 +1,4 @@
-"""A process that owns a stubborn server: prints its state, then waits to be killed. Usage: owner.py NAME [MODE]"""
+"""Own a stubborn server, print its state, wait to be killed. Usage: owner.py NAME [MODE]"""
 
 from __future__ import annotations
 

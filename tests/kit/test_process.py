@@ -259,7 +259,7 @@ def test_not_executable(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("no interpreter line")
     script.chmod(0o755)
-    with pytest.raises(process.ServerFailed, match="could not be run: .*Exec format error"):
+    with pytest.raises(process.ServerFailed, match=r"could not be run: .*Exec format error"):
         process.start([script], name="one")
 
 
@@ -292,12 +292,15 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(process.ServerFailed, match="No space left on device.*Free some disk space"):
+    with pytest.raises(process.ServerFailed, match=r"No space left on device.*Free some disk space"):
         process.start(COMMAND, name="one")
 
 
 def test_mark_and_environment_reach_the_server() -> None:
-    code = "import os, http.server as h; print(os.environ['GREETING'], flush=True); h.test(h.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
+    code = (
+        "import os, http.server as h; print(os.environ['GREETING'], flush=True)\n"
+        "h.test(h.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
+    )
     with process.start(
         [sys.executable, "-c", code], name="one", env={"GREETING": "hello"}, ready="/", timeout=20
     ) as server:

@@ -1,0 +1,105 @@
+"""Progress survives two kernels, a crash in the middle, and a broken file; a report can be verified."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labs.kit import check, progress
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_missing_is_empty() -> None:
+    assert progress.load() == progress.Progress()
+    assert progress.load().status("01.a", 1) == "open"
+
+
+def test_attempts_levels_and_status() -> None:
+    levels = [progress.note("01.a", 1, passed=False, mistake=mistake) for mistake in "xxyx"]
+    assert levels == [0, 1, 0, 0]
+    assert progress.load().status("01.a", 1) == "started"
+    progress.note("01.a", 1, passed=True)
+    first = progress.load().exercises["01.a"][1]
+    assert first.attempts == 5 and first.passed_at.tzinfo
+    progress.note("01.a", 1, passed=False, mistake="x")
+    assert progress.load().status("01.a", 1) == "done"
+    assert progress.load().exercises["01.a"][1].passed_at == first.passed_at
+
+
+def test_new_version_of_an_exercise() -> None:
+    progress.note("01.a", 1, passed=True)
+    assert progress.load().status("01.a", 2) == "changed"
+    progress.note("01.a", 2, passed=False, mistake="x")
+    assert progress.load().status("01.a", 2) == "changed"
+    progress.note("01.a", 2, passed=True)
+    assert progress.load().status("01.a", 2) == "done"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"exercises": {"01.a": 3}}', "\x00\xff"])
+def test_broken_file_is_kept_and_said(text: str, data_home: Path, capsys: pytest.CaptureFixture) -> None:
+    data_home.mkdir()
+    (data_home / "progress.json").write_text(text)
+    progress.note("01.a", 1, passed=True)
+    assert "could not be read" in capsys.readouterr().out
+    [kept] = data_home.glob("progress.json.corrupt-*")
+    assert kept.read_text() == text
+    assert progress.load().status("01.a", 1) == "done"
+
+
+def test_failed_write_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch, data_home: Path) -> None:
+    progress.note("01.a", 1, passed=True)
+    before = (data_home / "progress.json").read_text()
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            progress.note("01.a", 1, passed=False, mistake="x")
+    assert (data_home / "progress.json").read_text() == before
+    assert sorted(path.name for path in data_home.iterdir()) == ["progress.json", "progress.lock"]
+
+
+def test_two_kernels_at_once(data_home: Path) -> None:
+    code = (
+        "import sys; from labs.kit import progress\n"
+        "for n in range(40):\n"
+        "    for name in (sys.argv[1], 'both'): progress.note(f'01.{name}', 1, passed=True)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    writers = [subprocess.Popen([sys.executable, "-c", code, name], env=env) for name in "ab"]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    exercises = progress.load().exercises
+    assert {name: entry[1].attempts for name, entry in exercises.items()} == {
+        "01.a": 40,
+        "01.b": 40,
+        "01.both": 80,
+    }
+
+
+@pytest.mark.usefixtures("practice")
+def test_report_counts_and_verifies() -> None:
+    progress.note("01.mean", 1, passed=True)  # an older version
+    check.check("01.times", [1])
+    text = progress.report("json")
+    facts = json.loads(text)
+    assert [(one["lesson"], one["done"], one["total"]) for one in facts["lessons"]] == [
+        ("01_a", 1, 2),
+        ("02_b", 0, 1),
+        ("03_c", 0, 0),
+    ]
+    page = progress.report()
+    assert "01_a: 1 of 2" in page and "changed since you did it" in page
+    assert progress.verify(text) and progress.verify(page)
+    assert not progress.verify(text.replace('"done": 1', '"done": 2'))
+    assert not progress.verify(page.replace('"attempts": 1', '"attempts": 0'))
+    assert not progress.verify("hello")
+    with pytest.raises(ValueError, match="'html' or 'json'"):
+        progress.report("pdf")
