@@ -16,9 +16,9 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from labs.author.files import ROOT
+from labs.author.work import prepare
 
 CELL_TIMEOUT = 1800  # seconds
-WORK_LINKS = ("models",)  # what a work folder shows of the repository, so that "models/course" works
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,10 @@ def place() -> Iterator[Place]:
             yield here
 
 
-def prepare(work: Path) -> None:
-    """Make a work folder in which relative paths to the repository's models work."""
-    work.mkdir(parents=True, exist_ok=True)
-    for name in WORK_LINKS:
-        link = work / name
-        if link.is_symlink() and link.resolve() != (ROOT / name).resolve():
-            link.unlink()
-        if not link.exists():
-            link.symlink_to(ROOT / name, target_is_directory=True)
-
-
 def execute(notebook: NotebookNode, where: Place, timeout: int = CELL_TIMEOUT) -> NotebookNode:
     """The notebook with outputs and counts; ``timeout`` is seconds a cell.
 
-    Raises nbclient's CellExecutionError, CellTimeoutError or DeadKernelError; the kernel is gone in each case.
+    Raises nbclient's CellExecutionError, CellTimeoutError or DeadKernelError; the kernel ends in each case.
     """
     client = NotebookClient(
         notebook,

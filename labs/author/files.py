@@ -1,28 +1,20 @@
-"""Where things lie in the checkout, and how a file is written: whole or not at all."""
+"""Where things lie in the checkout, and how a generated file is written."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
+
+from labs.kit.home import write_atomic
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_whole(path: Path, text: str) -> bool:
-    """Write ``text`` by way of a temporary file and os.replace; False if the file holds it already."""
+    """Write ``text``, whole or not at all; False if the file holds it already."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomic(path, text)
     return True
 
 

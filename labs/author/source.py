@@ -1,7 +1,7 @@
 """A lesson's source (jupytext percent format) and the notebooks made from it.
 
-A lesson is written once, in ``solutions/NN_name.py``. ``solution()`` is the notebook to execute, ``learner()``
-the one to hand out. Both are the same bytes each time.
+A lesson is written once, in ``solutions/NN_name.py``. ``solution()`` is the notebook to execute,
+``learner()`` the one to hand out. Both are the same bytes each time.
 https://jupytext.readthedocs.io/en/latest/formats-scripts.html#the-percent-format
 """
 

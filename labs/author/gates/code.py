@@ -100,7 +100,9 @@ def fallback_text(book: Book) -> list[Problem]:
         texts = [cell.source, *map(output_text, cell.outputs)]
         match = next(filter(None, map(FALLBACK.search, texts)), None)
         if match:
-            message = f"{match[0]!r}: real or absent. If it is another program's word: '# allow fallback-text: why'."
+            message = (
+                f"{match[0]!r}: real or absent. If another program says it: '# allow fallback-text: why'."
+            )
             found += book.problem(number, "fallback-text", message)
     return found
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import ast
-import importlib
 from collections import Counter
 
 from labs.author.gates.book import Book, Problem, called, output_text, tree
 from labs.author.regions import SOLUTION, Region
 from labs.author.source import Cell, Lesson
+from labs.kit.check import exercises as registered_exercises
+from labs.kit.course import LESSONS
 
 
 def registered(lesson: Lesson) -> set[str]:
-    """The ids of the lesson's exercises, from its lab's ``checks`` module. Raises KeyError for a lesson
-    that labs/kit/course.py does not list."""
-    from labs.kit.check import EXERCISES
-    from labs.kit.course import LESSONS
-
-    number = lesson.path.stem.split("_")[0]
-    labs = {entry.number: entry.lab for entry in LESSONS}
-    importlib.import_module(f"{labs[number]}.checks")
-    return {name for name in EXERCISES if name.split(".")[0] == number}
+    """The ids of the lesson's exercises. Raises ValueError for a lesson that labs/kit/course.py lacks."""
+    entry = next((entry for entry in LESSONS if entry.slug == lesson.path.stem), None)
+    if entry is None:
+        have = ", ".join(entry.slug for entry in LESSONS)
+        raise ValueError(f"labs/kit/course.py does not list {lesson.path.stem!r}; it lists {have}")
+    return {exercise.id for exercise in registered_exercises(entry)}
 
 
 def check_calls(source: str) -> list[str | None]:
@@ -32,7 +30,7 @@ def check_calls(source: str) -> list[str | None]:
 
 
 def exercises(book: Book, lesson: Lesson, known: set[str]) -> list[Problem]:
-    """Every registered exercise is checked once, no other is; each region is followed by a check; all passed."""
+    """Each registered exercise is checked once, no other is; each region has a check after it; all passed."""
     found: list[Problem] = []
     used: Counter[str] = Counter()
     for number, cell in book.cells("code"):

@@ -18,7 +18,7 @@ MEASURED = re.compile(
     r"""(?ix)(?<![\w.])\d[\d.,]*\s*
     ( (tok|tokens?|req|requests?)[ ]?/[ ]?s(ec(ond)?)?\b | tokens?[ ](per|a)[ ]second\b
     | (ms|µs|us|ns|s|secs?|seconds?|milliseconds?)\b
-    | [KMGT]i?B/s\b | [GTP]FLOPS?(/s)?\b | ×(?!\s*\d) | x\b(?!\s*\d) | times[ ](faster|slower)\b | % )"""
+    | [KMGT]i?B/s\b | [GTP]FLOPS?(/s)?\b | \u00d7(?!\s*\d) | x\b(?!\s*\d) | times[ ](faster|slower)\b | % )"""
 )
 FACT = re.compile(r"<!--\s*fact:\s*(\S.*?)\s*-->")
 NOT_PROSE = re.compile(r"(?s)<!--.*?-->|\$\$.*?\$\$|\$[^$\n]+\$|\\\(.*?\\\)|\\\[.*?\\\]|https?://\S+")
