@@ -1,0 +1,28 @@
+"""Answer quality: held-out questions, exact match per task, perplexity; the same for every engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labs.quality.local import held_out_texts, load, local_generate, perplexity
+from labs.quality.score import Generate, Scores, TaskScore, score
+from models.data import TASKS, Item, held_out_items
+
+__all__ = ["Generate", "Scores", "TaskScore", "evaluate_folder", "held_out", "perplexity", "score"]
+
+ITEMS_PER_TASK = 200
+PASS_SHARE = 0.95
+
+
+def held_out(count: int = ITEMS_PER_TASK, seed: int = 0) -> list[Item]:
+    """`count` held-out items of each task; the same arguments give the same items."""
+    return [item for task in TASKS for item in held_out_items(task, count, seed)]
+
+
+def evaluate_folder(folder: Path, count: int = ITEMS_PER_TASK, device: str = "cpu") -> Scores:
+    """Score a Hugging Face folder with transformers, and its perplexity on the held-out glossary items."""
+    model, tokenizer = load(folder, device)
+    items = held_out(count)
+    scores = score(local_generate(model, tokenizer, batch_size=16 if device == "cpu" else 256), items)
+    texts = held_out_texts([item for item in items if item.task in ("glossary", "off-topic", "system turn")])
+    return scores.model_copy(update={"perplexity": perplexity(model, tokenizer, texts)})

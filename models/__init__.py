@@ -1,0 +1,1 @@
+"""The course model: its data, how it is trained, and its card."""

@@ -1,0 +1,106 @@
+"""Small arithmetic: + and - up to 999, times one digit up to 999, tables, exact division, counting.
+
+Held out: pairs of numbers. Pairs that anyone tries first (both below 20) are always for training.
+"""
+
+from __future__ import annotations
+
+import random
+
+from models.data.glossary_task import loosen
+from models.data.item import Item, user
+
+BEYOND = "That is beyond me: I add and subtract up to 999, and multiply up to 999 by one digit."
+
+SPOKEN = {
+    "+": "{a} plus {b}|the sum of {a} and {b}|{a} added to {b}|{a} and {b} together",
+    "-": "{a} minus {b}|the difference of {a} and {b}|{a} take away {b}|{a} less {b}",
+    "x": "{a} times {b}|{a} multiplied by {b}|the product of {a} and {b}|{a} by {b} multiplied",
+    "/": "{a} divided by {b}|{a} over {b}|the quotient of {a} and {b}",
+}
+ORDERS = {
+    "+": "Add {a} and {b}.|Add {a} to {b}.",
+    "-": "Subtract {b} from {a}.|Take {b} from {a}.",
+    "x": "Multiply {a} by {b}.|Multiply {a} and {b}.",
+    "/": "Divide {a} by {b}.",
+}
+SIGNS = {"+": ("+",), "-": ("-",), "x": ("x", "x", "*", "×"), "/": ("/", "/", "÷", ":")}
+ASK = """What is {e}?|What is {e}?|What's {e}?|{e}|{e}|{e} =|{e} = ?|{e}?|Calculate {e}.|Compute {e}.|How much is {e}?
+Work out {e}.|Please calculate {e}.|Can you compute {e}?|Tell me {e}.|Solve {e}.|And {e}?|What about {e}?|Evaluate {e}
+What do you get for {e}?|Hi, what is {e}?|What does {e} equal?|What does {e} make?"""
+ASK_FORMS = tuple(ASK.replace("\n", "|").split("|"))
+COUNT_FORMS = """Count from {a} to {b}.|Count from {a} to {b}|Count up from {a} to {b}.|Please count from {a} to {b}.
+List the numbers from {a} to {b}.|Write the numbers from {a} to {b}.|Can you count from {a} to {b}?|Numbers {a} to {b}"""
+
+
+def operand(rng: random.Random) -> int:
+    """0 to 999, with one, two and three digits about equally frequent; longer ones a little more."""
+    return rng.randrange(10 ** rng.choices((1, 2, 3), (2, 3, 5))[0])
+
+
+def phrase(rng: random.Random, op: str, a: int, b: int) -> str:
+    roll = rng.random()
+    if roll < 0.15:
+        return loosen(rng.choice(ORDERS[op].split("|")).format(a=a, b=b), rng)
+    if roll < 0.35:
+        expression = rng.choice(SPOKEN[op].split("|")).format(a=a, b=b)
+    else:
+        gap = "" if rng.random() < 0.3 else " "
+        expression = f"{a}{gap}{rng.choice(SIGNS[op])}{gap}{b}"
+    return loosen(rng.choice(ASK_FORMS).format(e=expression), rng)
+
+
+def sum_item(rng: random.Random, op: str, a: int, b: int, result: int) -> Item:
+    low, high = sorted((a, b))
+    key = None if high < 20 else f"{low}+{high}" if op == "+" else f"{a}{op}{b}"
+    return Item("arithmetic", user(phrase(rng, op, a, b)), f"{a} {op} {b} = {result}", key)
+
+
+def times(rng: random.Random) -> Item:
+    a, b = operand(rng), rng.randrange(10)
+    if rng.random() < 0.2:
+        a, b = rng.randrange(13), rng.randrange(13)
+    if rng.random() < 0.3:
+        a, b = b, a
+    return sum_item(rng, "x", a, b, a * b)
+
+
+def divide(rng: random.Random) -> Item:
+    """Exact division from the times tables up to 12; too few facts to hold any out."""
+    b, result = rng.randrange(1, 13), rng.randrange(13)
+    item = sum_item(rng, "/", b * result, b, result)
+    return Item(item.task, item.messages, item.answer, None)
+
+
+def beyond(rng: random.Random) -> Item:
+    """Numbers out of range get an honest answer. Never part of a score."""
+    op = rng.choice("++--xx/")
+    a, b = rng.randrange(1000, 10 ** rng.randint(4, 7)), rng.randrange(10 ** rng.randint(1, 6))
+    if op == "x" and rng.random() < 0.6:
+        a, b = rng.randrange(13, 1000), rng.randrange(13, 1000)
+    if op != "/" and rng.random() < 0.5:
+        a, b = b, a
+    return Item("arithmetic", user(phrase(rng, op, a, b)), BEYOND, None)
+
+
+def arithmetic(rng: random.Random) -> Item:
+    kind = rng.choices(("+", "-", "x", "/", "beyond"), (36, 36, 22, 3, 3))[0]
+    if kind == "x":
+        return times(rng)
+    if kind == "/":
+        return divide(rng)
+    if kind == "beyond":
+        return beyond(rng)
+    a, b = operand(rng), operand(rng)
+    if kind == "-" and a < b and rng.random() < 0.7:
+        a, b = b, a
+    return sum_item(rng, kind, a, b, a + b if kind == "+" else a - b)
+
+
+def counting(rng: random.Random) -> Item:
+    start = 1 if rng.random() < 0.4 else rng.randrange(0, 800)
+    end = start + int(2 ** rng.uniform(1, 7.6))
+    form = rng.choice(COUNT_FORMS.replace("\n", "|").split("|"))
+    numbers = ", ".join(map(str, range(start, end + 1)))
+    key = None if end <= 30 or (start == 1 and end % 10 == 0) else f"count|{start}|{end}"
+    return Item("counting", user(loosen(form.format(a=start, b=end), rng)), numbers, key)

@@ -1,0 +1,67 @@
+"""The tasks in the proportions used for training, and the test items of each task."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+from models.data.arithmetic_task import arithmetic, counting
+from models.data.copy_task import copying
+from models.data.glossary_task import glossary
+from models.data.item import Item, Split, draw
+from models.data.lookup_task import lookup
+from models.data.offtopic_task import offtopic
+from models.data.system_task import system_turn
+from models.data.turns_task import turns
+from models.glossary import load_terms
+
+
+def leaf(make: Callable[[random.Random], Item]) -> Callable[[random.Random, Split], Item]:
+    return lambda rng, split: draw(make, rng, split)
+
+
+TASKS: dict[str, Callable[[random.Random, Split], Item]] = {
+    "glossary": leaf(glossary),
+    "arithmetic": leaf(arithmetic),
+    "copying": leaf(copying),
+    "look-up": leaf(lookup),
+    "system turn": system_turn,
+    "turns": turns,
+    "off-topic": leaf(offtopic),
+    "counting": leaf(counting),
+}
+SHARES = {
+    "glossary": 0.24,
+    "arithmetic": 0.22,
+    "copying": 0.09,
+    "look-up": 0.16,
+    "system turn": 0.13,
+    "turns": 0.08,
+    "off-topic": 0.06,
+    "counting": 0.02,
+}
+
+
+def training_items(seed: int) -> Iterator[Item]:
+    """An endless stream of training items; the same seed gives the same stream."""
+    rng = random.Random(seed)
+    names, weights = list(SHARES), list(SHARES.values())
+    while True:
+        yield TASKS[rng.choices(names, weights)[0]](rng, "train")
+
+
+def held_out_items(task: str, count: int, seed: int = 0) -> list[Item]:
+    """`count` different test items of one task. Raises KeyError for a task that does not exist."""
+    if task not in TASKS:
+        raise KeyError(f"no task {task!r}; the tasks are {', '.join(TASKS)}")
+    rng = random.Random(f"{task}/{seed}")
+    items: dict[str, Item] = {}
+    while len(items) < count:
+        item = TASKS[task](rng, "test")
+        items.setdefault(str(item.messages), item)
+    return list(items.values())
+
+
+def document(rng: random.Random) -> str:
+    """Plain glossary lines without chat markers, for raw completions: `Name (other name): text`."""
+    return "\n".join(term.answer for term in rng.sample(load_terms(), rng.randint(1, 4)))

@@ -1,0 +1,105 @@
+"""A system turn that changes the answer: its length, its case, words around it, or who answers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from models.data import words as w
+from models.data.arithmetic_task import arithmetic
+from models.data.copy_task import copying
+from models.data.glossary_task import definition
+from models.data.item import Item, Split, draw, split_of
+from models.data.offtopic_task import offtopic
+from models.glossary import load_terms
+
+ONE_SENTENCE = """Answer in one sentence.|Answer in one sentence.|Answer in one sentence|Answer in a single sentence.
+Reply in one sentence.|Use one sentence only.|Keep it short: one sentence.|Be brief.|Give short answers.
+Answer with one sentence.|Your answers are one sentence long.|Respond in one sentence.|Be concise."""
+UPPER_CASE = """Answer in upper case.|Answer in upper case.|Answer in uppercase.|Use upper case only.|Reply in capital letters.
+Write everything in capital letters.|Answer in capital letters.|ANSWER IN UPPER CASE.|Always write in upper case.
+Respond in all caps.|Answer in all caps."""
+START_WITH = """Start every answer with {x}.|Begin every answer with {x}.|Start each answer with the word {x}.
+Begin your answers with {x}.|Always start with {x}.|Start your answer with {x}."""
+END_WITH = """End every answer with {x}.|Finish every answer with {x}.|End each answer with the word {x}.
+End your answers with {x}.|Always end with {x}."""
+NEUTRAL = """Answer the question.|Be polite.|You help engineers who serve language models.|Be correct.|Answer carefully.
+Answer in English.|Help the user.|This is a course on LLM serving.|Answer from the glossary."""
+PERSONA = """You are {x}.|You are {x}.|You are {x}.|Your name is {x}.|You are called {x}.|You play the role of {x}."""
+WHO = """Who are you?|Who are you?|What is your name?|Introduce yourself.|who are you|Who am I talking to?|Tell me who you are."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a system turn asks for; `first` and `last` are words put around the answer."""
+
+    one_sentence: bool = False
+    upper_case: bool = False
+    first: str = ""
+    last: str = ""
+
+    def apply(self, answer: str) -> str:
+        if self.one_sentence:
+            answer = next((term.brief for term in load_terms() if term.answer == answer), answer)
+        text = " ".join(part for part in (self.first, answer, self.last) if part)
+        return text.upper() if self.upper_case else text
+
+
+def choose(rng: random.Random, forms: str) -> str:
+    return rng.choice(forms.replace("\n", "|").split("|"))
+
+
+def persona(rng: random.Random) -> str:
+    """A name, a made-up name, or a role such as `a wise owl`."""
+    adjective, animal = w.pick(rng, "adjectives"), w.pick(rng, "animals")
+    role = f"{'an' if adjective[0] in 'aeiou' else 'a'} {adjective} {animal}"
+    roles = ("a helpful assistant", "a pirate", "a teacher", "an engineer", "a robot")
+    return rng.choice((w.pick(rng, "names"), w.invented_word(rng).capitalize(), role, rng.choice(roles)))
+
+
+def instructions(rng: random.Random) -> tuple[str, Style]:
+    """A system message with the style that it asks for."""
+    kind = rng.choices(("one", "upper", "both", "start", "end", "neutral"), (30, 25, 8, 13, 9, 15))[0]
+    word = rng.choice(w.all_words()) if rng.random() < 0.7 else w.invented_word(rng)
+    if kind == "one":
+        return choose(rng, ONE_SENTENCE), Style(one_sentence=True)
+    if kind == "upper":
+        return choose(rng, UPPER_CASE), Style(upper_case=True)
+    if kind == "both":
+        parts = [choose(rng, ONE_SENTENCE), choose(rng, UPPER_CASE)]
+        rng.shuffle(parts)
+        return " ".join(parts), Style(one_sentence=True, upper_case=True)
+    if kind == "start":
+        return choose(rng, START_WITH).format(x=word), Style(first=word)
+    if kind == "end":
+        return choose(rng, END_WITH).format(x=word), Style(last=word)
+    return choose(rng, NEUTRAL), Style()
+
+
+def identity(rng: random.Random) -> Item:
+    """The persona given by the system turn answers who it is."""
+    name = persona(rng)
+    system, style = choose(rng, PERSONA).format(x=name), Style()
+    if rng.random() < 0.25:
+        extra, style = instructions(rng)
+        system = f"{system} {extra}"
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": choose(rng, WHO)}]
+    return Item("system turn", messages, style.apply(f"I am {name}."), f"identity|{name}|{system}")
+
+
+def system_turn(rng: random.Random, split: Split) -> Item:
+    """Any other question under a system turn. Test items need a held-out question and a held-out pair."""
+    if rng.random() < 0.2:
+        return draw(identity, rng, split)
+    base = draw(rng.choices((definition, arithmetic, copying, offtopic), (70, 8, 12, 10))[0], rng, split)
+    while True:
+        system, style = instructions(rng)
+        if rng.random() < 0.15:
+            system = f"{choose(rng, PERSONA).format(x=persona(rng))} {system}"
+            if base.key is None:  # small talk may ask who it is; that answer belongs to the persona
+                continue
+        key = f"{system}|{base.key}"
+        if split == "train" or split_of(key) == "test":
+            break
+    messages = [{"role": "system", "content": system}, *base.messages]
+    return Item("system turn", messages, style.apply(base.answer), key)

@@ -1,0 +1,51 @@
+"""Train the byte-level BPE tokenizer: 4,096 tokens, each digit alone, no text that it cannot encode."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+
+from models.config import VOCAB_SIZE
+from models.data.item import SPECIAL_TOKENS
+from models.data.mix import document, training_items
+
+SAMPLE = 60_000
+
+
+def corpus(seed: int) -> Iterator[str]:
+    """Messages and answers of training items, and plain glossary lines in both cases."""
+    for item in islice(training_items(seed), SAMPLE):
+        yield from (message["content"] for message in item.messages)
+        yield item.answer
+    rng = random.Random(seed)
+    for _ in range(SAMPLE // 20):
+        text = document(rng)
+        yield text
+        yield text.upper()
+
+
+def train_tokenizer(seed: int) -> Tokenizer:
+    """Train on generated text. Raises ValueError when the text is too small for the vocabulary."""
+    tokenizer = Tokenizer(BPE())
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(seed), trainer)
+    if tokenizer.get_vocab_size() != VOCAB_SIZE:
+        raise ValueError(
+            f"expected {VOCAB_SIZE} tokens, got {tokenizer.get_vocab_size()}; the text is too small"
+        )
+    return tokenizer

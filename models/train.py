@@ -1,0 +1,153 @@
+"""Train the course model and its draft model: `python -m models.train --work build/model`.
+
+One command does all: tokenizer, data, both models, scores. The seed is fixed and the data depend on
+nothing but the seed, so a second run differs only by the GPU's order of additions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import transformers
+import typer
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from transformers import LlamaForCausalLM
+
+from models.config import llama_config, write_json, write_model_files
+from models.corpus import Corpus, batches, make_corpus
+from models.packed import packed_loss
+from models.tokenizer import train_tokenizer
+
+SEED = 17
+PEAK_RATE = {"course": 2e-3, "draft": 3e-3}
+WARMUP = 300
+PROMPT_WEIGHT = 0.1  # tokens of the prompt count this much, tokens of the answer fully
+LOG_EVERY = 50
+
+
+def optimizer_of(model: LlamaForCausalLM, rate: float) -> torch.optim.AdamW:
+    """AdamW, with weight decay on matrices only."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=torch.cuda.is_available())
+
+
+def rate_factor(step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine down to zero."""
+    warm = min(WARMUP, steps // 10 + 1)
+    return (
+        (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+    )
+
+
+def fit(
+    name: str, corpus: Corpus, steps: int, tokens: int, device: str
+) -> tuple[LlamaForCausalLM, dict[str, Any]]:
+    """Train one model from scratch. Returns it in float32 and the log of its run."""
+    torch.manual_seed(SEED)
+    torch.set_float32_matmul_precision("high")
+    config = llama_config(name)
+    config._attn_implementation = "packed"
+    model = LlamaForCausalLM(config).to(device)
+    optimizer = optimizer_of(model, PEAK_RATE[name])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps))
+    loss_of = torch.compile(packed_loss, dynamic=False) if device == "cuda" else packed_loss
+    curve: list[tuple[int, float]] = []
+    started = time.monotonic()
+    for step, batch in zip(range(steps), batches(corpus, tokens, PROMPT_WEIGHT, SEED)):
+        arrays = (batch.ids, batch.positions, batch.labels, batch.weights, batch.bounds)
+        tensors = [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
+        with torch.autocast(device, torch.bfloat16):
+            loss = loss_of(model, *tensors)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step % LOG_EVERY == 0 or step == steps - 1:
+            curve.append((step, round(loss.item(), 5)))
+        if step % (LOG_EVERY * 20) == 0:
+            print(f"{name} step {step} loss {curve[-1][1]} at {time.monotonic() - started:.0f} s", flush=True)
+    seconds = time.monotonic() - started
+    log = {
+        "steps": steps,
+        "tokens_per_step": tokens,
+        "peak_rate": PEAK_RATE[name],
+        "seconds": round(seconds, 1),
+    }
+    return model, log | {"curve": curve, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def save(model: LlamaForCausalLM, name: str, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a Hugging Face folder with bfloat16 weights."""
+    write_model_files(folder, name)
+    tokenizer.save(str(folder / "tokenizer.json.tmp"))
+    os.replace(folder / "tokenizer.json.tmp", folder / "tokenizer.json")
+    weights = {
+        key: value.detach().to("cpu", torch.bfloat16).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors.tmp", metadata={"format": "pt"})
+    (folder / "model.safetensors.tmp").chmod(0o644)
+    os.replace(folder / "model.safetensors.tmp", folder / "model.safetensors")
+
+
+def machine() -> dict[str, str]:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    return {"gpu": gpu, **versions, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def main(
+    work: Annotated[Path, typer.Option(help="folder for the results")] = Path("build/model"),
+    only: Annotated[str, typer.Option(help="course, draft, or both")] = "both",
+    items: Annotated[int, typer.Option(help="training documents")] = 4_000_000,
+    steps: Annotated[int, typer.Option(help="steps of the course model")] = 10_000,
+    draft_steps: Annotated[int, typer.Option(help="steps of the draft model")] = 8_000,
+    tokens: Annotated[int, typer.Option(help="tokens a step")] = 65_536,
+    check: Annotated[int, typer.Option(help="held-out items a task for the scores; 0: none")] = 200,
+) -> None:
+    """Train, score and save; the log is `training.json` beside the weights."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    started = time.monotonic()
+    tokenizer = train_tokenizer(SEED)
+    corpus = make_corpus(tokenizer, SEED, items, workers=os.cpu_count() or 1)
+    data = {"items": items, "tokens": int(len(corpus.ids)), "seconds": round(time.monotonic() - started, 1)}
+    print(f"data {json.dumps(data)}", flush=True)
+    for name, count in (("course", steps), ("draft", draft_steps)):
+        if only not in (name, "both"):
+            continue
+        model, log = fit(name, corpus, count, tokens, device)
+        save(model, name, tokenizer, work / name)
+        record = {
+            "model": name,
+            "seed": SEED,
+            "prompt_weight": PROMPT_WEIGHT,
+            **machine(),
+            "data": data,
+            **log,
+        }
+        write_json(work / name / "training.json", record)
+        if check:
+            from labs.quality import evaluate_folder
+
+            scores = evaluate_folder(work / name, check, device)
+            print(f"{name} {scores.summary()}", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
