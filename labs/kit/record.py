@@ -1,0 +1,214 @@
+"""A number with its birth certificate: what ran, where, with which versions, by which command, when, how often.
+
+``python -m labs.kit.record`` writes ``records/schema.json`` from the model below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import html
+import json
+import statistics
+import subprocess
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from labs.kit.home import write_atomic
+from labs.kit.machine import machine as look
+
+ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / "records"
+
+
+class RecordError(ValueError):
+    """A record is missing, malformed, or was changed after it was written."""
+
+
+class Summary(NamedTuple):
+    """Median, least and greatest of ``n`` samples, in the record's unit."""
+
+    median: float
+    min: float
+    max: float
+    n: int
+
+
+class Source(BaseModel):
+    """Who published a number: the page, the day it was read, and where from when not from the page itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    url: str = Field(pattern=r"^https?://")
+    date: date
+    via: str | None = None
+
+
+class Record(BaseModel):
+    """Samples of one quantity in one unit, as one or more named series, with where they come from.
+
+    Make one with ``Record.measured`` or ``Record.published``. ``sha256`` covers all other fields in canonical JSON.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    kind: Literal["measured", "published"]
+    what: str = Field(min_length=1)
+    unit: str
+    values: dict[str, list[FiniteFloat]] = Field(min_length=1)
+    machine: dict[str, str | int | float | list[str]] | None = None
+    versions: dict[str, str] = {}
+    command: str | None = None
+    started: datetime | None = None
+    commit: str | None = None
+    sources: dict[str, Source] = {}
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+    @classmethod
+    def measured(
+        cls, *, name: str, what: str, unit: str, samples: list[float] | dict[str, list[float]], **more: Any
+    ) -> Self:
+        """A measurement of ours. ``samples`` is a list, or series by name.
+
+        ``machine``, ``versions``, ``started`` and ``commit`` are filled in from here and now unless given;
+        ``command`` is the command line that makes the number again.
+        """
+        here = look()
+        facts = {"machine": here.short(), "versions": here.versions, "commit": commit()}
+        facts |= {"started": datetime.now(UTC).replace(microsecond=0)} | more
+        return cls(name=name, kind="measured", what=what, unit=unit, values=_series(samples), **facts)
+
+    @classmethod
+    def published(
+        cls,
+        *,
+        name: str,
+        what: str,
+        unit: str,
+        samples: list[float] | dict[str, list[float]],
+        sources: Source | dict[str, Source],
+        **more: Any,
+    ) -> Self:
+        """A number of somebody else: one source, or one for each series."""
+        values = _series(samples)
+        each = sources if isinstance(sources, dict) else dict.fromkeys(values, sources)
+        return cls(name=name, kind="published", what=what, unit=unit, values=values, sources=each, **more)
+
+    @model_validator(mode="after")
+    def _seal(self) -> Self:
+        if not all(self.values.values()):
+            raise ValueError("a series has no samples")
+        if self.kind == "published" and self.sources.keys() != self.values.keys():
+            raise ValueError("each series of a published record needs a source")
+        if self.kind == "measured" and not (self.machine and self.started):
+            raise ValueError("a measured record needs machine and started")
+        digest = self._digest()
+        if self.sha256 not in ("", digest):
+            raise ValueError("sha256 does not match: the record was changed after it was written")
+        object.__setattr__(self, "sha256", digest)
+        return self
+
+    def _digest(self) -> str:
+        facts = self.model_dump(mode="json", exclude={"sha256"})
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def summary(self) -> dict[str, Summary]:
+        """Summary of each series."""
+        return {
+            name: Summary(statistics.median(one), min(one), max(one), len(one))
+            for name, one in self.values.items()
+        }
+
+    def median(self, series: str | None = None) -> float:
+        """Median of one series; the name may be left out when there is only one."""
+        if series is None and len(self.values) == 1:
+            series = next(iter(self.values))
+        if series not in self.values:
+            raise RecordError(f"{self.name} has no series {series!r}; it has {', '.join(self.values)}.")
+        return self.summary[series].median
+
+    def save(self, folder: Path | None = None) -> Path:
+        """Write ``<folder>/<name>.json`` whole or not at all; the folder is ``records/<kind>`` unless given."""
+        folder = RECORDS / self.kind if folder is None else Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.name}.json"
+        write_atomic(path, self.model_dump_json(indent=1, exclude_defaults=True) + "\n")
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a record and check it against the schema and its hash; raises RecordError."""
+        import fastjsonschema
+
+        try:
+            facts = json.loads(Path(path).read_text())
+            fastjsonschema.validate(json.loads((RECORDS / "schema.json").read_text()), facts)
+            return cls.model_validate(facts)
+        except FileNotFoundError as error:
+            raise RecordError(f"There is no record {path}.") from error
+        except ValidationError as error:
+            reasons = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
+            raise RecordError(f"{path} is refused: {reasons}. Measure again, or take it from git.") from error
+        except (json.JSONDecodeError, fastjsonschema.JsonSchemaException) as error:
+            raise RecordError(f"{path} is refused: {error}. Measure again, or take it from git.") from error
+
+    def __str__(self) -> str:
+        shown = [
+            f"{name + ': ' if len(self.values) > 1 else ''}{one.median:.4g} {self.unit}"
+            + (f" (median of {one.n}, {one.min:.4g} to {one.max:.4g})" if one.n > 1 else "")
+            for name, one in self.summary.items()
+        ]
+        return f"{self.what}: {'; '.join(shown)}. {self._origin()}"
+
+    __repr__ = __str__
+
+    def _origin(self) -> str:
+        if self.kind == "published":
+            pages = sorted({f"{one.url} ({one.date})" for one in self.sources.values()})
+            return f"Published: {', '.join(pages)}."
+        gpus = self.machine.get("gpus") or []
+        where = gpus[0] if gpus else f"{self.machine.get('cpu')}, {self.machine.get('cores')} cores"
+        versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
+        return f"Measured on {where}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>"
+
+
+def _series(samples: list[float] | dict[str, list[float]]) -> dict[str, list[float]]:
+    return dict(samples) if isinstance(samples, dict) else {"value": list(samples)}
+
+
+def find(name: str, kind: Literal["measured", "published"] = "measured") -> Record:
+    """Load ``records/<kind>/<name>.json``; raises RecordError with near names when there is none."""
+    folder = RECORDS / kind
+    known = sorted(path.stem for path in folder.glob("*.json"))
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+        raise RecordError(f"There is no {kind} record {name!r}. There is: {', '.join(near) or 'none'}.")
+    return Record.load(folder / f"{name}.json")
+
+
+def commit() -> str | None:
+    """The course's git commit, with ``-dirty`` when files differ from it; None outside git."""
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        run = subprocess.run(describe, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
+
+
+def schema() -> str:
+    """The JSON Schema of a record file: as the model, with the hash required."""
+    facts = Record.model_json_schema()
+    facts["required"] = sorted({*facts["required"], "sha256"})
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **facts}, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    RECORDS.mkdir(exist_ok=True)
+    write_atomic(RECORDS / "schema.json", schema())
