@@ -38,9 +38,9 @@ def build(
     """Write ``notebooks/NN_name.ipynb``, and with ``execute`` run and write ``solutions/NN_name.ipynb`` too.
 
     ``check`` writes nothing: learner notebooks must be what would be written, byte for byte, executed ones
-    must hold the source's cells. ``names`` picks lessons ("01" or "01_serve_with_vllm"). A lesson that fails while
-    it runs is a problem in the report and leaves its file as it was. Raises SourceError for a wrong source,
-    FileNotFoundError for an unknown lesson.
+    must hold the source's cells. ``names`` picks lessons ("01" or "01_serve_with_vllm"). A lesson that
+    fails while it runs is a problem in the report and leaves its file as it was. Raises SourceError for a
+    wrong source, FileNotFoundError for an unknown lesson.
     """
     lessons = [read(path) for path in lesson_sources(list(names), root)]
     report = BuildReport()

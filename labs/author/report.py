@@ -1,0 +1,90 @@
+"""The report of a run: which cell of which lesson ran, where, how long, with what result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+from pydantic import BaseModel, computed_field
+
+from labs.kit.home import write_atomic
+from labs.kit.machine import Machine
+
+CellResult = Literal["ok", "failed", "not run"]
+
+
+class CellRun(BaseModel):
+    """One code cell; ``number`` counts all cells of the notebook from 1, ``seconds`` is wall-clock time."""
+
+    number: int
+    title: str
+    result: CellResult
+    seconds: float | None = None
+    passed: list[str] = []
+    error: str | None = None
+
+
+class LessonRun(BaseModel):
+    """One lesson's code cells, in order."""
+
+    name: str
+    title: str
+    seconds: float
+    cells: list[CellRun]
+    error: str | None = None
+
+    @computed_field
+    @property
+    def ok(self) -> bool:
+        return self.error is None and bool(self.cells) and all(cell.result == "ok" for cell in self.cells)
+
+    @property
+    def slowest(self) -> float:
+        return max((cell.seconds or 0 for cell in self.cells), default=0) or 1
+
+
+class RunReport(BaseModel):
+    """A whole run; ``machine`` is where, ``parameters`` what was passed to each lesson that knows them."""
+
+    started: str
+    seconds: float = 0
+    commit: str | None = None
+    machine: Machine
+    parameters: dict[str, Any]
+    lessons: list[LessonRun] = []
+
+    def count(self, result: CellResult) -> int:
+        return sum(cell.result == result for lesson in self.lessons for cell in lesson.cells)
+
+    @computed_field
+    @property
+    def counts(self) -> dict[str, int]:
+        cells = {f"cells {result}": self.count(result) for result in ("ok", "failed", "not run")}
+        passed = sum(len(cell.passed) for lesson in self.lessons for cell in lesson.cells)
+        return {"lessons ok": sum(lesson.ok for lesson in self.lessons), **cells, "checks passed": passed}
+
+    @computed_field
+    @property
+    def ok(self) -> bool:
+        """Every cell of every lesson ran without an error, and there was at least one."""
+        return bool(self.lessons) and all(lesson.ok for lesson in self.lessons)
+
+    def __str__(self) -> str:
+        rows = [
+            f"{'ok    ' if one.ok else 'FAILED'}  {one.name}  {one.seconds:.1f} s" for one in self.lessons
+        ]
+        counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
+        return "\n".join([*rows, counts if self.lessons else "nothing ran: that is a failure"])
+
+    def save(self, folder: Path) -> None:
+        """Write ``report.json`` and ``report.html``, each whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / "report.json", self.model_dump_json(indent=1) + "\n")
+        write_atomic(folder / "report.html", self.html())
+
+    def html(self) -> str:
+        """A page that needs no other file."""
+        loader = jinja2.FileSystemLoader(Path(__file__).parent)
+        environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+        return environment.get_template("report.html.j2").render(report=self)

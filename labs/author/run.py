@@ -1,0 +1,126 @@
+"""Run every lesson's solution in course order and report each cell."""
+
+from __future__ import annotations
+
+import ast
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+from labs.author.execute import CELL_TIMEOUT, Place, place
+from labs.author.files import ROOT, lesson_sources
+from labs.author.gates.book import output_text
+from labs.author.report import CellResult, CellRun, LessonRun, RunReport
+from labs.author.source import Lesson, read
+from labs.kit.machine import machine
+from labs.kit.record import commit
+
+ERROR_MARK = "papermill-error-cell-tag"
+
+
+def run(
+    names: Sequence[str] = (),
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    out: Path = ROOT / "out",
+    timeout: int = CELL_TIMEOUT,
+    root: Path = ROOT,
+) -> RunReport:
+    """Execute the solutions by papermill; write ``report.html``, ``report.json``, ``run/*.ipynb`` in ``out``.
+
+    ``parameters`` go to each lesson whose cell tagged ``parameters`` sets them; ``timeout`` is seconds
+    a cell. A lesson that fails does not stop the others; the report is written after each. ``report.ok`` is
+    false when anything failed or nothing ran. Raises FileNotFoundError for an unknown lesson,
+    SourceError for a wrong source, ValueError for a parameter that no lesson has.
+    """
+    lessons = [read(path) for path in lesson_sources(list(names), root)]
+    given = dict(parameters or {})
+    _known(given, lessons)
+    report = RunReport(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=commit(),
+        machine=machine(),
+        parameters=given,
+    )
+    start = time.monotonic()
+    for lesson in lessons:
+        with place() as here:
+            report.lessons.append(_run(lesson, given, here, out / "run", timeout))
+        report.seconds = round(time.monotonic() - start, 1)
+        report.save(out)
+    return report
+
+
+def parameter_names(lesson: Lesson) -> set[str]:
+    """The names that the lesson's ``parameters`` cell assigns."""
+    cells = [cell for cell in lesson.solution().cells if "parameters" in cell.metadata.get("tags", [])]
+    nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _known(given: Mapping[str, Any], lessons: Sequence[Lesson]) -> None:
+    known = {name for lesson in lessons for name in parameter_names(lesson)}
+    if unknown := sorted(set(given) - known):
+        have = ", ".join(sorted(known)) or "none"
+        raise ValueError(f"no lesson has a parameter {', '.join(unknown)}; there are: {have}")
+
+
+def _run(lesson: Lesson, given: Mapping[str, Any], here: Place, out: Path, timeout: int) -> LessonRun:
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{lesson.path.stem}.ipynb"
+    path.unlink(missing_ok=True)
+    names = parameter_names(lesson)
+    start, error = time.monotonic(), None
+    try:
+        papermill.execute_notebook(
+            lesson.solution(),
+            path,
+            parameters={name: value for name, value in given.items() if name in names},
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=timeout,
+            cwd=here.work,
+        )
+    except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as failure:
+        error = f"{type(failure).__name__}: {_last_line(str(failure))}"
+    seconds = round(time.monotonic() - start, 1)
+    notebook = here.scrub(nbformat.read(path, as_version=4))
+    cells = [cell for cell in notebook.cells if ERROR_MARK not in cell.metadata.get("tags", [])]
+    runs = [_cell(number, cell) for number, cell in enumerate(cells, 1) if cell.cell_type == "code"]
+    if error and (started := [run for run in runs if run.result != "not run"]):
+        started[-1].result = "failed"  # papermill itself calls a cell that timed out "completed"
+        started[-1].error = started[-1].error or error
+    return LessonRun(name=lesson.path.stem, title=_title(cells), seconds=seconds, cells=runs, error=error)
+
+
+def _cell(number: int, cell: NotebookNode) -> CellRun:
+    timing = cell.metadata.papermill
+    texts = [output_text(output) for output in cell.outputs]
+    errors = [output_text(output) for output in cell.outputs if output.output_type == "error"]
+    result: CellResult = "failed" if errors else "ok" if timing.start_time else "not run"
+    return CellRun(
+        number=number,
+        title=next((line for line in cell.source.splitlines() if line.strip()), ""),
+        result=result,
+        seconds=timing.duration,
+        passed=[text.split()[1] for text in texts if text.startswith("PASSED ")],
+        error=errors[-1].lstrip("-\n") if errors else None,
+    )
+
+
+def _title(cells: Sequence[NotebookNode]) -> str:
+    lines = (line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines())
+    return next((line[2:].strip() for line in lines if line.startswith("# ")), "")
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""

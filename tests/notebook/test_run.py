@@ -1,0 +1,118 @@
+"""Running every lesson: what ran, what failed, what was never reached, and a report of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labs.author.report import RunReport
+from labs.author.run import run
+from labs.kit.machine import machine
+
+GOOD = """\
+# %% [markdown]
+# # A good lesson
+
+# %% tags=["parameters"]
+model = "models/course"
+
+# %%
+print("model is", model)
+
+# %%
+print("PASSED 00.try — A try")
+"""
+RAISES = """\
+# %% [markdown]
+# # It <raises>
+
+# %%
+x = 1
+
+# %%
+assert x == 2, "<b>x is not two</b>"
+
+# %%
+print("never reached")
+"""
+HANGS = """\
+# %%
+x = 1
+
+# %%
+while True:
+    pass
+
+# %%
+print("never reached")
+"""
+
+
+def lessons(folder: Path, *sources: str) -> Path:
+    (folder / "solutions").mkdir()
+    for number, source in enumerate(sources):
+        (folder / "solutions" / f"{number:02d}_lesson.py").write_text(source, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunReport, Path]:
+    root = lessons(tmp_path_factory.mktemp("run"), GOOD, RAISES, HANGS)
+    report = run(parameters={"model": "models/draft"}, out=root / "out", timeout=3, root=root)
+    return report, root / "out"
+
+
+def test_each_cell_gets_its_result(finished: tuple[RunReport, Path]) -> None:
+    good, raises, hangs = finished[0].lessons
+    results = [[cell.result for cell in lesson.cells] for lesson in (good, raises, hangs)]
+    # the first has a cell more: the parameters that papermill put in
+    assert results == [["ok"] * 4, ["ok", "failed", "not run"], ["ok", "failed", "not run"]]
+    assert (good.ok, raises.ok, hangs.ok) == (True, False, False)
+    assert "x is not two" in str(raises.cells[1].error)
+    assert "CellTimeoutError" in str(hangs.error)
+    assert all(cell.seconds is not None and cell.seconds >= 0 for cell in good.cells)
+    assert not finished[0].ok
+
+
+def test_counts_checks_and_parameters(finished: tuple[RunReport, Path]) -> None:
+    report, out = finished
+    counts = {"lessons ok": 1, "cells ok": 6, "cells failed": 2, "cells not run": 2, "checks passed": 1}
+    assert report.counts == counts
+    assert "model is models/draft" in (out / "run" / "00_lesson.ipynb").read_text()
+
+
+def test_both_reports_are_written_and_say_the_same(finished: tuple[RunReport, Path]) -> None:
+    report, out = finished
+    stored = json.loads((out / "report.json").read_text())
+    assert stored["counts"] == report.counts and stored["ok"] is False
+    assert stored["machine"]["python"]
+    page = (out / "report.html").read_text()
+    assert "something failed" in page and "00.try" in page
+    assert "It &lt;raises&gt;" in page and "<b>x is not two</b>" not in page
+    assert "http://" not in page and "src=" not in page
+
+
+def test_a_run_of_good_lessons_is_ok(tmp_path: Path) -> None:
+    root = lessons(tmp_path, GOOD)
+    report = run(out=root / "out", root=root)
+    assert report.ok and "everything ran" in (root / "out" / "report.html").read_text()
+
+
+def test_a_lesson_without_code_is_a_failure(tmp_path: Path) -> None:
+    root = lessons(tmp_path, "# %% [markdown]\n# # Only words\n")
+    assert not run(out=root / "out", root=root).ok
+
+
+def test_nothing_to_run_is_an_error_and_an_empty_report_is_not_ok(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no lesson"):
+        run(root=tmp_path, out=tmp_path / "out")
+    empty = RunReport(started="2026-01-01T00:00:00+00:00", machine=machine(), parameters={})
+    assert not empty.ok and "nothing ran" in str(empty) and "nothing ran" in empty.html()
+
+
+def test_a_parameter_that_no_lesson_has_is_refused(tmp_path: Path) -> None:
+    root = lessons(tmp_path, GOOD)
+    with pytest.raises(ValueError, match="no lesson has a parameter modle; there are: model"):
+        run(parameters={"modle": "x"}, out=root / "out", root=root)
