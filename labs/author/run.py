@@ -90,7 +90,7 @@ def _run(lesson: Lesson, given: Mapping[str, Any], here: Place, out: Path, timeo
             cwd=here.work,
         )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as failure:
-        error = f"{type(failure).__name__}: {_last_line(str(failure))}"
+        error = _why(failure)
     seconds = round(time.monotonic() - start, 1)
     notebook = here.scrub(nbformat.read(path, as_version=4))
     cells = [cell for cell in notebook.cells if ERROR_MARK not in cell.metadata.get("tags", [])]
@@ -121,6 +121,8 @@ def _title(cells: Sequence[NotebookNode]) -> str:
     return next((line[2:].strip() for line in lines if line.startswith("# ")), "")
 
 
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+def _why(failure: Exception) -> str:
+    """The line that says it: the first of a timeout or a dead kernel, the last of a traceback."""
+    lines = [line for line in str(failure).splitlines() if line.strip(" -")]
+    said = lines[-1 if isinstance(failure, PapermillExecutionError) else 0] if lines else ""
+    return f"{type(failure).__name__}: {said}"

@@ -71,7 +71,7 @@ def test_each_cell_gets_its_result(finished: tuple[RunReport, Path]) -> None:
     assert results == [["ok"] * 4, ["ok", "failed", "not run"], ["ok", "failed", "not run"]]
     assert (good.ok, raises.ok, hangs.ok) == (True, False, False)
     assert "x is not two" in str(raises.cells[1].error)
-    assert "CellTimeoutError" in str(hangs.error)
+    assert "CellTimeoutError: A cell timed out" in str(hangs.error)
     assert all(cell.seconds is not None and cell.seconds >= 0 for cell in good.cells)
     assert not finished[0].ok
 

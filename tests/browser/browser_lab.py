@@ -1,0 +1,138 @@
+"""A JupyterLab as a learner gets it, and a Chromium that looks at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import nbformat
+from playwright.sync_api import Page, sync_playwright
+
+from labs.author.execute import place
+from labs.author.files import ROOT
+from labs.kit.process import start
+
+SCREENSHOTS = ROOT / "out" / "screenshots"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+COMMAND = [sys.executable, "-m", "labs.cli", "lab", "--no-browser", "--port", "{port}", "--work"]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab: its address without slash at the end, token, process and work folder."""
+
+    url: str
+    token: str
+    pid: int
+    work: Path
+
+    def get(self, path: str, token: str | None = None) -> httpx.Response:
+        """GET without the token unless one is given."""
+        headers = {"Authorization": f"token {token}"} if token else {}
+        return httpx.get(self.url + path, headers=headers, timeout=30)
+
+    def notebook(self, name: str) -> nbformat.NotebookNode:
+        """The notebook as it is on the disk."""
+        return nbformat.read(self.work / name, as_version=4)
+
+    def kernel_state(self, name: str) -> str:
+        """``idle``, ``busy``, …; "" while the notebook has no kernel."""
+        sessions = self.get("/api/sessions", self.token).raise_for_status().json()
+        states = [one["kernel"]["execution_state"] for one in sessions if Path(one["path"]).name == name]
+        return states[0] if states else ""
+
+
+@contextmanager
+def running_lab() -> Iterator[Lab]:
+    """The project's own launcher, in a fresh work folder, apart from this user's Jupyter settings."""
+    with place() as here:
+        jupyter = here.home / "jupyter"
+        env = {
+            "JUPYTER_RUNTIME_DIR": str(jupyter / "runtime"),
+            "JUPYTER_CONFIG_DIR": str(jupyter / "config"),
+            "JUPYTERLAB_SETTINGS_DIR": str(jupyter / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(jupyter / "workspaces"),
+        }
+        command = [*COMMAND, str(here.work)]
+        with start(command, name="lab", env=env, ready="/api", timeout=120) as server:
+            info = json.loads(next((jupyter / "runtime").glob("jpserver-*.json")).read_text())
+            base = f"{server.url}{info['base_url']}".rstrip("/")
+            yield Lab(base, info["token"], server.pid, here.work)
+
+
+def chromium() -> str:
+    """The path of the system's Chromium or Chrome; ``CHROMIUM`` overrides. Raises FileNotFoundError."""
+    names = [os.environ["CHROMIUM"]] if "CHROMIUM" in os.environ else CHROMIUM
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"no {' or '.join(names)} found, and the browser test needs one. Install it: "
+            "sudo apt-get install chromium (or name one: CHROMIUM=/path/to/chrome)"
+        )
+    return found
+
+
+@contextmanager
+def browser_page() -> Iterator[Page]:
+    """A page of a headless Chromium."""
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses root
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        try:
+            yield browser.new_page(viewport={"width": 1400, "height": 1000})
+        finally:
+            browser.close()
+
+
+def open_notebook(page: Page, lab: Lab, name: str) -> None:
+    """Open a notebook and wait for its kernel."""
+    page.goto(f"{lab.url}/lab/tree/{name}?token={lab.token}")
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+    _until(lambda: lab.kernel_state(name) in ("idle", "starting"), 60, "the notebook got no kernel")
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=60_000)
+
+
+def run_all(page: Page, lab: Lab, name: str, seconds: float) -> None:
+    """Run > Run All Cells; return when each code cell of the saved notebook has a count and the kernel is idle."""
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+    def done() -> bool:
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(1000)
+        code = [c for c in lab.notebook(name).cells if c.cell_type == "code" and c.source.strip()]
+        return all(cell.execution_count for cell in code) and lab.kernel_state(name) == "idle"
+
+    _until(done, seconds, f"{name} did not run to its end")
+
+
+def _until(condition: Callable[[], bool], seconds: float, why: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{why} within {seconds:.0f} s")
+        time.sleep(0.5)
+
+
+def scroll_to(page: Page, selector: str) -> bool:
+    """Scroll the notebook until something of this selector is drawn; False when it ends before."""
+    area = page.locator(".jp-WindowedPanel-outer:visible").first
+    area.evaluate("element => element.scrollTop = 0")
+    for _ in range(400):
+        page.wait_for_timeout(150)
+        if page.locator(f"{selector}:visible").count():
+            page.locator(f"{selector}:visible").first.scroll_into_view_if_needed()
+            return True
+        end = "e => { e.scrollTop += 500; return e.scrollTop + e.clientHeight >= e.scrollHeight - 2 }"
+        if area.evaluate(end):
+            page.wait_for_timeout(300)
+            return page.locator(f"{selector}:visible").count() > 0
+    return False

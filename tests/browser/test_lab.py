@@ -1,0 +1,88 @@
+"""The learner's own path: the lab in a real browser, lesson 00 from top to bottom, and who may come in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+from browser_lab import (
+    SCREENSHOTS,
+    Lab,
+    browser_page,
+    chromium,
+    open_notebook,
+    run_all,
+    running_lab,
+    scroll_to,
+)
+from playwright.sync_api import Page
+
+from labs.author.gates.book import output_text
+
+LESSON = "00_preflight.ipynb"
+LOOPBACK = {"127.0.0.1", "::1"}
+SECONDS = 400
+ERROR = '[data-mime-type="application/vnd.jupyter.error"]'
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with running_lab() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(lab: Lab) -> Iterator[Page]:
+    """Lesson 00, run from top to bottom; a picture is kept in any case."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with browser_page() as page:
+        try:
+            open_notebook(page, lab, LESSON)
+            run_all(page, lab, LESSON, SECONDS)
+        finally:
+            page.screenshot(path=SCREENSHOTS / "00_preflight_end.png")
+        yield page
+
+
+def test_every_cell_ran_without_an_error(page: Page, lab: Lab) -> None:
+    cells = [cell for cell in lab.notebook(LESSON).cells if cell.cell_type == "code" and cell.source.strip()]
+    outputs = [output for cell in cells for output in cell.outputs]
+    errors = [output_text(output) for output in outputs if output.output_type == "error"]
+    assert not errors, "\n".join(errors)
+    assert sorted(cell.execution_count for cell in cells) == list(range(1, len(cells) + 1))
+    assert any(output_text(output).startswith(("PASSED 00.", "NOT YET 00.")) for output in outputs)
+
+
+def test_a_widget_is_drawn(page: Page) -> None:
+    assert scroll_to(page, ".jupyter-widgets"), "no widget in lesson 00"
+    page.screenshot(path=SCREENSHOTS / "00_preflight_widget.png")
+    box = page.locator(".jupyter-widgets:visible").first.bounding_box()
+    assert box and box["width"] > 10 and box["height"] > 10, box
+
+
+def test_nothing_in_the_page_is_shown_as_an_error(page: Page) -> None:
+    assert not scroll_to(page, ERROR)
+
+
+def test_without_the_token_nobody_comes_in(lab: Lab) -> None:
+    assert lab.get("/api/contents").status_code == httpx.codes.FORBIDDEN
+    assert lab.get("/api/contents", token="guess").status_code == httpx.codes.FORBIDDEN
+    assert lab.get("/lab").is_redirect and "/login" in lab.get("/lab").headers["location"]
+    assert lab.get("/api/contents", lab.token).status_code == httpx.codes.OK
+    assert len(lab.token) >= 32
+
+
+def test_lab_and_kernels_listen_on_this_machine_only(page: Page, lab: Lab) -> None:
+    server = psutil.Process(lab.pid)
+    family = [server, *server.children(recursive=True)]
+    listening = [c for one in family for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert len(family) > 1 and len(listening) > 1
+    assert {connection.laddr.ip for connection in listening} <= LOOPBACK
+
+
+def test_a_missing_browser_is_told_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHROMIUM", "/nowhere/chromium")
+    with pytest.raises(FileNotFoundError, match="apt-get install chromium"):
+        chromium()
