@@ -1,6 +1,7 @@
 """What a lesson costs on a rented GPU, and a meter that counts while one is used.
 
-Reference prices are in ``records/published/gpu-prices.json``; ``ENGINEROOM_PRICE_PER_HOUR`` (dollars) overrides them.
+Reference prices are in ``records/published/gpu-prices.json``; ``ENGINEROOM_PRICE_PER_HOUR`` (dollars)
+overrides them.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Budget:
 
 
 class Meter:
-    """Counts dollars since it was made. Off where nothing is paid: no GPU with a known price, and no price set.
+    """Counts dollars since it was made. Off where nothing is paid: no GPU of a known price, no price set.
 
     Show it as the last value of a cell: there it counts on by itself until ``stop()``.
     """

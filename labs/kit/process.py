@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -22,17 +21,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-import psutil
-
 from labs.kit import keeper
 from labs.kit.diagnose import diagnose
 from labs.kit.home import home
 from labs.kit.ledger import elsewhere, place, reap
+from labs.kit.port import HOST, free_port, holder, listener
 from labs.kit.statusline import StatusLine
 
 __all__ = ["Server", "ServerFailed", "reap", "running", "start", "stop_all"]
 
-HOST = "127.0.0.1"
 KEPT_LOGS = 40
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _servers: list[Server] = []
@@ -79,9 +76,9 @@ class Server:
             self._guard.stdin.close()
         self._finish(grace + keeper.PATIENCE + 5)
         deadline = time.monotonic() + 5
-        while holder := _holder(self.port):
+        while other := holder(self.port):
             if time.monotonic() > deadline:
-                raise ServerFailed(f"{self.name} was stopped, but {holder} still holds port {self.port}.")
+                raise ServerFailed(f"{self.name} was stopped, but {other} still holds port {self.port}.")
             time.sleep(0.05)
         self._stopped = True
 
@@ -134,10 +131,10 @@ def start(
         print(line, flush=True)
     for earlier in [server for server in running() if server.name == name]:
         earlier.stop()
-    port = _free_port() if port is None else port
-    if holder := _holder(port):
+    port = free_port() if port is None else port
+    if other := holder(port):
         raise ServerFailed(
-            f"Port {port} is in use by {holder}. Stop that, or leave port out to get a free one."
+            f"Port {port} is in use by {other}. Stop that, or leave port out to get a free one."
         )
     environment = {**os.environ, **(env or {})}
     parts = [str(part).replace("{port}", str(port)) for part in command]
@@ -242,9 +239,9 @@ def _wait(server: Server, command: list[str], ready: str | Callable[[Server], bo
 
 def _check_ours(server: Server, command: list[str]) -> None:
     """Another program may have taken the port in the moment between our choice and the server's bind."""
-    listener = _listener(server.port)
-    if listener and listener not in {pid for pid, _ in keeper.descendants([server._guard.pid])}:
-        what = f"Port {server.port} was taken by {_holder(server.port)}."
+    pid = listener(server.port)
+    if pid and pid not in {one for one, _ in keeper.descendants([server._guard.pid])}:
+        what = f"Port {server.port} was taken by {holder(server.port)}."
         raise _failure(server, command, what, "Run the cell again: it picks a new port.")
 
 
@@ -254,38 +251,3 @@ def _failure(server: Server, command: list[str], what: str, todo: str) -> Server
     parts += [f"Also running: {', '.join(others)}."] if others else []
     parts += [f"Last lines of {server.log}:", server.logs(15)]
     return ServerFailed("\n".join(parts))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
-
-
-def _listener(port: int) -> int | None:
-    """Pid of the process that listens on ``port``, as far as this user may see it."""
-    with suppress(psutil.AccessDenied):
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                return connection.pid
-    return None
-
-
-def _holder(port: int) -> str | None:
-    """Who keeps ``port`` from being bound, in words; None when it is free."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-            return None
-        except OverflowError:
-            raise ValueError(f"port must be between 1 and 65535, not {port}") from None
-        except PermissionError:
-            return "the system (ports below 1024 need root)"
-        except OSError:
-            pass
-    pid = _listener(port)
-    with suppress(psutil.Error):
-        if pid:
-            return f"process {pid} ({' '.join(psutil.Process(pid).cmdline())[:80]})"
-    return "a process that this user may not see"

@@ -1,4 +1,4 @@
-"""A number with its birth certificate: what ran, where, with which versions, by which command, when, how often.
+"""A number with its birth certificate: what ran, where, which versions, which command, when, how often.
 
 ``python -m labs.kit.record`` writes ``records/schema.json`` from the model below.
 """
@@ -49,7 +49,8 @@ class Source(BaseModel):
 class Record(BaseModel):
     """Samples of one quantity in one unit, as one or more named series, with where they come from.
 
-    Make one with ``Record.measured`` or ``Record.published``. ``sha256`` covers all other fields in canonical JSON.
+    Make one with ``Record.measured`` or ``Record.published``. ``sha256`` covers all other fields as canonical
+    JSON.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -131,7 +132,7 @@ class Record(BaseModel):
         return self.summary[series].median
 
     def save(self, folder: Path | None = None) -> Path:
-        """Write ``<folder>/<name>.json`` whole or not at all; the folder is ``records/<kind>`` unless given."""
+        """Write ``<folder>/<name>.json`` whole or not at all; folder: ``records/<kind>`` unless given."""
         folder = RECORDS / self.kind if folder is None else Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"

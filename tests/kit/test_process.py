@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from labs.kit import keeper, ledger, process
+from labs.kit.port import holder
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -45,7 +46,7 @@ def leftovers(port: int, state: dict) -> list[object]:
     pids, files = parts(state)
     left: list[object] = [pid for pid in pids if keeper.stat(pid)]
     left += [file for file in files if os.path.exists(file)]
-    return left + ([port] if process._holder(port) else [])
+    return left + ([port] if holder(port) else [])
 
 
 @pytest.fixture

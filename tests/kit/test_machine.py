@@ -1,0 +1,121 @@
+"""The machine's card agrees with the system, honours limits, and names each problem with its remedy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from labs.kit import probe
+from labs.kit.machine import Machine, machine, problems
+
+SMI = """#!/bin/sh
+case "$1" in
+  --query-gpu=*) echo "NVIDIA H200, 143771, 9.0, 580.159.03"; echo "NVIDIA GB10, [N/A], 12.1, 580.1" ;;
+  -q) echo "CUDA Version                              : 13.0" ;;
+esac
+"""
+
+
+@pytest.fixture
+def here() -> Machine:
+    return machine()
+
+
+def test_agrees_with_the_system(here: Machine) -> None:
+    assert here.cores == int(os.popen("nproc").read()) or here.cores < os.cpu_count()
+    assert here.python == platform.python_version()
+    assert here.memory_available_gib <= here.memory_gib
+    assert here.versions["torch"].startswith("2.")
+    assert bool(here.gpus) == bool(shutil.which("nvidia-smi"))
+
+
+def test_shown_and_kept(here: Machine) -> None:
+    text, page = str(here), here._repr_html_()
+    for label, value in here.table():
+        assert label in text and value in text and label in page
+    assert Machine.model_validate_json(here.model_dump_json()) == here
+    assert socket.gethostname() not in str(here.short())
+
+
+def test_gpus_as_nvidia_smi_reports_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "nvidia-smi"
+    script.write_text(SMI)
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    here = machine()
+    first, second = here.gpus
+    assert (first.name, first.memory_gib, first.compute_capability) == ("NVIDIA H200", 140.4, "9.0")
+    assert second.memory_gib is None and "shared" in str(second)
+    assert here.cuda == "13.0" and here.gpu_counters in (True, False)
+    assert here.short()["gpus"] == ["NVIDIA H200", "NVIDIA GB10"]
+    assert "Profiler counters" in str(here)
+
+
+def test_broken_nvidia_smi_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "nvidia-smi"
+    script.write_text("#!/bin/sh\necho NVIDIA-SMI has failed; exit 9\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert probe.gpus() == []
+
+
+def test_cgroup_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "CGROUP", tmp_path)
+    assert probe.memory(1000, 600) == (1000, 600)
+    for name, text in [
+        ("memory.max", "500"),
+        ("memory.current", "300"),
+        ("memory.stat", "inactive_file 100\n"),
+    ]:
+        (tmp_path / name).write_text(text)
+    assert probe.memory(1000, 600) == (500, 300)
+    assert probe.memory(1000, 200) == (500, 200)
+    (tmp_path / "memory.max").write_text("max")
+    assert probe.memory(1000, 600) == (1000, 600)
+    (tmp_path / "cpu.max").write_text("150000 100000")
+    assert probe.cores() == 1
+    (tmp_path / "cpu.max").write_text("max 100000")
+    assert probe.cores() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"cores": 1}, "Only 1 core"),
+        ({"memory_available_gib": 1.5}, "Only 1.5 GiB of memory"),
+        ({"disk_free_gib": 0.1}, "Only 0.1 GiB of disk"),
+        ({"shm_gib": 0.1}, "--shm-size"),
+        ({"compiler": None}, "apt-get install g++"),
+        ({"isa": [], "os": "Linux, x86_64", "gpus": []}, "AVX2"),
+        ({"engines": []}, "No engine"),
+        ({"gpu_counters": False}, "NVreg_RestrictProfilingToAdminUsers=0"),
+    ],
+)
+def test_problem_has_its_remedy(here: Machine, change: dict, text: str) -> None:
+    good = here.model_copy(
+        update={
+            "cores": 4,
+            "memory_available_gib": 16,
+            "disk_free_gib": 50,
+            "shm_gib": 1,
+            "compiler": "/usr/bin/g++",
+            "isa": ["avx2"],
+            "engines": ["vllm"],
+            "gpu_counters": None,
+        }
+    )
+    assert problems(good) == []
+    [problem] = problems(good.model_copy(update=change))
+    assert text in problem
+
+
+def test_vllm_of_the_wrong_kind_is_not_an_engine() -> None:
+    assert probe.engines({"vllm": "0.32.0"}, gpu=False, compiler=True) == []
+    assert "vllm" in probe.engines({"vllm": "0.32.0+cpu"}, gpu=False, compiler=True)
+    assert "trtllm" not in probe.engines({"tensorrt-llm": "1.2.1"}, gpu=False, compiler=True)
+    assert "trtllm" in probe.engines({"tensorrt-llm": "1.2.1"}, gpu=True, compiler=True)

@@ -1,0 +1,136 @@
+"""A record keeps what it was given, refuses what was tampered with, and the schema follows the model."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import statistics
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from labs.kit import record
+from labs.kit.record import RECORDS, Record, RecordError, Source
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+PAGE = Source(url="https://example.org/post", date=date(2026, 1, 2))
+
+
+def example(**changes: object) -> Record:
+    facts = {"name": "ttft", "what": "Time to the first token", "unit": "ms", "samples": [3.0, 1.0, 2.0]}
+    return Record.measured(**{**facts, "command": "python -m labs.load", **changes})
+
+
+def test_facts_are_filled_in() -> None:
+    one = example()
+    assert one.summary["value"] == (2.0, 1.0, 3.0, 3) and one.median() == 2.0
+    assert one.machine["cores"] >= 1 and one.versions and one.started.tzinfo
+    assert socket.gethostname() not in one.model_dump_json()
+    assert str(one).startswith("Time to the first token: 2 ms (median of 3, 1 to 3). Measured on ")
+    assert f"{one.started:%Y-%m-%d}" in str(one) and "<p>" in one._repr_html_()
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.dictionaries(st.text(min_size=1), st.lists(finite, min_size=1), min_size=1, max_size=3))
+def test_round_trip(tmp_path: Path, values: dict[str, list[float]]) -> None:
+    one = example(samples=values, machine={"cpu": "x"}, versions={}, commit=None)
+    path = one.save(tmp_path)
+    again = Record.load(path)
+    assert again == one and again.values == values
+    name = next(iter(values))
+    assert again.median(name) == statistics.median(values[name])
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["ttft.json"]
+
+
+def test_tampering_is_refused(tmp_path: Path) -> None:
+    path = example().save(tmp_path)
+    for old, new in [('"unit": "ms"', '"unit": "s"'), ("3.0", "2.5")]:
+        text = path.read_text()
+        assert old in text
+        (tmp_path / "other.json").write_text(text.replace(old, new))
+        with pytest.raises(RecordError, match="changed after it was written"):
+            Record.load(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda facts: facts.pop("sha256"), "sha256"),
+        (lambda facts: facts.pop("unit"), "unit"),
+        (lambda facts: facts.update(kind="guessed"), "kind"),
+        (lambda facts: facts.update(values={"value": ["fast"]}), "number"),
+        (lambda facts: facts.update(host="mine"), "additional|extra|host"),
+    ],
+)
+def test_malformed_is_refused(tmp_path: Path, change: object, message: str) -> None:
+    path = example().save(tmp_path)
+    facts = json.loads(path.read_text())
+    change(facts)
+    path.write_text(json.dumps(facts))
+    with pytest.raises(RecordError, match=rf"(?s)refused.*{message}"):
+        Record.load(path)
+
+
+def test_not_json_and_missing(tmp_path: Path) -> None:
+    (tmp_path / "half.json").write_text('{"name": ')
+    with pytest.raises(RecordError, match="refused"):
+        Record.load(tmp_path / "half.json")
+    with pytest.raises(RecordError, match="no record"):
+        Record.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"samples": []},
+        {"samples": {}},
+        {"samples": [math.nan]},
+        {"samples": [math.inf]},
+        {"name": "Not A Name"},
+        {"name": "../escape"},
+        {"machine": None},
+        {"what": ""},
+    ],
+)
+def test_bad_facts_make_no_record(changes: dict) -> None:
+    with pytest.raises(ValidationError):
+        example(**changes)
+
+
+def test_published_needs_a_source_for_each_series() -> None:
+    facts = {"name": "post", "what": "Speed", "unit": "tokens/s", "samples": {"a": [1.0], "b": [2.0]}}
+    one = Record.published(**facts, sources=PAGE)
+    assert "Published: https://example.org/post (2026-01-02)" in str(one)
+    with pytest.raises(ValidationError, match="needs a source"):
+        Record.published(**facts, sources={"a": PAGE})
+
+
+def test_series_by_name() -> None:
+    one = example(samples={"a": [1.0], "b": [2.0]})
+    assert one.median("b") == 2.0 and "a: 1 ms; b: 2 ms" in str(one)
+    for wrong in (None, "c"):
+        with pytest.raises(RecordError, match="it has a, b"):
+            one.median(wrong)
+
+
+def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert record.find("gpu-prices", "published").unit == "USD/hour"
+    with pytest.raises(RecordError, match=r"'gpu-price'. There is: gpu-prices"):
+        record.find("gpu-price", "published")
+
+
+def test_schema_file_follows_the_model() -> None:
+    assert (RECORDS / "schema.json").read_text() == record.schema(), "run python -m labs.kit.record"
+
+
+def test_every_committed_record_loads() -> None:
+    paths = [path for kind in ("measured", "published") for path in (RECORDS / kind).glob("*.json")]
+    assert paths
+    for path in paths:
+        one = Record.load(path)
+        assert (one.name, one.kind) == (path.stem, path.parent.name)
