@@ -101,7 +101,7 @@ def open_notebook(page: Page, lab: Lab, name: str) -> None:
 
 
 def run_all(page: Page, lab: Lab, name: str, seconds: float) -> None:
-    """Run > Run All Cells; return when each code cell of the saved notebook has a count and the kernel is idle."""
+    """Run > Run All Cells; return when each saved code cell has a count and the kernel is idle."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 

@@ -24,7 +24,7 @@ from labs.author.gates.book import output_text
 LESSON = "00_preflight.ipynb"
 LOOPBACK = {"127.0.0.1", "::1"}
 SECONDS = 400
-ERROR = '[data-mime-type="application/vnd.jupyter.error"]'
+ERROR = '[data-mime-type="application/vnd.jupyter.stderr"]:has-text("Traceback (most recent call last)")'
 
 
 @pytest.fixture(scope="module")
