@@ -1,0 +1,7 @@
+"""Lesson 01: the real vLLM as a server; its command line, its clients and its metrics."""
+
+from labs.serving.client import Trace, client, fire, stream
+from labs.serving.metrics import Metrics, Watch, scrape
+from labs.serving.vllm import command, serve
+
+__all__ = ["Metrics", "Trace", "Watch", "client", "command", "fire", "scrape", "serve", "stream"]

@@ -1,0 +1,92 @@
+"""A client that keeps the raw truth about each request: when it was sent and when each token arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import openai
+
+from labs.kit.process import Server
+
+Messages = Sequence[dict[str, str]]
+
+
+@dataclass
+class Trace:
+    """One streamed request seen from the client. Times in seconds on one monotonic clock (time.perf_counter).
+
+    ``arrivals`` has one entry for each output token; tokens that came in one chunk share their time.
+    """
+
+    sent: float
+    arrivals: list[float] = field(default_factory=list)
+    text: str = ""
+    prompt_tokens: int = 0
+    error: str | None = None
+
+
+def client(server: Server) -> openai.OpenAI:
+    """OpenAI's own client, pointed at our server."""
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+async def stream(
+    session: httpx.AsyncClient, model: str, prompt: str | Messages, max_tokens: int, **body: Any
+) -> Trace:
+    """Send one streaming request: a string to /v1/completions, messages to /v1/chat/completions.
+
+    ``body`` is added to the request. A failure is noted in ``error`` with the server's own message, not raised.
+    """
+    chat = not isinstance(prompt, str)
+    path, key = ("/v1/chat/completions", "messages") if chat else ("/v1/completions", "prompt")
+    usage = {"include_usage": True, "continuous_usage_stats": True}
+    request = {"model": model, key: prompt, "max_tokens": max_tokens, "stream": True, "stream_options": usage}
+    trace = Trace(time.perf_counter())
+    try:
+        async with session.stream("POST", path, json=request | body) as answer:
+            if answer.status_code != 200:
+                trace.error = (await answer.aread()).decode(errors="replace")
+                return trace
+            async for line in answer.aiter_lines():
+                if line.startswith("data: {"):
+                    _note(trace, json.loads(line[6:]), chat)
+    except httpx.HTTPError as error:
+        trace.error = f"{type(error).__name__}: {error}"
+    return trace
+
+
+def _note(trace: Trace, chunk: dict[str, Any], chat: bool) -> None:
+    now = time.perf_counter()
+    if "error" in chunk:
+        trace.error = str(chunk["error"])
+        return
+    for choice in chunk["choices"]:
+        trace.text += (choice["delta"].get("content") if chat else choice["text"]) or ""
+    if usage := chunk.get("usage"):
+        trace.prompt_tokens = usage["prompt_tokens"]
+        trace.arrivals += [now] * (usage["completion_tokens"] - len(trace.arrivals))
+
+
+def session(server: Server, timeout: float = 300) -> httpx.AsyncClient:
+    """An HTTP session without a limit on connections; loopback, so never through a proxy."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    return httpx.AsyncClient(base_url=server.url, timeout=timeout, limits=limits, trust_env=False)
+
+
+async def fire(
+    server: Server,
+    prompts: Sequence[str | Messages],
+    max_tokens: int = 64,
+    *,
+    model: str = "course",
+    **body: Any,
+) -> list[Trace]:
+    """Send all prompts at once and wait for every answer; traces in the order of the prompts."""
+    async with session(server) as http:
+        return await asyncio.gather(*(stream(http, model, prompt, max_tokens, **body) for prompt in prompts))
