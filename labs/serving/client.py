@@ -14,7 +14,7 @@ import openai
 
 from labs.kit.process import Server
 
-Messages = Sequence[dict[str, str]]
+Prompt = str | Sequence[int] | Sequence[dict[str, str]]  # text, token ids, or the messages of a chat
 
 
 @dataclass
@@ -37,13 +37,13 @@ def client(server: Server) -> openai.OpenAI:
 
 
 async def stream(
-    session: httpx.AsyncClient, model: str, prompt: str | Messages, max_tokens: int, **body: Any
+    session: httpx.AsyncClient, model: str, prompt: Prompt, max_tokens: int, **body: Any
 ) -> Trace:
-    """Send one streaming request: a string to /v1/completions, messages to /v1/chat/completions.
+    """Send one streaming request: text or token ids to /v1/completions, messages to /v1/chat/…
 
     ``body`` is added to the request. A failure is noted in ``error`` with the server's own message, not raised.
     """
-    chat = not isinstance(prompt, str)
+    chat = isinstance(prompt[0], dict)
     path, key = ("/v1/chat/completions", "messages") if chat else ("/v1/completions", "prompt")
     usage = {"include_usage": True, "continuous_usage_stats": True}
     request = {"model": model, key: prompt, "max_tokens": max_tokens, "stream": True, "stream_options": usage}
@@ -81,7 +81,7 @@ def session(server: Server, timeout: float = 300) -> httpx.AsyncClient:
 
 async def fire(
     server: Server,
-    prompts: Sequence[str | Messages],
+    prompts: Sequence[Prompt],
     max_tokens: int = 64,
     *,
     model: str = "course",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from labs.kit import show
 from labs.serving.client import Trace
@@ -11,7 +12,7 @@ from labs.serving.metrics import Metrics
 
 def tokens(arrivals: Sequence[float]) -> None:
     """One stream: when each token arrived, in seconds after sending, and the gaps between tokens."""
-    gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(arrivals)]
     alt = (f"{len(arrivals)} tokens of one stream on a time line: the first after {arrivals[0]:.2f} s, the last "
            f"after {arrivals[-1]:.2f} s; below, the gap before each further token.")  # fmt: skip
     with show.picture(alt, 2, 1, size=(8, 3.6), height_ratios=(1, 2)) as (_, (line, bars)):
@@ -28,12 +29,15 @@ def timeline(traces: Sequence[Trace], samples: Sequence[Metrics]) -> None:
     zero = min(trace.sent for trace in traces)
     most = max(sample["num_requests_running"] for sample in samples)
     queue = max(sample["num_requests_waiting"] for sample in samples)
-    alt = (f"{len(traces)} requests, one line each: grey while waiting for the first token, a dot for each token. "
-           f"Below, vLLM's counters: at most {most:.0f} requests running together, at most {queue:.0f} waiting.")  # fmt: skip
+    alt = (
+        f"{len(traces)} requests, one line each: grey while waiting for the first token, a dot for each token. "
+        f"Below, vLLM's counters: at most {most:.0f} requests running together, at most {queue:.0f} waiting."
+    )
     with show.picture(alt, 2, 1, size=(8.5, 5.2), height_ratios=(2, 1), sharex=True) as (_, (top, bottom)):
         for row, trace in enumerate(sorted(traces, key=lambda one: one.arrivals[0]), 1):
             top.hlines(row, trace.sent - zero, trace.arrivals[0] - zero, color=show.GREY, linewidth=2)
-            top.plot([one - zero for one in trace.arrivals], [row] * len(trace.arrivals), ".", color=show.BLUE, markersize=3)  # fmt: skip
+            times = [arrival - zero for arrival in trace.arrivals]
+            top.plot(times, [row] * len(times), ".", color=show.BLUE, markersize=3)
         top.set(ylabel="request", ylim=(0, len(traces) + 1))
         times = [sample.time - zero for sample in samples]
         for name, color, style in (("running", show.GREEN, "-"), ("waiting", show.RED, "--")):
