@@ -18,7 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from labs.author.execute import CELL_TIMEOUT, Place, place
 from labs.author.files import ROOT, lesson_sources
 from labs.author.gates.book import output_text
-from labs.author.report import CellResult, CellRun, LessonRun, RunReport
+from labs.author.report import CellRun, LessonRun, RunReport
 from labs.author.source import Lesson, read
 from labs.kit.machine import machine
 from labs.kit.record import commit
@@ -96,7 +96,7 @@ def _run(lesson: Lesson, given: Mapping[str, Any], here: Place, out: Path, timeo
     cells = [cell for cell in notebook.cells if ERROR_MARK not in cell.metadata.get("tags", [])]
     runs = [_cell(number, cell) for number, cell in enumerate(cells, 1) if cell.cell_type == "code"]
     if error and (started := [run for run in runs if run.result != "not run"]):
-        started[-1].result = "failed"  # papermill itself calls a cell that timed out "completed"
+        started[-1].result = "failed"  # papermill calls it "completed" when it timed out
         started[-1].error = started[-1].error or error
     return LessonRun(name=lesson.path.stem, title=_title(cells), seconds=seconds, cells=runs, error=error)
 
@@ -105,11 +105,10 @@ def _cell(number: int, cell: NotebookNode) -> CellRun:
     timing = cell.metadata.papermill
     texts = [output_text(output) for output in cell.outputs]
     errors = [output_text(output) for output in cell.outputs if output.output_type == "error"]
-    result: CellResult = "failed" if errors else "ok" if timing.start_time else "not run"
     return CellRun(
         number=number,
         title=next((line for line in cell.source.splitlines() if line.strip()), ""),
-        result=result,
+        result="ok" if timing.start_time else "not run",
         seconds=timing.duration,
         passed=[text.split()[1] for text in texts if text.startswith("PASSED ")],
         error=errors[-1].lstrip("-\n") if errors else None,

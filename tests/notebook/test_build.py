@@ -28,6 +28,7 @@ import os
 import labs.author
 
 print(answer, os.getcwd(), labs.author.__file__, os.environ["ENGINEROOM_HOME"], os.path.lexists("models"))
+print(os.path.basename(os.getcwd()))
 """
 
 
@@ -51,7 +52,7 @@ def test_execution_is_apart_from_the_author_and_names_no_folder_of_this_machine(
     notebook = nbformat.read(root / "solutions" / "00_first.ipynb", as_version=4)
     assert [c.execution_count for c in notebook.cells if c.cell_type == "code"] == [1, 2]
     assert notebook.cells[2].outputs[0].text == (
-        "42 . ./labs/author/__init__.py ~/.local/share/engineroom True\n"
+        "42 . ./labs/author/__init__.py ~/.local/share/engineroom True\nwork\n"
     )
     assert str(ROOT) not in (root / "solutions" / "00_first.ipynb").read_text()
     assert os.environ["ENGINEROOM_HOME"] == "/author/home"

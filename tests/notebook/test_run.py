@@ -48,6 +48,13 @@ while True:
 # %%
 print("never reached")
 """
+DIES = """\
+# %%
+import os
+
+# %%
+os._exit(3)
+"""
 
 
 def lessons(folder: Path, *sources: str) -> Path:
@@ -59,26 +66,28 @@ def lessons(folder: Path, *sources: str) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunReport, Path]:
-    root = lessons(tmp_path_factory.mktemp("run"), GOOD, RAISES, HANGS)
+    root = lessons(tmp_path_factory.mktemp("run"), GOOD, RAISES, HANGS, DIES)
     report = run(parameters={"model": "models/draft"}, out=root / "out", timeout=3, root=root)
     return report, root / "out"
 
 
 def test_each_cell_gets_its_result(finished: tuple[RunReport, Path]) -> None:
-    good, raises, hangs = finished[0].lessons
-    results = [[cell.result for cell in lesson.cells] for lesson in (good, raises, hangs)]
+    good, raises, hangs, dies = finished[0].lessons
+    results = [[cell.result for cell in lesson.cells] for lesson in finished[0].lessons]
     # the first has a cell more: the parameters that papermill put in
-    assert results == [["ok"] * 4, ["ok", "failed", "not run"], ["ok", "failed", "not run"]]
-    assert (good.ok, raises.ok, hangs.ok) == (True, False, False)
+    failed = ["ok", "failed", "not run"]
+    assert results == [["ok"] * 4, failed, failed, ["ok", "failed"]]
+    assert (good.ok, raises.ok, hangs.ok, dies.ok) == (True, False, False, False)
     assert "x is not two" in str(raises.cells[1].error)
     assert "CellTimeoutError: A cell timed out" in str(hangs.error)
+    assert "DeadKernelError" in str(dies.error)
     assert all(cell.seconds is not None and cell.seconds >= 0 for cell in good.cells)
     assert not finished[0].ok
 
 
 def test_counts_checks_and_parameters(finished: tuple[RunReport, Path]) -> None:
     report, out = finished
-    counts = {"lessons ok": 1, "cells ok": 6, "cells failed": 2, "cells not run": 2, "checks passed": 1}
+    counts = {"lessons ok": 1, "cells ok": 7, "cells failed": 3, "cells not run": 2, "checks passed": 1}
     assert report.counts == counts
     assert "model is models/draft" in (out / "run" / "00_lesson.ipynb").read_text()
 
