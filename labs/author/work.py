@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -12,10 +13,12 @@ from pathlib import Path
 import nbformat
 
 from labs.author.files import ROOT, write_whole
+from labs.author.source import dumps
 from labs.kit.home import set_aside
 
 STATE = ".engineroom.json"  # in the work folder: file name -> fingerprint of what was delivered
-LINKS = ("models",)  # what a work folder shows of the repository, so that "models/course" works
+LINKS = ("docs", "models", "records")  # what a work folder shows of the repository
+UP = re.compile(r"""(\]\(|\b(?:src|href)=["'])\.\./""")  # a link from notebooks/ to the repository
 
 
 @dataclass
@@ -62,7 +65,7 @@ def sync(work: Path, lessons: Path = ROOT / "notebooks") -> Report:
 
 
 def prepare(work: Path) -> None:
-    """Make a work folder in which relative paths to the repository's models work."""
+    """Make a work folder in which ``models/course`` and links to ``docs`` work."""
     work.mkdir(parents=True, exist_ok=True)
     for name in LINKS:
         link, target = work / name, ROOT / name
@@ -72,10 +75,19 @@ def prepare(work: Path) -> None:
             link.symlink_to(target, target_is_directory=True)
 
 
-def fingerprint(path: Path) -> str:
+def delivered_text(source: Path) -> str:
+    """The lesson for a work folder: its links go to the folder's own ``docs``, since JupyterLab shows nothing
+    above the folder that it was started in."""
+    notebook = nbformat.read(source, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = UP.sub(r"\1", cell.source)
+    return dumps(notebook)
+
+
+def fingerprint(data: bytes) -> str:
     """A hash of a notebook's cells, without outputs, counts, metadata and empty cells (JupyterLab appends
     one when the last cell is run); of the bytes, where the file is no notebook."""
-    data = path.read_bytes()
     try:
         cells = nbformat.reads(data.decode(), as_version=4).cells
         data = json.dumps([(c.cell_type, c.source.rstrip()) for c in cells if c.source.strip()]).encode()
@@ -85,19 +97,20 @@ def fingerprint(path: Path) -> str:
 
 
 def _deliver(source: Path, mine: Path, state: dict[str, str], report: Report) -> None:
-    new, delivered = fingerprint(source), state.get(mine.name)
+    text, delivered = delivered_text(source), state.get(mine.name)
+    new = fingerprint(text.encode())
     if not mine.exists():
         (report.restored if delivered else report.added).append(mine.name)
-        _copy(source, mine)
-    elif (have := fingerprint(mine)) == new or delivered == new:
+        write_whole(mine, text)
+    elif (have := fingerprint(mine.read_bytes())) == new or delivered == new:
         pass  # up to date, or the learner's own, with this version already delivered
     elif have == delivered:
         _back_up(mine, report)
-        _copy(source, mine)
+        write_whole(mine, text)
         report.updated.append(mine.name)
     else:
         beside = _place_beside(mine, "new", new)
-        _copy(source, beside)
+        write_whole(beside, text)
         report.kept[mine.name] = beside.name
     state[mine.name] = new
 
@@ -107,13 +120,13 @@ def _back_up(mine: Path, report: Report) -> None:
     cells = nbformat.read(mine, as_version=4).cells
     if any(cell.get("outputs") for cell in cells):
         backup = next(p for p in _names(mine, "before-update") if not p.exists() or _same(p, mine))
-        _copy(mine, backup)
+        write_whole(backup, mine.read_text(encoding="utf-8"))
         report.backups[mine.name] = backup.name
 
 
 def _place_beside(mine: Path, what: str, new: str) -> Path:
     """The first name that is free or holds this very version, so that no earlier file is overwritten."""
-    return next(p for p in _names(mine, what) if not p.exists() or fingerprint(p) == new)
+    return next(p for p in _names(mine, what) if not p.exists() or fingerprint(p.read_bytes()) == new)
 
 
 def _names(mine: Path, what: str) -> Iterator[Path]:
@@ -123,10 +136,6 @@ def _names(mine: Path, what: str) -> Iterator[Path]:
 
 def _same(one: Path, other: Path) -> bool:
     return one.read_bytes() == other.read_bytes()
-
-
-def _copy(source: Path, target: Path) -> None:
-    write_whole(target, source.read_text(encoding="utf-8"))
 
 
 def _read_state(path: Path, report: Report) -> dict[str, str]:

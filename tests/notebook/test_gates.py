@@ -55,8 +55,8 @@ class Case:
     def __init__(self, root: Path) -> None:
         for folder in ("docs", "solutions", "notebooks"):
             (root / folder).mkdir()
-        for name in ("glossary.md", "queue.png"):
-            (root / "docs" / name).touch()
+        for name in ("docs/glossary.md", "docs/queue.png", "pytest.ini"):
+            (root / name).touch()
         self.path = root / "solutions" / "07_lesson.py"
         self.root = root
         self.known = {"07.rate"}
@@ -188,7 +188,13 @@ TEXT = {
     ],
     "headings": ["# Another title", "## Part\n\n#### Too deep"],
     "alt-text": ["![](../docs/queue.png)", '<img src="../docs/queue.png">', '<img alt="" src="x.png">'],
-    "link": ["[gone](../docs/gone.md)", "[root](/etc/passwd)", "[nowhere](#there)", "![x](../docs/gone.png)"],
+    "link": [
+        "[gone](../docs/gone.md)",
+        "[root](/etc/passwd)",
+        "[nowhere](#there)",
+        "[not shown](../pytest.ini)",
+        "![x](../docs/gone.png)",
+    ],
     "long-cell": ["\n".join("a line" for _ in range(26))],
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from labs.author import work as syncing
 from labs.author.work import STATE, sync
@@ -156,6 +156,16 @@ def test_an_interrupted_update_is_completed_by_the_next(
     ]
     assert (place.sources(), place.sources("01_second.ipynb")) == (["x = 0"], ["y = 42"])
     assert str(place.sync()) == "the lessons are up to date"
+
+
+def test_links_lead_to_what_the_work_folder_shows(place: Place) -> None:
+    text = 'See [the glossary](../docs/glossary.md), <img src="../docs/x.png">, [next](01_b.ipynb), "../a".'
+    notebook = new_notebook(cells=[new_markdown_cell(text), new_code_cell("x = '](../y'")])
+    nbformat.write(notebook, place.lessons / NAME)
+    place.sync()
+    assert place.sources() == [text.replace("../docs", "docs"), "x = '](../y'"]
+    assert str(place.sync()) == "the lessons are up to date"
+    assert {link.name for link in place.work.iterdir() if link.is_symlink()} == {"docs", "models", "records"}
 
 
 def test_wrong_folders_are_refused(place: Place, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from labs.author.gates.book import Book, Problem, Rule
+from labs.author.work import LINKS
 
 SECTIONS = ("What you will be able to do", "Time and money", "On an H100", "Recap")
 MEASURED = re.compile(
@@ -100,14 +101,16 @@ def _prose(block: Token) -> str:
 
 
 def links_exist(book: Book) -> list[Problem]:
-    """A link or picture into the repository leads to a file; one into the lesson, to a heading."""
+    """A link or picture leads to a lesson, a file in a folder that learners see, or a heading of the lesson."""
     found = []
     folder = (book.root / book.file).parent
     anchors = {text.replace(" ", "-").lower() for _, _, text in _headings(book)}
     for number, token in _tokens(book):
         target = str(token.attrGet("href") or token.attrGet("src") or "")
         if target and not _leads_somewhere(target, folder, anchors):
-            found += book.problem(number, "link", f"{target!r} leads nowhere.")
+            found += book.problem(
+                number, "link", f"{target!r} leads nowhere; a learner sees ../{', ../'.join(LINKS)}."
+            )
     return found
 
 
@@ -117,7 +120,9 @@ def _leads_somewhere(target: str, folder: Path, anchors: set[str]) -> bool:
         return True
     if not address.path:
         return unquote(address.fragment).lower() in anchors
-    return not address.path.startswith("/") and (folder / unquote(address.path)).exists()
+    path = Path(unquote(address.path))
+    shown = path.parts[0] != ".." or (len(path.parts) > 1 and path.parts[1] in LINKS)
+    return shown and not path.is_absolute() and (folder / path).exists()
 
 
 RULES: list[Rule] = [heading_order, sections, images_have_alt, no_typed_measurement, links_exist]
