@@ -65,7 +65,8 @@ def diagnose(log: str, exit_code: int | None) -> tuple[str, str]:
         )
     for pattern, what, todo in CAUSES:
         if match := re.search(pattern, log, re.IGNORECASE):
-            return f"{what} The log says: {match[0].strip()!r}.", todo
+            line = log[log.rfind("\n", 0, match.start()) + 1 :].split("\n")[0]
+            return f"{what} The log says: {line.strip()[:200]}", todo
     if exit_code == -signal.SIGKILL:
         return "It was killed (SIGKILL), nearly always because the machine ran out of memory.", RAM
     if exit_code is None:

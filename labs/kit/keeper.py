@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-POLL = 0.5  # seconds between two looks at the tree
+POLL = 1.0  # seconds between two looks at the tree
 GRACE = 3.0  # seconds between SIGTERM and SIGKILL when the owner has died
 PATIENCE = 30.0  # seconds that a killed process may need to go, e.g. while a driver frees its memory
 TAG = "ENGINEROOM_SERVER"  # environment variable that marks each process of a server
@@ -182,7 +182,7 @@ class Keeper:
             with suppress(ProcessLookupError):
                 os.killpg(self.child, signal.SIGTERM)
         begin, orphans_told = time.monotonic(), False
-        while self.tree and time.monotonic() < begin + grace + PATIENCE:
+        while (self.tree or self.exit_code is None) and time.monotonic() < begin + grace + PATIENCE:
             if time.monotonic() > begin + grace:
                 send(self.tree, signal.SIGKILL)
             elif self.exit_code is not None and not orphans_told:

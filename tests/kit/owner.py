@@ -17,6 +17,10 @@ if __name__ == "__main__":
     name, mode = sys.argv[1], (sys.argv[2:] or ["stubborn"])[0]
     server = process.start([sys.executable, SERVER, "{port}", mode], name=name, timeout=20)
     state = httpx.get(server.url, trust_env=False).json()
-    time.sleep(1.2)  # the keeper looks at the tree twice a second
+    folder = process.home("servers")
+    [entry] = [path for path in folder.glob("*.json") if f'"port": {server.port},' in path.read_text()]
+    deadline = time.monotonic() + 10
+    while len(json.loads(entry.read_text())["shm"]) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
     print(json.dumps({"port": server.port, "keeper": server._guard.pid, "state": state}), flush=True)
     time.sleep(300)

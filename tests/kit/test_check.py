@@ -60,6 +60,7 @@ def test_pass(capsys: pytest.CaptureFixture) -> None:
         ("01.mean", starter, "NOT YET 01.mean: not written yet: The mean of 2 and 4 is 3."),
         ("01.mean", starter_with_docstring, "NOT YET 01.mean: not written yet: The mean of 2 and 4 is 3."),
         ("01.mean", starter_that_raises, "NOT YET 01.mean: not written yet: Write the mean"),
+        ("02.lenient", ..., "NOT YET 02.lenient: not written yet: Anything goes"),
         ("01.mean", total, "NOT YET 01.mean: That is the sum. Divide by how many there are."),
         ("01.mean", lambda values: 7, "NOT YET 01.mean: The mean of 2 and 4 is 3."),
     ],

@@ -186,18 +186,22 @@ def test_reused_pid_is_spared(data_home: Path) -> None:
 def test_shared_memory_of_others_is_spared() -> None:
     """A segment that an outside process uses, or that another file replaced, is not deleted."""
     used, replaced = Path("/dev/shm/engineroom-test-used"), Path("/dev/shm/engineroom-test-replaced")
-    replaced.write_text("x")
-    with used.open("w"):
-        files = {(str(used), used.stat().st_ino), (str(replaced), replaced.stat().st_ino + 1)}
-        assert keeper.remove_shm(files) == []
-    assert keeper.remove_shm(files) == [str(used)]
-    replaced.unlink()
+    try:
+        replaced.write_text("x")
+        with used.open("w"):
+            files = {(str(used), used.stat().st_ino), (str(replaced), replaced.stat().st_ino + 1)}
+            assert keeper.remove_shm(files) == []
+        assert keeper.remove_shm(files) == [str(used)]
+    finally:
+        used.unlink(missing_ok=True)
+        replaced.unlink()
 
 
 def test_crashed_server_is_cleaned_at_once() -> None:
     server = process.start(COMMAND, name="one", timeout=20)
     state = state_of(server)
-    time.sleep(1.2)
+    [entry] = process.home("servers").glob("*.json")
+    assert eventually(lambda: len(json.loads(entry.read_text())["shm"]) == 3)
     os.kill(server.pid, signal.SIGKILL)
     assert eventually(lambda: not leftovers(server.port, state))
     assert process.running() == []

@@ -92,7 +92,7 @@ def test_report_counts_and_verifies() -> None:
     facts = json.loads(text)
     assert [(one["lesson"], one["done"], one["total"]) for one in facts["lessons"]] == [
         ("01_a", 1, 2),
-        ("02_b", 0, 1),
+        ("02_b", 0, 2),
         ("03_c", 0, 0),
     ]
     page = progress.report()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import socket
 import statistics
 from datetime import date
@@ -44,6 +45,20 @@ def test_round_trip(tmp_path: Path, values: dict[str, list[float]]) -> None:
     assert again == one and again.values == values
     name = next(iter(values))
     assert again.median(name) == statistics.median(values[name])
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["ttft.json"]
+
+
+def test_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = example().save(tmp_path)
+    before = path.read_text()
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        example(samples=[9.0]).save(tmp_path)
+    assert path.read_text() == before
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["ttft.json"]
 
 
