@@ -18,6 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from labs.author.execute import place
 from labs.author.files import ROOT
+from labs.author.gates.book import output_text
 from labs.kit.process import start
 
 SCREENSHOTS = ROOT / "out" / "screenshots"
@@ -56,6 +57,7 @@ def running_lab() -> Iterator[Lab]:
     with place() as here:
         jupyter = here.home / "jupyter"
         env = {
+            "ENGINEROOM_PRICE_PER_HOUR": "2.50",  # so that the meter runs, GPU or not
             "JUPYTER_RUNTIME_DIR": str(jupyter / "runtime"),
             "JUPYTER_CONFIG_DIR": str(jupyter / "config"),
             "JUPYTERLAB_SETTINGS_DIR": str(jupyter / "settings"),
@@ -101,7 +103,10 @@ def open_notebook(page: Page, lab: Lab, name: str) -> None:
 
 
 def run_all(page: Page, lab: Lab, name: str, seconds: float) -> None:
-    """Run > Run All Cells; return when each saved code cell has a count and the kernel is idle."""
+    """Run > Run All Cells; return when each saved code cell has a count and the kernel is idle.
+
+    Raises RuntimeError when a cell fails, TimeoutError after so many seconds.
+    """
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
@@ -109,6 +114,9 @@ def run_all(page: Page, lab: Lab, name: str, seconds: float) -> None:
         page.keyboard.press("Control+s")
         page.wait_for_timeout(1000)
         code = [c for c in lab.notebook(name).cells if c.cell_type == "code" and c.source.strip()]
+        errors = [o for cell in code for o in cell.outputs if o.output_type == "error"]
+        if errors:  # JupyterLab runs no cell after it
+            raise RuntimeError(f"a cell of {name} failed:\n{output_text(errors[0])}")
         return all(cell.execution_count for cell in code) and lab.kernel_state(name) == "idle"
 
     _until(done, seconds, f"{name} did not run to its end")
