@@ -165,7 +165,7 @@ def _note(one: Exercise, mistake: str | None) -> int:
 
 
 def _type_name(value: object) -> str:
-    return "nothing (...)" if value is ... else type(value).__name__.replace("NoneType", "None")
+    return "`...`" if value is ... else type(value).__name__.replace("NoneType", "None")
 
 
 def _unwritten(value: object) -> bool:

@@ -131,7 +131,8 @@ def _page(facts: dict, text: str) -> str:
         for one in lesson["exercises"]:
             cells = (one["title"], MARKS[one["status"]], f"{one['attempts']} attempts")
             rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    about = html.escape(f"{facts['written']} · commit {facts['commit']} · {facts['machine']}")
+    machine = ", ".join(f"{name} {value}" for name, value in facts["machine"].items())
+    about = html.escape(f"Written {facts['written']}, course commit {facts['commit']}, on {machine}")
     embedded = text.replace("<", "\\u003c")
     return (
         f"<h2>Engine Room: progress</h2><p>{about}</p><table>{''.join(rows)}</table>"

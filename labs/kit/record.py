@@ -157,12 +157,13 @@ class Record(BaseModel):
             raise RecordError(f"{path} is refused: {error}. Measure again, or take it from git.") from error
 
     def __str__(self) -> str:
-        shown = [
-            f"{name + ': ' if len(self.values) > 1 else ''}{one.median:.4g} {self.unit}"
-            + (f" (median of {one.n}, {one.min:.4g} to {one.max:.4g})" if one.n > 1 else "")
-            for name, one in self.summary.items()
-        ]
-        return f"{self.what}: {'; '.join(shown)}. {self._origin()}"
+        shown = []
+        for name, one in self.summary.items():
+            spread = f" (median of {one.n}, {one.min:.4g} to {one.max:.4g})" if one.n > 1 else ""
+            shown.append(f"{name}: {one.median:.4g} {self.unit}{spread}")
+        if len(shown) == 1:
+            return f"{self.what}: {shown[0].removeprefix(f'{name}: ')}. {self._origin()}"
+        return "\n  ".join([f"{self.what}:", *shown, self._origin()])
 
     __repr__ = __str__
 
@@ -176,7 +177,7 @@ class Record(BaseModel):
         return f"Measured on {where}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self))}</p>"
+        return f"<p>{html.escape(str(self)).replace(chr(10), '<br>')}</p>"
 
 
 def _series(samples: list[float] | dict[str, list[float]]) -> dict[str, list[float]]:

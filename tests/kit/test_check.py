@@ -54,7 +54,7 @@ def test_pass(capsys: pytest.CaptureFixture) -> None:
         (
             "01.times",
             ...,
-            "NOT YET 01.times: not written yet: I expected a list of seconds, got nothing (...).",
+            "NOT YET 01.times: not written yet: I expected a list of seconds, got `...`.",
         ),
         ("01.times", None, "NOT YET 01.times: not written yet: I expected a list of seconds, got None."),
         ("01.mean", starter, "NOT YET 01.mean: not written yet: The mean of 2 and 4 is 3."),

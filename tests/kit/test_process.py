@@ -228,6 +228,21 @@ def test_port_taken() -> None:
         process.start(COMMAND, name="one", port=70_000)
 
 
+def test_port_taken_after_it_was_chosen() -> None:
+    taken = []
+
+    def ready(server: process.Server) -> bool:
+        taken.append(socket.create_server(("127.0.0.1", server.port)))
+        return True
+
+    with pytest.raises(process.ServerFailed, match=rf"was taken by process {os.getpid()} "):
+        try:
+            process.start(["sleep", "60"], name="one", ready=ready)
+        finally:
+            taken[0].close()
+    assert process.running() == []
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [

@@ -127,7 +127,7 @@ def test_published_needs_a_source_for_each_series() -> None:
 
 def test_series_by_name() -> None:
     one = example(samples={"a": [1.0], "b": [2.0]})
-    assert one.median("b") == 2.0 and "a: 1 ms; b: 2 ms" in str(one)
+    assert one.median("b") == 2.0 and "a: 1 ms\n  b: 2 ms\n" in str(one)
     for wrong in (None, "c"):
         with pytest.raises(RecordError, match="it has a, b"):
             one.median(wrong)
