@@ -26,6 +26,7 @@ from labs.author.source import dumps, read
 
 SOURCE = ROOT / "solutions" / "00_preflight.py"
 LESSON = "00_preflight.ipynb"
+METER = '.jupyter-widgets:has-text("$2.50 an hour")'
 LOOPBACK = {"127.0.0.1", "::1"}
 SECONDS = 400
 ERROR = '[data-mime-type="application/vnd.jupyter.stderr"]:has-text("Traceback (most recent call last)")'
@@ -63,10 +64,10 @@ def test_every_cell_ran_without_an_error(page: Page, lab: Lab) -> None:
     assert wanted and passed == wanted
 
 
-def test_a_widget_is_drawn(page: Page) -> None:
-    assert scroll_to(page, ".jupyter-widgets"), "no widget in lesson 00"
+def test_the_meter_widget_is_drawn_and_shows_dollars(page: Page) -> None:
+    assert scroll_to(page, METER), "no widget with the price in lesson 00"
     page.screenshot(path=SCREENSHOTS / "00_preflight_widget.png")
-    box = page.locator(".jupyter-widgets:visible").first.bounding_box()
+    box = page.locator(f"{METER}:visible").first.bounding_box()
     assert box and box["width"] > 10 and box["height"] > 10, box
 
 

@@ -223,6 +223,7 @@ OUTPUTS: dict[str, list[tuple[str, NotebookNode]]] = {
     "fallback-text": [("x", printed("no GPU: skipping\n")), ("x", html("<p>simulated</p>"))],
     "error": [("x", new_output("error", ename="ValueError", evalue="no", traceback=["ValueError: no"]))],
     "alt-text": [("x", picture()), ("x", picture(alt=" ")), ("x", html('<img src="data:,">'))],
+    "stderr": [("x", new_output("stream", name="stderr", text="a warning\n"))],
     "machine-path": [("x", printed("log: /tmp/x/server.log")), ("x", printed("/home/ann/models"))],
     "comparable": [
         ("# NBVAL_CHECK_OUTPUT\nx", picture(alt="a line")),

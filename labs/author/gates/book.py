@@ -13,7 +13,7 @@ import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-ALLOWABLE = {"fallback-text", "long-cell", "machine-path", "swallowed-error"}
+ALLOWABLE = {"fallback-text", "long-cell", "machine-path", "stderr", "swallowed-error"}
 ALLOW = re.compile(r"(?:#|<!--)\s*allow ([\w-]+):[ \t]*(\S.*)")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 

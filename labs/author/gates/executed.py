@@ -36,6 +36,18 @@ def no_errors(book: Book) -> list[Problem]:
     return found
 
 
+def no_stderr(book: Book) -> list[Problem]:
+    """No warning on a red ground: a learner reads it as an error."""
+    found = []
+    for number, cell in book.cells("code"):
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name == "stderr":
+                first = output_text(output).strip().splitlines()[:1]
+                message = f"{' '.join(first)[:80]!r}: a learner reads it as an error; mend its cause."
+                found += book.problem(number, "stderr", message)
+    return found
+
+
 def comparable(book: Book) -> list[Problem]:
     """A cell whose output nbval shall compare has outputs, and text in them, and its count."""
     found = []
@@ -86,4 +98,4 @@ def no_machine_path(book: Book) -> list[Problem]:
     return found
 
 
-RULES: list[Rule] = [ran_in_order, no_errors, comparable, figures_have_alt, no_machine_path]
+RULES: list[Rule] = [ran_in_order, no_errors, no_stderr, comparable, figures_have_alt, no_machine_path]
