@@ -22,7 +22,7 @@ from labs.kit.statusline import in_notebook
 
 LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
 OURS = (f"{Path(__file__).parents[1]}{os.sep}", *LIBRARIES, "<frozen")  # any other file is the learner's
-COLOURS = {"PASSED": "#2e8b57", "NOT YET": "#d08700", "CHECK FAILED": "#c0392b"}
+COLOURS = {"PASSED": "#1f7a46", "NOT YET": "#a85d00", "CHECK FAILED": "#b3261e"}
 
 
 class Mistake(Exception):
@@ -73,8 +73,9 @@ class Result:
         more = "<br><small>Still stuck? Run the check again for another hint.</small>" if self.more else ""
         colour = COLOURS[self.verdict]
         return (
-            f'<div style="border-left:4px solid {colour};padding:.3em .8em"><b style="color:{colour}">'
-            f"{self.verdict}</b> {self.exercise.id} — {text}{more}</div>"
+            f'<div style="border-left:4px solid {colour};padding:.3em .8em">'
+            f'<b style="background:{colour};color:#fff;padding:.1em .4em;border-radius:3px">{self.verdict}</b> '
+            f"{self.exercise.id} — {text}{more}</div>"
         )
 
     def _ipython_display_(self) -> None:

@@ -38,6 +38,10 @@ _servers: list[Server] = []
 class ServerFailed(RuntimeError):
     """A server did not start or stop; the message has the cause, what to do, and the end of the log."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message, without our stack."""
+        return [f"ServerFailed: {self}"]
+
 
 class Server:
     """A server that this process started: a context manager, or call ``stop()``.

@@ -131,7 +131,8 @@ def _page(facts: dict, text: str) -> str:
         for one in lesson["exercises"]:
             cells = (one["title"], MARKS[one["status"]], f"{one['attempts']} attempts")
             rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    machine = ", ".join(f"{name} {value}" for name, value in facts["machine"].items())
+    shown = {name: " ".join(v) if isinstance(v, list) else v for name, v in facts["machine"].items()}
+    machine = ", ".join(f"{name} {value}" for name, value in shown.items() if value)
     about = html.escape(f"Written {facts['written']}, course commit {facts['commit']}, on {machine}")
     embedded = text.replace("<", "\\u003c")
     return (
