@@ -4,46 +4,48 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from labs.kit.process import Server
 from labs.serving.model import locate
+from labs.serving.vllm import executable
 
 
 class BenchFailed(RuntimeError):
     """`vllm bench serve` ended with an error; the message has the end of its output."""
 
 
-def bench_command(
-    url: str, folder: str, *, model: str, tokens: int, max_tokens: int, n: int, rate: float | None, users: int | None
-) -> list[str]:
-    """The command line: random prompts of fixed length, open loop at ``rate`` or closed loop with ``users``."""
-    line = [str(Path(sys.executable).with_name("vllm")), "bench", "serve", "--backend", "openai", "--base-url", url]
-    line += ["--model", model, "--tokenizer", locate(model), "--dataset-name", "random", "--ignore-eos", "--seed", "0"]
-    line += ["--random-input-len", str(tokens), "--random-output-len", str(max_tokens), "--num-prompts", str(n)]
-    line += ["--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,99", "--disable-tqdm"]
-    line += ["--save-result", "--result-dir", folder, "--result-filename", "result.json"]
-    line += ["--request-rate", str(rate)] if rate else []
-    return line + (["--max-concurrency", str(users)] if users else [])
+def bench_command(server: Server, result: Path, model: str, **flags: object) -> list[str]:
+    """The command line: random prompts, latencies of every kind, the result as a file; more by ``flags``."""
+    line = [executable(), "bench", "serve", "--backend", "openai", "--base-url", server.url, "--model", model]
+    line += ["--tokenizer", locate(model), "--dataset-name", "random", "--ignore-eos", "--disable-tqdm"]
+    line += ["--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,99"]
+    line += ["--save-result", "--result-dir", str(result.parent), "--result-filename", result.name]
+    for name, value in flags.items():
+        line += [f"--{name.replace('_', '-')}", str(value)]
+    return line
 
 
 def vllm_bench(
-    server: Server, *, tokens: int, max_tokens: int, n: int = 64, rate: float | None = None, users: int | None = None,
-    model: str = "course", timeout: float = 300,
-) -> dict[str, float]:  # fmt: skip
+    server: Server, *, model: str = "course", timeout: float = 300, **flags: object
+) -> dict[str, float]:
     """Run it and return its result file: request_throughput, p50_ttft_ms, p99_itl_ms … as vLLM names them.
 
-    Raises BenchFailed when it fails or takes longer than ``timeout`` seconds.
+    ``flags`` are its own with underscores, e.g. random_input_len, random_output_len, num_prompts, request_rate,
+    max_concurrency. Raises BenchFailed when it fails or takes longer than ``timeout`` seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
-        line = bench_command(server.url, folder, model=model, tokens=tokens, max_tokens=max_tokens, n=n, rate=rate, users=users)  # fmt: skip
+        result = Path(folder) / "result.json"
+        line = bench_command(server, result, model, **flags)
         try:
             run = subprocess.run(line, capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired as error:
-            raise BenchFailed(f"vllm bench serve took longer than {timeout:g} s; ask for fewer prompts.") from error
-        result = Path(folder) / "result.json"
+            raise BenchFailed(
+                f"vllm bench serve took longer than {timeout:g} s; ask for fewer prompts."
+            ) from error
         if run.returncode or not result.exists():
-            raise BenchFailed("vllm bench serve failed:\n" + "\n".join((run.stdout + run.stderr).splitlines()[-15:]))
+            raise BenchFailed(
+                "vllm bench serve failed:\n" + "\n".join((run.stdout + run.stderr).splitlines()[-15:])
+            )
         return json.loads(result.read_text())

@@ -20,7 +20,13 @@ def random_prompts(n: int, tokens: int, seed: int = 0, vocab: range = range(300,
 
 
 async def closed_loop(
-    server: Server, prompts: Sequence[Prompt], max_tokens: int, users: int, *, model: str = "course", **body: Any
+    server: Server,
+    prompts: Sequence[Prompt],
+    max_tokens: int,
+    users: int,
+    *,
+    model: str = "course",
+    **body: Any,
 ) -> list[Trace]:
     """``users`` clients, each sending its next request as soon as it has its answer; traces in order of prompts."""
     if users < 1:

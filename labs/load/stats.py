@@ -63,7 +63,9 @@ def duration(traces: Iterable[Trace]) -> float:
     traces = list(traces)
     ends = [trace.arrivals[-1] for trace in traces if trace.arrivals]
     if not ends:
-        raise ValueError(f"No request got an answer; the first error: {traces[0].error if traces else 'no requests'}.")
+        raise ValueError(
+            f"No request got an answer; the first error: {traces[0].error if traces else 'no requests'}."
+        )
     return max(ends) - min(trace.sent for trace in traces)
 
 
@@ -81,7 +83,11 @@ def summary(traces: Sequence[Trace]) -> dict[str, float]:
     """The numbers of a load test: requests and tokens per second, p50 and p99 of each latency in seconds."""
     done = [trace for trace in traces if trace.arrivals and not trace.error]
     seconds = duration(traces)
-    result = {"completed": len(done), "failed": len(traces) - len(done), "requests_per_s": len(done) / seconds}
+    result = {
+        "completed": len(done),
+        "failed": len(traces) - len(done),
+        "requests_per_s": len(done) / seconds,
+    }
     result |= {"tokens_per_s": throughput(traces)}
     gaps = [gap for trace in done for gap in itl(trace)] or [0.0]
     values = {"ttft": map(ttft, done), "tpot": map(tpot, done), "itl": gaps, "e2e": map(e2e, done)}

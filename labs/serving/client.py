@@ -82,11 +82,16 @@ def session(server: Server, timeout: float = 300) -> httpx.AsyncClient:
 async def fire(
     server: Server,
     prompts: Sequence[Prompt],
-    max_tokens: int = 64,
+    max_tokens: int | Sequence[int] = 64,
     *,
     model: str = "course",
     **body: Any,
 ) -> list[Trace]:
-    """Send all prompts at once and wait for every answer; traces in the order of the prompts."""
+    """Send all prompts at once and wait for every answer; traces in the order of the prompts.
+
+    ``max_tokens`` is one limit for all answers, or one for each.
+    """
+    limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else max_tokens
     async with session(server) as http:
-        return await asyncio.gather(*(stream(http, model, prompt, max_tokens, **body) for prompt in prompts))
+        requests = [stream(http, model, *one, **body) for one in zip(prompts, limits, strict=True)]
+        return await asyncio.gather(*requests)

@@ -5,14 +5,17 @@ Flags and environment variables are those of vLLM 0.32 (`vllm serve --help=all`,
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
-from labs.kit.machine import Machine, machine
+from labs.kit.machine import Gpu, Machine, machine
 from labs.kit.process import Server, start
 from labs.serving.model import dtype, locate
 
 CPU_KV_CACHE_GIB = 1
+H100 = Gpu(name="NVIDIA H100 80GB HBM3", memory_gib=80, compute_capability="9.0", driver="")
 
 
 def command(model: str = "course", *, here: Machine | None = None, **flags: object) -> list[str]:
@@ -26,12 +29,29 @@ def command(model: str = "course", *, here: Machine | None = None, **flags: obje
     ours |= {"max_model_len": 2048, "max_num_seqs": 16}
     if not here.gpus:
         ours["enforce_eager"] = True  # compiling costs a minute and gains little on a CPU
-    line = [str(Path(sys.executable).with_name("vllm")), "serve", locate(model)]
+    line = [executable(), "serve", locate(model)]
     for name, value in (ours | flags).items():
         if value is None or value is False:
             continue
         line += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
     return line
+
+
+def on_h100(model: str, **flags: object) -> str:
+    """The shell command for ``model`` on one H100, whatever this machine is; for reading and for copying."""
+    line = command(model, here=machine().model_copy(update={"gpus": [H100]}), port=8000, **flags)
+    return shlex.join(["vllm", *line[1:]])
+
+
+def executable() -> str:
+    """`vllm` of this Python environment, else the one on the PATH. Raises FileNotFoundError."""
+    beside = Path(sys.executable).with_name("vllm")
+    found = str(beside) if beside.exists() else shutil.which("vllm")
+    if not found:
+        raise FileNotFoundError(
+            "There is no command vllm. `make lab` installs it; in a container, add it to PATH."
+        )
+    return found
 
 
 def environment(model: str, here: Machine) -> dict[str, str]:

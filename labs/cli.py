@@ -1,0 +1,153 @@
+"""`engineroom`: the course from a terminal. `make` targets call the same commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labs.author.files import ROOT
+from labs.author.regions import SourceError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NN ...]", help="lessons; none means all")]
+WORK = ROOT / "work"
+
+
+@app.command()
+def lab(
+    work: Annotated[Path, typer.Option(help="your copies of the lessons")] = WORK,
+    port: int = 8888,
+    host: Annotated[
+        str, typer.Option(help="address to listen on; only this machine unless you say so")
+    ] = "127.0.0.1",
+    browser: bool = True,
+) -> None:
+    """Bring your work folder up to date and open JupyterLab on the first lesson."""
+    from labs.author.work import sync
+    from labs.kit.machine import machine, problems
+
+    print(f"Lessons in {os.path.relpath(work)}:\n  " + str(sync(work)).replace("\n", "\n  "))
+    for problem in problems(machine()):
+        print("!", problem)
+    print(hint(port), flush=True)
+    first = next(iter(sorted(work.glob("00_*.ipynb"))), work)
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        str(first),
+        f"--ServerApp.root_dir={work}",
+        f"--port={port}",
+    ]
+    command += [f"--ServerApp.ip={host}", "--ServerApp.allow_root=True"]
+    command += [] if browser and has_display() else ["--no-browser"]
+    os.execv(sys.executable, command)
+
+
+def hint(port: int) -> str:
+    """What to do when the browser is not on this machine."""
+    if "SSH_CONNECTION" not in os.environ:
+        return "JupyterLab prints its address below; open it in a browser."
+    return (
+        f"You are connected over SSH. On your own machine run `ssh -L {port}:127.0.0.1:{port} <this machine>`, then "
+        f"open the address with 127.0.0.1 that JupyterLab prints below."
+    )
+
+
+def has_display() -> bool:
+    """True when a browser could open a window here."""
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+@app.command()
+def run(
+    lessons: Names = None,
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, e.g. model=course")] = None,
+) -> None:
+    """Execute every lesson and write out/report.html: per lesson and cell what ran, where, how long."""
+    from labs.author.run import run as run_all
+
+    pairs = [text.partition("=") for text in parameter or []]
+    end(report := run_all(lessons or [], parameters={name: value for name, _, value in pairs}), report.ok)
+
+
+@app.command()
+def build(lessons: Names = None, execute: bool = False, check: bool = False) -> None:
+    """Make the notebooks from solutions/NN_name.py."""
+    from labs.author.build import build as make
+
+    end(report := make(lessons or [], execute=execute, check=check), report.ok)
+
+
+@app.command()
+def gates(lessons: Names = None) -> None:
+    """Tell what is wrong with the committed notebooks."""
+    from labs.author.gates import problems
+
+    found = problems(lessons or [])
+    end("\n".join(map(str, found)) or "no problem found", not found)
+
+
+@app.command()
+def sync(work: Path = WORK) -> None:
+    """Bring a work folder up to date; what you changed is kept."""
+    from labs.author.work import sync as bring
+
+    end(bring(work), True)
+
+
+@app.command()
+def machine() -> None:
+    """The machine card, and what will hurt."""
+    from labs.kit.machine import machine as look
+    from labs.kit.machine import problems
+
+    here = look()
+    print(here, *(f"! {problem}" for problem in problems(here)), sep="\n")
+
+
+@app.command()
+def progress(
+    report: Annotated[Path | None, typer.Option(help="write it to hand in: .html or .json")] = None,
+) -> None:
+    """What you have done so far."""
+    import json
+
+    from labs.kit.home import write_atomic
+    from labs.kit.progress import report as make
+
+    for lesson in json.loads(make("json"))["lessons"]:
+        print(f"{lesson['lesson']:24} {lesson['done']} of {lesson['total']}")
+    if report:
+        write_atomic(report, make("json" if report.suffix == ".json" else "html"))
+        print(f"written: {report}")
+
+
+@app.command()
+def stop() -> None:
+    """Stop the servers whose notebook is gone."""
+    from labs.kit.process import reap
+
+    print("\n".join(reap()) or "nothing was left running")
+
+
+def end(report: object, ok: bool) -> None:
+    """Print a report; the exit status says whether all is well."""
+    typer.echo(report)
+    raise typer.Exit(0 if ok else 1)
+
+
+def main() -> None:
+    """The console script: errors that have a message end with it, without traceback."""
+    try:
+        app()
+    except (SourceError, FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"{error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""The exercises of lesson 02."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import isclose
+
+from labs.kit.check import exercise, require
+from labs.load import stats
+from labs.load.sweep import Point
+from labs.serving.client import Trace
+
+TRACE = Trace(sent=10.0, arrivals=[10.5, 10.6, 10.8, 11.0, 11.3])
+RUN = [
+    Trace(sent=0.0, arrivals=[0.2, 0.4, 0.6]),
+    Trace(sent=1.0, arrivals=[1.9, 2.0, 2.1]),
+    Trace(sent=2.0, arrivals=[2.1, 3.1, 4.1]),
+    Trace(sent=3.0, arrivals=[3.3, 3.5, 3.7, 3.9, 4.0]),
+]  # a run of 4.1 seconds, 14 tokens
+GOAL = stats.SLO(ttft=0.5, tpot=0.3)
+
+
+def near(got: object, want: float) -> bool:
+    return isinstance(got, int | float) and isclose(got, want, rel_tol=1e-6, abs_tol=1e-9)
+
+
+@exercise("02.latency", version=1, title="Four latencies from raw timestamps", minutes=8)
+def latency(latencies: Callable[[Trace], dict[str, object]]) -> None:
+    require(callable(latencies), "I expected the function `latencies`, got {type}. Pass it uncalled.")
+    got = latencies(TRACE)
+    keys = {"ttft", "e2e", "tpot", "itl"}
+    require(
+        isinstance(got, dict) and keys <= got.keys(),
+        "Return a dictionary with the keys ttft, e2e, tpot, itl.",
+    )
+    require(
+        all(value is not ... for value in got.values()),
+        "One value is still `...`: " + ", ".join(key for key in got if got[key] is ...) + ".",
+    )
+    require(
+        not near(got["ttft"], 10.5) and not near(got["e2e"], 11.3),
+        "`ttft` or `e2e` is a clock reading. Subtract the moment of sending, `trace.sent`.",
+    )
+    require(
+        not near(got["ttft"], 500) and not near(got["e2e"], 1300), "Those are milliseconds: seconds, please."
+    )
+    require(
+        near(got["ttft"], 0.5),
+        f"`ttft` is {got['ttft']}. From `trace.sent` to the first of `trace.arrivals`.",
+    )
+    require(
+        not near(got["e2e"], 0.8),
+        "`e2e` leaves the wait for the first token out: it begins at `trace.sent`.",
+    )
+    require(
+        near(got["e2e"], 1.3), f"`e2e` is {got['e2e']}. From `trace.sent` to the last of `trace.arrivals`."
+    )
+    want = [0.1, 0.2, 0.2, 0.3]
+    require(
+        isinstance(got["itl"], Sequence) and len(got["itl"]) != 5,
+        "`itl` is a list with one gap for each token **but the first**: five tokens have four gaps.",
+    )
+    require(
+        len(got["itl"]) == 4
+        and all(isclose(a, b, abs_tol=1e-9) for a, b in zip(got["itl"], want, strict=True)),
+        "`itl` is not right. Each gap is one arrival minus the arrival before it.",
+        "`[b - a for a, b in zip(trace.arrivals, trace.arrivals[1:])]`",
+    )
+    require(
+        not near(got["tpot"], 0.16) and not near(got["tpot"], 0.26),
+        "`tpot` divides by the number of gaps, one less than the number of tokens: the first token is TTFT's.",
+    )
+    require(
+        not near(got["tpot"], 1.3 / 4), "`tpot` leaves TTFT out: subtract it from `e2e` before you divide."
+    )
+    require(
+        near(got["tpot"], 0.2),
+        f"`tpot` is {got['tpot']}. It is `(e2e - ttft) / (number of tokens - 1)`.",
+    )
+
+
+@exercise("02.percentile", version=1, title="The percentile that users feel", minutes=4)
+def percentile(p99: Callable[[Sequence[float]], float]) -> None:
+    require(callable(p99), "I expected the function `p99`, got {type}. Pass it uncalled.")
+    values = [0.1] * 195 + [1.0, 2.0, 3.0, 4.0, 9.0]
+    got = p99(list(values[::-1]))
+    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
+    require(
+        not isclose(got, sum(values) / len(values), rel_tol=1e-3),
+        "That is the mean: it hides the slowest. Of 200 sorted values, about the 198th is the 99th percentile.",
+    )
+    require(
+        got != 9.0, "That is the maximum. One percent of the requests may be slower than the 99th percentile."
+    )
+    require(got != 0.1, "That is too early in the list. Are the values sorted before you pick one?")
+    require(
+        2.0 <= got <= 4.0,
+        f"Of 195 values 0.1 and then 1, 2, 3, 4, 9 your 99th percentile is {got}: it should be between 2 and 4.",
+        "`sorted(values)[round(0.99 * (len(values) - 1))]`, or numpy's `percentile(values, 99)`.",
+    )
+
+
+@exercise("02.goodput", version=1, title="Throughput, and the part of it that keeps a promise", minutes=7)
+def goodput(
+    throughput: Callable[[Sequence[Trace]], float], goodput: Callable[[Sequence[Trace], stats.SLO], float]
+) -> None:
+    tokens, good = throughput(RUN), goodput(RUN, GOAL)
+    require(
+        isinstance(tokens, int | float) and isinstance(good, int | float),
+        f"The functions gave {tokens!r} and {good!r}; both must be numbers. Do they `return`?",
+    )
+    require(
+        not near(tokens, 14),
+        "`throughput` gave the number of tokens. Per second: divide by the run's duration.",
+    )
+    require(
+        not near(tokens, 4 / 4.1),
+        "`throughput` counts requests; here it is output tokens per second.",
+    )
+    busy = sum(stats.e2e(trace) for trace in RUN)
+    require(
+        not near(tokens, 14 / busy),
+        "You divided by the sum of all latencies. They overlap: take the time from the first sent to the last token.",
+    )
+    require(
+        near(tokens, 14 / 4.1),
+        f"`throughput` is {tokens:.4g}. All output tokens, over the time from the first `sent` to the last arrival.",
+    )
+    require(not near(good, 2), "`goodput` gave a count. Per second: divide by the run's duration.")
+    require(not near(good, 0.5), "`goodput` gave a share. It is a rate: good requests per second.")
+    require(
+        not near(good, 3 / 4.1),
+        "`goodput` lets through a request that breaks one of the two limits. Both must hold: TTFT and TPOT.",
+    )
+    require(not near(good, 8 / 4.1), "`goodput` counts requests, not tokens.")
+    require(
+        near(good, 2 / 4.1),
+        f"`goodput` is {good:.4g}. Requests with TTFT and TPOT within their limits, over the run's duration.",
+    )
+
+
+@exercise("02.max_rate", version=1, title="The highest rate that keeps the promise", minutes=5)
+def max_rate(highest_rate: Callable[[Sequence[Point], stats.SLO], float]) -> None:
+    require(callable(highest_rate), "I expected the function `highest_rate`, got {type}. Pass it uncalled.")
+
+    def point(rate: float, good: int) -> Point:
+        fast, slow = Trace(0.0, arrivals=[0.1, 0.2]), Trace(0.0, arrivals=[5.0, 5.1])
+        return Point(rate, [fast] * good + [slow] * (100 - good))
+
+    points = [point(2.0, 100), point(4.0, 95), point(6.0, 89), point(8.0, 60)]
+    got = highest_rate(points, GOAL)
+    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
+    require(
+        got not in (1.0, 0.95, 0.89, 0.6),
+        "That is a share. The answer is a **rate**: requests per second that may be offered.",
+    )
+    require(
+        got != 8.0,
+        "At that rate four of ten users are let down. Keep only points whose share is 0.9 or more.",
+    )
+    require(got != 6.0, "At that rate the share is 0.89: close, but the promise is 0.9.")
+    require(got != 2.0, "That is the safest rate. A higher one keeps the promise as well.")
+    require(
+        near(got, 4.0),
+        f"Shares of 1.00, 0.95, 0.89 and 0.60 at rates 2, 4, 6 and 8 gave {got}; 0.9 is needed.",
+        "`max(point.rate for point in points if point.share(slo) >= 0.9)`",
+    )
+    require(
+        highest_rate(points[2:], GOAL) == 0,
+        "When no rate keeps the promise the function should give 0. Try `max(…, default=0)`.",
+    )
+
+
+@exercise("02.little", version=1, title="Little's law on your own data", minutes=5)
+def little(in_flight: Callable[[Sequence[Trace]], float], traces: Sequence[Trace]) -> None:
+    require(callable(in_flight), "I expected the function `in_flight`, got {type}. Pass it uncalled.")
+    got = in_flight(RUN)
+    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
+    spent = sum(stats.e2e(trace) for trace in RUN)
+    require(
+        not near(got, sum(stats.ttft(trace) for trace in RUN) / 4.1),
+        "That takes TTFT as the time in the system. A request is in it until its **last** token: end to end.",
+    )
+    require(
+        not near(got, spent),
+        "That is the sum of all latencies. The law has the rate times the **mean** latency.",
+    )
+    require(
+        not near(got, spent / 4),
+        "That is the mean latency. Times requests per second, it is the number in flight.",
+    )
+    require(not near(got, 4 / 4.1), "That is the rate. Times the mean latency, it is the number in flight.")
+    require(
+        near(got, spent / 4.1),
+        f"The four requests gave {got:.4g}. Requests per second of the run, times mean end-to-end latency.",
+        "`len(traces) / duration(traces) * mean`, where mean is the mean of `load.e2e(trace)`.",
+    )
+    done = [trace for trace in traces if trace.arrivals]
+    require(in_flight(done) > 0, "On your own run the function gave nothing in flight.")

@@ -1,0 +1,81 @@
+"""The pictures of lesson 02."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from labs.kit import show
+from labs.load.stats import SLO, e2e, percentile, tpot, ttft
+from labs.load.sweep import Point
+from labs.serving.client import Trace
+
+PROMISE = 0.9  # share of requests that must meet the SLO
+COLORS = (show.BLUE, show.ORANGE, show.GREEN)
+
+
+def latencies(traces: Sequence[Trace]) -> None:
+    """How TTFT, TPOT and end-to-end latency are spread: histograms with median and 99th percentile."""
+    series = {"TTFT": ttft, "TPOT": tpot, "end to end": e2e}
+    alt: list[str] = []
+    with show.picture(alt, 1, 3, size=(9, 2.8)) as (_, axes):
+        for one, (name, function), color in zip(axes, series.items(), COLORS, strict=True):
+            values = [1000 * function(trace) for trace in traces]
+            p50, p99 = percentile(values, 50), percentile(values, 99)
+            one.hist(values, bins=20, color=color)
+            one.axvline(p50, color="black", linewidth=1.5)
+            one.axvline(p99, color="black", linewidth=1.5, linestyle=":")
+            one.set_title(f"{name}: p50 {p50:.0f}, p99 {p99:.0f}", fontsize=10)
+            one.set(xlabel="ms", ylabel="requests")
+            alt.append(f"{name}: median {p50:.0f} ms, 99th percentile {p99:.0f} ms.")
+
+
+def loops(runs: Mapping[str, Sequence[Trace]]) -> None:
+    """TTFT over time for several runs: what each kind of load shows of the same server."""
+    alt: list[str] = []
+    with show.picture(alt, size=(8.5, 3.2)) as (_, axes):
+        for (name, traces), color, mark in zip(runs.items(), COLORS, "o^s", strict=False):
+            zero = min(trace.sent for trace in traces)
+            values = [1000 * ttft(trace) for trace in traces]
+            axes.plot(
+                [trace.sent - zero for trace in traces], values, mark, color=color, label=name, markersize=4
+            )
+            alt.append(f"{name}: median TTFT {percentile(values, 50):.0f} ms, greatest {max(values):.0f} ms.")
+        axes.set(xlabel="sent, seconds after the start", ylabel="TTFT, ms", yscale="log")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def sweep(points: Sequence[Point], slo: SLO, best: float) -> None:
+    """Offered rate against TTFT, and against the share of requests that met the SLO."""
+    rates = [point.rate for point in points]
+    shares = [100 * point.share(slo) for point in points]
+    pairs = ", ".join(f"{share:.0f} % at {rate:.1f}" for rate, share in zip(rates, shares, strict=True))
+    alt = f"Requests that met the SLO, by offered requests per second: {pairs}. Highest good rate {best:.1f}."
+    with show.picture(alt, 1, 2, size=(9, 3.2)) as (_, (left, right)):
+        for q, style in ((50, "-"), (99, "--")):
+            values = [1000 * percentile([ttft(one) for one in point.traces], q) for point in points]
+            left.plot(rates, values, f"o{style}", color=show.BLUE, label=f"p{q}")
+        left.axhline(1000 * slo.ttft, color=show.RED, label="SLO")
+        left.set(xlabel="requests per second offered", ylabel="TTFT, ms", yscale="log")
+        left.legend(frameon=False)
+        right.plot(rates, shares, "o-", color=show.GREEN, label="requests within the SLO")
+        right.axhline(100 * PROMISE, color=show.RED, linewidth=1, label="promise")
+        right.axvline(best, color=show.ORANGE, linewidth=2, label="highest good rate")
+        right.set(xlabel="requests per second offered", ylabel="%", ylim=(0, 105))
+        right.legend(frameon=False, fontsize=8)
+
+
+def in_flight(traces: Sequence[Trace], average: float) -> None:
+    """Requests in flight over time, from raw timestamps, and the average that Little's law gives."""
+    zero = min(trace.sent for trace in traces)
+    changes = sorted([(t.sent - zero, 1) for t in traces] + [(t.arrivals[-1] - zero, -1) for t in traces])
+    times, counts, now = [0.0], [0], 0
+    for at, change in changes:
+        now += change
+        times.append(at)
+        counts.append(now)
+    alt = f"Requests in flight over time, at most {max(counts)}; Little's law gives {average:.1f} on average."
+    with show.picture(alt, size=(8.5, 2.8)) as (_, axes):
+        axes.fill_between(times, counts, step="post", color=show.SKY, label="in flight, counted")
+        axes.axhline(average, color=show.RED, linewidth=2, label="rate × time in the system")
+        axes.set(xlabel="seconds", ylabel="requests")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

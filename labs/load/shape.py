@@ -1,0 +1,40 @@
+"""A model folder with the shape of a public model and no weights, for `vllm serve --load-format dummy`.
+
+Speed does not depend on the values of weights, so a load test needs neither download nor licence. The answers are
+noise. Shapes are from the config.json that the models' makers publish.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+SHAPES: dict[str, dict[str, object]] = {
+    "llama-3.1-8b": {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072, "rope_theta": 500000.0,
+        "rms_norm_eps": 1e-5, "head_dim": 128, "tie_word_embeddings": False,
+    },
+}  # fmt: skip
+
+
+def write_shape(name: str, folder: Path) -> Path:
+    """Write config.json and a word-level tokenizer ("t0" … one word a token) to ``folder``/``name``.
+
+    Raises ValueError for a shape that is not in SHAPES.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    if name not in SHAPES:
+        raise ValueError(f"No shape {name!r}; there is: {', '.join(SHAPES)}.")
+    shape = SHAPES[name]
+    vocabulary = {f"t{token}": token for token in range(int(shape["vocab_size"]))}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="t0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    target = folder / name
+    PreTrainedTokenizerFast(tokenizer_object=words, bos_token="t0", eos_token="t1").save_pretrained(target)
+    config = LlamaConfig(**shape, bos_token_id=0, eos_token_id=1, torch_dtype="bfloat16").to_dict()
+    config["architectures"] = ["LlamaForCausalLM"]
+    (target / "config.json").write_text(json.dumps(config, indent=1))
+    return target

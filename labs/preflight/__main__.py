@@ -1,0 +1,12 @@
+"""`python -m labs.preflight`: the machine card, its problems, and the bill."""
+
+from labs.kit import show
+from labs.kit.machine import machine, problems
+from labs.preflight.bill import bill
+
+here = machine()
+print(here)
+for problem in problems(here):
+    print("!", problem)
+print()
+show.table(bill(), "Minutes to work through each lesson, and dollars on a rented H100")

@@ -1,0 +1,258 @@
+# %% [markdown]
+# # 02 · Measure
+#
+# **Is it fast, and for whom?**
+#
+# "Fast" is not a number. The reader of a chat feels the first word; a batch job feels tokens per second; the person
+# who pays feels how many users one GPU carries. This lesson gives each of them a number, from raw timestamps up.
+#
+# ## What you will be able to do
+#
+# - compute TTFT, ITL, TPOT, end-to-end latency, throughput and goodput from timestamps
+# - say why closed-loop tests flatter a server, and what an open loop shows
+# - find the highest request rate that still keeps a promise
+# - check a measurement with Little's law
+#
+# ## Time and money
+
+# %% tags=["parameters"]
+model = "course"
+prompt_tokens = 64
+answer_tokens = 32
+seconds_per_rate = 8
+
+# %%
+import pandas
+
+from labs import load, serving
+from labs.kit import record
+from labs.kit.check import check
+from labs.load import plots
+from labs.preflight import time_and_money
+
+print(time_and_money(2))
+server = serving.serve(model)
+
+# %% [markdown]
+# ## Raw timestamps
+#
+# Everything below comes from one kind of record: when a request was sent, and when each of its tokens arrived. Eight
+# users, each asking again as soon as they have their answer. The first run only warms up.
+
+# %%
+prompts = load.random_prompts(64, prompt_tokens, seed=1)
+more = {"model": model, "ignore_eos": True}
+await load.closed_loop(server, prompts[:16], answer_tokens, users=8, **more)
+closed = await load.closed_loop(server, prompts, answer_tokens, users=8, **more)
+
+trace = closed[0]
+print(f"sent {trace.sent:.3f}")
+print("arrived", [round(at, 3) for at in trace.arrivals[:5]], "…")
+
+# %% [markdown]
+# ### Exercise: four latencies
+#
+# - **TTFT**, time to first token: from sending to the first token
+# - **end to end**: from sending to the last token
+# - **ITL**, inter-token latencies: the gap before each token but the first, a list
+# - **TPOT**, time per output token after the first: one number, end to end without TTFT, over the number of gaps
+
+# %%
+def latencies(trace: serving.Trace) -> dict[str, object]:
+    """From `trace.sent` and `trace.arrivals`, in seconds."""
+    ### BEGIN SOLUTION
+    ttft = trace.arrivals[0] - trace.sent
+    e2e = trace.arrivals[-1] - trace.sent
+    itl = [b - a for a, b in zip(trace.arrivals, trace.arrivals[1:], strict=False)]
+    return {"ttft": ttft, "e2e": e2e, "itl": itl, "tpot": (e2e - ttft) / (len(trace.arrivals) - 1)}
+    ### STARTER
+    # return {"ttft": ..., "e2e": ..., "itl": ..., "tpot": ...}
+    ### END SOLUTION
+
+
+check("02.latency", latencies)
+
+# %% [markdown]
+# ITL and TPOT have the same mean, and say different things: TPOT is one number a request, ITL sees the single stall
+# in the middle of a sentence.
+#
+# ### Exercise: what the unlucky feel
+#
+# A mean hides the slowest. Write the 99th percentile: the value that all but one in a hundred stay below.
+
+# %%
+def p99(values: list[float]) -> float:
+    ### BEGIN SOLUTION
+    return sorted(values)[round(0.99 * (len(values) - 1))]
+    ### STARTER
+    # ...  # sort first
+    ### END SOLUTION
+
+
+check("02.percentile", p99)
+
+# %%
+plots.latencies(closed)
+
+# %% [markdown]
+# ## Throughput and goodput
+#
+# **Throughput** counts output tokens per second of the whole run. It says nothing about anybody's wait. **Goodput**
+# counts only requests that met a promise, a service level objective (SLO): here a limit for TTFT and one for TPOT.
+#
+# ### Exercise: both, from traces
+#
+# `load.duration(traces)` gives the seconds from the first request sent to the last token of all.
+
+# %%
+def throughput(traces: list[serving.Trace]) -> float:
+    """Output tokens per second."""
+    ### BEGIN SOLUTION
+    return sum(len(trace.arrivals) for trace in traces) / load.duration(traces)
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+def goodput(traces: list[serving.Trace], slo: load.SLO) -> float:
+    """Requests per second with TTFT within slo.ttft and TPOT within slo.tpot."""
+    ### BEGIN SOLUTION
+    numbers = [latencies(trace) for trace in traces]
+    good = sum(one["ttft"] <= slo.ttft and one["tpot"] <= slo.tpot for one in numbers)
+    return good / load.duration(traces)
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+check("02.goodput", throughput, goodput)
+
+# %% [markdown]
+# ## The field's own tool
+#
+# `vllm bench serve` is what vLLM's developers measure with. The same load on the same server, by both: the numbers
+# should agree, within what two runs on one machine differ by.
+
+# %%
+size = {"random_input_len": prompt_tokens, "random_output_len": answer_tokens}
+bench = load.vllm_bench(server, model=model, **size, num_prompts=64, max_concurrency=8)
+ours = load.summary(closed)
+pandas.DataFrame(
+    {
+        "ours": [ours["tokens_per_s"], 1000 * ours["ttft_p50"], 1000 * ours["tpot_p50"], 1000 * ours["e2e_p50"]],
+        "vllm bench": [bench["output_throughput"], *(bench[f"p50_{name}_ms"] for name in ("ttft", "tpot", "e2el"))],
+    },
+    index=["tokens/s", "TTFT p50, ms", "TPOT p50, ms", "end to end p50, ms"],
+).round(1)
+
+# %% [markdown]
+# ## Closed loop, open loop
+#
+# Eight users who wait politely for their answer can never overload a server: when it slows down, they send less. That
+# is a **closed loop**. Real users do not know of each other. They arrive at random (a Poisson process), and when the
+# server slows down they keep coming: an **open loop**.
+#
+# First, what the server can do at most. Then open loop below that, and above.
+
+# %%
+capacity = await load.capacity(server, prompt_tokens, answer_tokens, model=model)
+print(f"about {capacity:.1f} requests per second at most")
+
+calm = await load.open_loop(server, prompts, answer_tokens, rate=0.6 * capacity, **more)
+storm = await load.open_loop(server, prompts, answer_tokens, rate=1.6 * capacity, **more)
+
+# %%
+plots.loops({"closed loop, 8 users": closed, "open loop, calm": calm, "open loop, storm": storm})
+
+# %% [markdown]
+# The same server, three stories. Above its capacity the queue grows for as long as people arrive, and waiting grows
+# with it: there is no steady state to measure. A closed-loop test will never show you that.
+#
+# ## How much can it take?
+#
+# A sweep: open-loop runs at rising rates. The promise is relative to a calm server, so that the lesson works on every
+# machine: TTFT at most five times and TPOT at most twice what they were in the calm run.
+
+# %%
+numbers = load.summary(calm)
+slo = load.SLO(ttft=5 * numbers["ttft_p50"], tpot=2 * numbers["tpot_p50"])
+rates = [share * capacity for share in (0.3, 0.6, 0.8, 1.0, 1.3)]
+points = await load.sweep(server, rates, prompt_tokens, answer_tokens, seconds_per_rate, model=model)
+
+# %% [markdown]
+# ### Exercise: the highest rate that keeps the promise
+#
+# Each point has `.rate`, the requests per second offered, and `.share(slo)`, the share of requests that met the
+# promise. Find the highest rate with a share of at least 0.9; 0 when there is none.
+
+# %%
+def highest_rate(points: list[load.Point], slo: load.SLO) -> float:
+    ### BEGIN SOLUTION
+    return max((point.rate for point in points if point.share(slo) >= 0.9), default=0)
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+check("02.max_rate", highest_rate)
+
+# %%
+best = highest_rate(points, slo)
+plots.sweep(points, slo, best)
+
+# %% [markdown]
+# Left, the knee: TTFT is flat, and then it is not. Right, who is served well. The capacity you report is the orange line, not the highest throughput anybody ever saw.
+#
+# ## Does it add up?
+#
+# Little's law needs no assumption about arrivals: requests in flight = rate of completion × mean time in the system.
+# Use it on every benchmark you are shown. If the three numbers disagree, one of them is wrong.
+#
+# ### Exercise: Little's law on your own run
+
+# %%
+def in_flight(traces: list[serving.Trace]) -> float:
+    """Requests in flight on average, from rate and mean end-to-end latency."""
+    ### BEGIN SOLUTION
+    rate = len(traces) / load.duration(traces)
+    mean = sum(load.e2e(trace) for trace in traces) / len(traces)
+    return rate * mean
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+check("02.little", in_flight, calm)
+
+# %%
+plots.in_flight(calm, in_flight(calm))
+server.stop()
+
+# %% [markdown]
+# ## On an H100
+#
+# The same cells with a model that needs the GPU; longer prompts and answers, and more users. NVIDIA's own load
+# generator there is AIPerf, the successor of GenAI-Perf:
+#
+# ```
+# aiperf profile --model Qwen/Qwen2.5-7B-Instruct --url http://127.0.0.1:8000 --endpoint-type chat --streaming \
+#   --synthetic-input-tokens-mean 512 --output-tokens-mean 256 --request-rate 8 --request-count 400
+# ```
+#
+# What one and many streams feel on such a GPU was recorded with this lab's own code:
+
+# %%
+record.find("vllm-h200-8b-ttft")
+
+# %%
+record.find("vllm-h200-8b-tpot")
+
+# %% [markdown]
+# ## Recap
+#
+# - TTFT, ITL, TPOT and end-to-end latency come from the same timestamps and answer different people.
+# - Percentiles, not means; goodput, not throughput; open loop, not closed.
+# - Capacity is the highest rate that keeps a promise. Without a promise there is no capacity.
+# - Little's law catches wrong benchmarks.
+#
+# **Keep:** your SLO, your highest good rate, and `load.sweep`.
