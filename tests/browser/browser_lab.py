@@ -22,6 +22,7 @@ from labs.author.gates.book import output_text
 from labs.kit.process import start
 
 SCREENSHOTS = ROOT / "out" / "screenshots"
+WAIT = 180  # seconds for JupyterLab and a kernel to start, on a busy machine
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 COMMAND = [sys.executable, "-m", "labs.cli", "lab", "--no-browser", "--port", "{port}", "--work"]
 
@@ -64,7 +65,7 @@ def running_lab() -> Iterator[Lab]:
             "JUPYTERLAB_WORKSPACES_DIR": str(jupyter / "workspaces"),
         }
         command = [*COMMAND, str(here.work)]
-        with start(command, name="lab", env=env, ready="/api", timeout=120) as server:
+        with start(command, name="lab", env=env, ready="/api", timeout=WAIT) as server:
             info = json.loads(next((jupyter / "runtime").glob("jpserver-*.json")).read_text())
             base = f"{server.url}{info['base_url']}".rstrip("/")
             yield Lab(base, info["token"], server.pid, here.work)
@@ -97,9 +98,9 @@ def browser_page() -> Iterator[Page]:
 def open_notebook(page: Page, lab: Lab, name: str) -> None:
     """Open a notebook and wait for its kernel."""
     page.goto(f"{lab.url}/lab/tree/{name}?token={lab.token}")
-    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
-    _until(lambda: lab.kernel_state(name) in ("idle", "starting"), 60, "the notebook got no kernel")
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=60_000)
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=WAIT * 1000)
+    _until(lambda: lab.kernel_state(name) in ("idle", "starting"), WAIT, "the notebook got no kernel")
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=WAIT * 1000)
 
 
 def run_all(page: Page, lab: Lab, name: str, seconds: float) -> None:
