@@ -17,7 +17,11 @@ def home(*parts: str) -> Path:
     """
     root = os.environ.get("ENGINEROOM_HOME") or platformdirs.user_data_dir("engineroom", appauthor=False)
     folder = Path(root).expanduser().absolute().joinpath(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        todo = "Set ENGINEROOM_HOME to a folder that you may write."
+        raise OSError(error.errno, f"Cannot make the folder {folder}: {error.strerror}. {todo}") from error
     return folder
 
 

@@ -144,8 +144,11 @@ class Keeper:
         entry = {key: self.request[key] for key in ("id", "name", "port", "place", "owner")}
         entry |= {"keeper": identity(os.getpid()), "tree": sorted(self.tree), "shm": sorted(self.shm)}
         temporary = self.ledger.with_suffix(".tmp")
-        temporary.write_text(json.dumps(entry))
-        os.replace(temporary, self.ledger)
+        try:
+            temporary.write_text(json.dumps(entry))
+            os.replace(temporary, self.ledger)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def look(self) -> None:
         """Reap zombies and note which processes and /dev/shm files belong to the server."""

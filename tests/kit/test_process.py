@@ -316,6 +316,27 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         process.start(COMMAND, name="one")
 
 
+def test_data_home_that_cannot_be_made(data_home: Path) -> None:
+    data_home.mkdir()
+    (data_home / "servers").touch()
+    with pytest.raises(OSError, match=r"servers: File exists. Set ENGINEROOM_HOME"):
+        process.start(COMMAND, name="one", timeout=5)
+    assert process.running() == []
+
+
+def test_disk_fills_while_it_runs(data_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper goes on without its ledger and still stops everything."""
+    server = process.start(COMMAND, name="one", timeout=20)
+    state = state_of(server)
+    for path in (data_home / "servers").iterdir():
+        path.unlink()
+    (data_home / "servers").rmdir()
+    time.sleep(1.5)
+    server.stop(grace=0.2)
+    assert leftovers(server.port, state) == []
+    assert "cannot update" in server.logs()
+
+
 def test_mark_and_environment_reach_the_server() -> None:
     code = (
         "import os, http.server as h; print(os.environ['GREETING'], flush=True)\n"
