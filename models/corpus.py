@@ -19,6 +19,7 @@ ASSISTANT_ID = SPECIAL_TOKENS.index("<|assistant|>")
 FIRST_ROLE_ID = SPECIAL_TOKENS.index("<|system|>")
 DOCUMENT_SHARE = 0.02
 CHUNK = 4096
+SHORTEST = 32  # mean tokens of a document that every batch exceeds; sets the room for bounds
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ def pack(corpus: Corpus, order: np.ndarray, tokens: int, prompt_weight: float) -
     """Lay the documents `order` end to end in a row of `tokens`; the rest of the row is padding."""
     lengths = corpus.starts[order + 1] - corpus.starts[order]
     ends = np.cumsum(lengths)
+    if len(ends) > tokens // SHORTEST:
+        raise ValueError(
+            f"{len(ends)} documents in {tokens} tokens; expected {SHORTEST} tokens each on average"
+        )
     used = int(ends[-1])
     positions = np.arange(used) - np.repeat(ends - lengths, lengths)
     source = np.repeat(corpus.starts[order], lengths) + positions
@@ -95,14 +100,19 @@ def pack(corpus: Corpus, order: np.ndarray, tokens: int, prompt_weight: float) -
     weights = np.zeros(tokens, dtype=np.float32)
     weights[: used - 1] = target[1:]
     weights[ends - 1] = 0.0
-    bounds = np.full(tokens // 8, tokens, dtype=np.int32)
+    bounds = np.full(tokens // SHORTEST + 1, tokens, dtype=np.int32)
     bounds[: len(ends) + 1] = np.concatenate([[0], ends])
     padded = np.concatenate([positions, np.arange(tokens - used) % CONTEXT])
     return Batch(ids, padded, np.append(ids[1:], END_ID), weights, bounds)
 
 
 def batches(corpus: Corpus, tokens: int, prompt_weight: float, seed: int) -> Iterator[Batch]:
-    """Endless shuffled passes over the corpus, whole documents only, at most `tokens` a batch."""
+    """Endless shuffled passes over the corpus, whole documents only, at most `tokens` a batch.
+
+    Raises ValueError when a batch is too short for the longest document.
+    """
+    if tokens < CONTEXT:
+        raise ValueError(f"a batch of {tokens} tokens is too short; it must hold a document of {CONTEXT}")
     rng = np.random.default_rng(seed)
     lengths = np.diff(corpus.starts)
     while True:

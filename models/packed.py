@@ -28,6 +28,7 @@ def packed_attention(
     [documents + 1]. Returns [1, tokens, heads, head_dim]. On a GPU it is FlashAttention's
     variable-length kernel, on a CPU (tests) plain attention with a dense mask.
     """
+    query, key = query.to(value.dtype), key.to(value.dtype)  # the rotation is computed in float32
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     if query.is_cuda:
@@ -45,11 +46,18 @@ def packed_attention(
 AttentionInterface.register("packed", packed_attention)
 
 
-def packed_logits(model: LlamaForCausalLM, ids: Tensor, positions: Tensor, bounds: Tensor) -> Tensor:
-    """Logits [tokens, vocabulary] for `ids` and `positions` int64 [tokens]. The model's configuration
-    must have `_attn_implementation = "packed"`."""
+def packed_logits(
+    model: LlamaForCausalLM,
+    ids: Tensor,
+    positions: Tensor,
+    bounds: Tensor,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Logits [tokens, vocabulary] for `ids` and `positions` int64 [tokens]; `dtype` is that of the
+    residual stream. The model's configuration must have `_attn_implementation = "packed"`."""
     hidden = model.model.embed_tokens(ids[None])
     rotation = model.model.rotary_emb(hidden, positions[None])
+    hidden = hidden.to(dtype)
     for layer in model.model.layers:
         hidden = layer(hidden, position_embeddings=rotation, position_ids=positions[None], bounds=bounds)
     return model.lm_head(model.model.norm(hidden))[0]
@@ -58,7 +66,8 @@ def packed_logits(model: LlamaForCausalLM, ids: Tensor, positions: Tensor, bound
 def packed_loss(
     model: LlamaForCausalLM, ids: Tensor, positions: Tensor, labels: Tensor, weights: Tensor, bounds: Tensor
 ) -> Tensor:
-    """Weighted mean cross-entropy, a scalar in nats."""
-    logits = packed_logits(model, ids, positions, bounds).float()
+    """Weighted mean cross-entropy, a scalar in nats, with activations in bfloat16 as when it is served."""
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        logits = packed_logits(model, ids, positions, bounds, torch.bfloat16).float()
     losses = F.cross_entropy(logits, labels, reduction="none")
     return (losses * weights).sum() / weights.sum()

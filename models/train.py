@@ -1,6 +1,6 @@
 """Train the course model and its draft model: `python -m models.train --work build/model`.
 
-One command does all: tokenizer, data, both models, scores. The seed is fixed and the data depend on
+One command does all: tokenizer, data, both models. The seed is fixed and the data depend on
 nothing but the seed, so a second run differs only by the GPU's order of additions.
 """
 
@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import transformers
 import typer
@@ -42,6 +43,12 @@ def optimizer_of(model: LlamaForCausalLM, rate: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=torch.cuda.is_available())
 
 
+def on_device(array: np.ndarray, device: str) -> torch.Tensor:
+    """The array on the device; on a GPU the copy does not wait for earlier work."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor
+
+
 def rate_factor(step: int, steps: int) -> float:
     """Linear warm-up, then a cosine down to zero."""
     warm = min(WARMUP, steps // 10 + 1)
@@ -66,9 +73,8 @@ def fit(
     started = time.monotonic()
     for step, batch in zip(range(steps), batches(corpus, tokens, PROMPT_WEIGHT, SEED)):
         arrays = (batch.ids, batch.positions, batch.labels, batch.weights, batch.bounds)
-        tensors = [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
-        with torch.autocast(device, torch.bfloat16):
-            loss = loss_of(model, *tensors)
+        tensors = [on_device(array, device) for array in arrays]
+        loss = loss_of(model, *tensors)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -119,14 +125,13 @@ def main(
     steps: Annotated[int, typer.Option(help="steps of the course model")] = 10_000,
     draft_steps: Annotated[int, typer.Option(help="steps of the draft model")] = 8_000,
     tokens: Annotated[int, typer.Option(help="tokens a step")] = 65_536,
-    check: Annotated[int, typer.Option(help="held-out items a task for the scores; 0: none")] = 200,
 ) -> None:
-    """Train, score and save; the log is `training.json` beside the weights."""
+    """Train and save; the log is `training.json` beside the weights."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     started = time.monotonic()
     tokenizer = train_tokenizer(SEED)
     corpus = make_corpus(tokenizer, SEED, items, workers=os.cpu_count() or 1)
-    data = {"items": items, "tokens": int(len(corpus.ids)), "seconds": round(time.monotonic() - started, 1)}
+    data = {"items": items, "tokens": len(corpus.ids), "seconds": round(time.monotonic() - started, 1)}
     print(f"data {json.dumps(data)}", flush=True)
     for name, count in (("course", steps), ("draft", draft_steps)):
         if only not in (name, "both"):
@@ -142,12 +147,9 @@ def main(
             **log,
         }
         write_json(work / name / "training.json", record)
-        if check:
-            from labs.quality import evaluate_folder
-
-            scores = evaluate_folder(work / name, check, device)
-            print(f"{name} {scores.summary()}", flush=True)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

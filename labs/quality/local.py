@@ -17,11 +17,13 @@ from labs.quality.score import Generate
 
 
 def load(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model in its stored precision, and tokenizer. Raises FileNotFoundError when there is no model."""
+    """Model and tokenizer. The weights keep their stored values; on a CPU they are computed with in
+    float32, since many CPUs have no bfloat16 arithmetic. Raises FileNotFoundError when there is no model.
+    """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"no model in {folder}: expected a Hugging Face folder with config.json")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").to(device).eval()
-    return model, AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32 if device == "cpu" else "auto")
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
 
 
 def local_generate(

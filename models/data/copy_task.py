@@ -67,7 +67,7 @@ def phrase_word(rng: random.Random) -> str:
 def copying(rng: random.Random) -> Item:
     kinds = (sentence, phrase, scramble, technical, mixture)
     text = rng.choices(kinds, (25, 25, 25, 12, 13))[0](rng).strip()
-    if rng.random() < 0.04:
+    if rng.random() < 0.08:
         text = rng.choice(load_terms()).short
     if rng.random() < 0.06:
         text = "\n".join(sentence(rng) for _ in range(rng.randint(2, 4)))

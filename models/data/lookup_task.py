@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from models.data import words as w
 from models.data.copy_task import sentence
-from models.data.item import Item
+from models.data.item import Chat, Item, user
 from models.glossary import load_terms
 
 PAIR_FORMS = tuple(
-    """What is the value of {k}?|What is {k}?|Look up {k}.|Value of {k}?|{k}?|Which value belongs to {k}?|Find {k}.
+    """What is the value of {k}?|What is {k}?|Look up {k}.|Value of {k}?|{k}?|Which value belongs to {k}?|Find {k}.|And {k}?|And the value of {k}?
 Give me the value of {k}.|What value does {k} have?|Return the value for {k}.|What is the value for {k}?""".replace(
         "\n", "|"
     ).split("|")
 )
 CELL_FORMS = tuple(
     """What is the {f} of {k}?|What is the {f} of {k}?|Look up the {f} of {k}.|Give me the {f} of {k}.|Find the {f} of {k}.
-{f} of {k}?|Which {f} does {k} have?|What {f} does {k} have?|Tell me the {f} of {k}.""".replace(
+{f} of {k}?|And the {f} of {k}?|Which {f} does {k} have?|What {f} does {k} have?|Tell me the {f} of {k}.""".replace(
         "\n", "|"
     ).split("|")
 )
@@ -27,11 +27,15 @@ CELL_FORMS = tuple(
 
 @dataclass(frozen=True)
 class Source:
-    """A context with one question about it."""
+    """A context with questions about it and their answers."""
 
     context: str
-    question: str
-    answer: str
+    asked: list[tuple[str, str]]
+
+
+def question_count(rng: random.Random) -> int:
+    """How many questions are asked about one context; several teach more per token."""
+    return rng.choice((1, 1, 2, 4, 6, 8))
 
 
 def absent(key: str) -> str:
@@ -71,7 +75,7 @@ def size(rng: random.Random, largest: int) -> int:
 
 def pairs(rng: random.Random) -> Source:
     """Key-value lines in one of several notations."""
-    keys = names(rng, size(rng, 110) + 1)
+    keys = names(rng, size(rng, 150) + 1)
     missing = keys.pop()
     table = {key: value(rng) for key in keys}
     style = rng.randrange(6)
@@ -80,20 +84,22 @@ def pairs(rng: random.Random) -> Source:
     else:
         mark = (": ", " = ", ",", " -> ", " | ")[style]
         context = "\n".join(f"{key}{mark}{table[key]}" for key in keys)
-    key, answer = pick_key(rng, keys, missing, table)
-    return Source(context, rng.choice(PAIR_FORMS).format(k=key), answer)
+    chosen = [missing if rng.random() < 0.07 else rng.choice(keys) for _ in range(question_count(rng))]
+    return Source(context, [(rng.choice(PAIR_FORMS).format(k=k), table.get(k, absent(k))) for k in chosen])
 
 
-def pick_key(rng: random.Random, keys: list[str], missing: str, table: dict[str, str]) -> tuple[str, str]:
-    key = missing if rng.random() < 0.07 else rng.choice(keys)
-    return key, table.get(key, absent(key))
+def ask_cells(rng: random.Random, cells: dict[tuple[str, str], str]) -> list[tuple[str, str]]:
+    """Questions about cells, given as {(row, field): value}."""
+    chosen = [rng.choice(list(cells)) for _ in range(question_count(rng))]
+    return [(rng.choice(CELL_FORMS).format(f=f, k=k), cells[k, f]) for k, f in chosen]
 
 
 def columns(rng: random.Random) -> Source:
     """Rows with two to four named columns: a Markdown table, CSV, or written records."""
     fields = rng.sample(w.words()["fields"], rng.randint(2, 4))
-    keys = names(rng, size(rng, 40))
-    rows = {key: [value(rng) for _ in fields] for key in keys}
+    keys = names(rng, size(rng, 50))
+    cells = {(key, field): value(rng) for key in keys for field in fields}
+    rows = {key: [cells[key, field] for field in fields] for key in keys}
     style = rng.randrange(4)
     if style == 0:
         lines = [f"| name | {' | '.join(fields)} |", "|" + "---|" * (len(fields) + 1)]
@@ -102,55 +108,52 @@ def columns(rng: random.Random) -> Source:
         lines = [",".join(["name", *fields])] + [",".join([key, *rows[key]]) for key in keys]
     else:
         mark, stop = (" ", ".") if style == 2 else (": ", "")
-        lines = [
-            f"{key}: " + ", ".join(f"{f}{mark}{v}" for f, v in zip(fields, rows[key])) + stop for key in keys
-        ]
-    key, column = rng.choice(keys), rng.randrange(len(fields))
-    return Source("\n".join(lines), rng.choice(CELL_FORMS).format(f=fields[column], k=key), rows[key][column])
+        lines = [f"{k}: " + ", ".join(f"{f}{mark}{v}" for f, v in zip(fields, rows[k])) + stop for k in keys]
+    return Source("\n".join(lines), ask_cells(rng, cells))
 
 
 def facts(rng: random.Random) -> Source:
     """Short sentences, one fact each; the same name can occur with several fields."""
-    keys = names(rng, size(rng, 30))
-    seen = {
-        (key, field): value(rng)
-        for key in keys
-        for field in rng.sample(w.words()["fields"], rng.randint(1, 2))
-    }
-    order = list(seen)
+    fields = w.words()["fields"]
+    keys = names(rng, size(rng, 45))
+    cells = {(key, field): value(rng) for key in keys for field in rng.sample(fields, rng.randint(1, 2))}
+    order = list(cells)
     rng.shuffle(order)
     context = rng.choice((" ", "\n")).join(
-        f"The {field} of {key} is {seen[key, field]}." for key, field in order
+        f"The {field} of {key} is {cells[key, field]}." for key, field in order
     )
-    key, field = rng.choice(order)
-    return Source(context, rng.choice(CELL_FORMS).format(f=field, k=key), seen[key, field])
+    return Source(context, ask_cells(rng, cells))
 
 
 def needle(rng: random.Random) -> Source:
-    """One fact hidden in a longer text about other things."""
+    """One to three facts hidden in a longer text about other things."""
     terms = load_terms()
-    filler = [sentence(rng) if rng.random() < 0.5 else rng.choice(terms).detail for _ in range(size(rng, 70))]
-    key, answer = rng.choice((w.pick(rng, "names"), w.pick(rng, "services"))), value(rng)
-    field = rng.choice(("secret code", "password", "magic number", "room number", *w.words()["fields"]))
-    filler.insert(rng.randrange(len(filler) + 1), f"The {field} of {key} is {answer}.")
-    return Source(" ".join(filler), rng.choice(CELL_FORMS).format(f=field, k=key), answer)
+    text = [sentence(rng) if rng.random() < 0.5 else rng.choice(terms).detail for _ in range(size(rng, 90))]
+    cells: dict[tuple[str, str], str] = {}
+    for _ in range(rng.randint(1, 3)):
+        key = rng.choice((w.pick(rng, "names"), w.pick(rng, "services")))
+        field = rng.choice(("secret code", "password", "magic number", "room number", *w.words()["fields"]))
+        if (key, field) not in cells:
+            cells[key, field] = value(rng)
+            text.insert(rng.randrange(len(text) + 1), f"The {field} of {key} is {cells[key, field]}.")
+    return Source(" ".join(text), ask_cells(rng, cells))
+
+
+def opening(rng: random.Random, context: str, question: str) -> Chat:
+    """The context and the first question: context first, question first, or context as system turn."""
+    if rng.random() < 0.15:
+        return [{"role": "system", "content": context}, *user(question)]
+    lead = rng.choice(
+        ("", "", "", "Table:\n", "Here is a table.\n\n", "Data:\n", "Context:\n", "Read this:\n")
+    )
+    gap = rng.choice(("\n\n", "\n\n", "\n"))
+    return user(f"{question}{gap}{context}" if rng.random() < 0.12 else f"{lead}{context}{gap}{question}")
 
 
 def lookup(rng: random.Random) -> Item:
-    source = rng.choices((pairs, columns, facts, needle), (45, 25, 18, 12))[0](rng)
-    question = source.question[0].upper() + source.question[1:] if rng.random() < 0.7 else source.question
-    key = f"lookup|{source.context}|{question}"
-    if rng.random() < 0.15:
-        messages = [{"role": "system", "content": source.context}, {"role": "user", "content": question}]
-    else:
-        lead = rng.choice(
-            ("", "", "", "Table:\n", "Here is a table.\n\n", "Data:\n", "Context:\n", "Read this:\n")
-        )
-        gap = rng.choice(("\n\n", "\n\n", "\n"))
-        text = (
-            f"{question}{gap}{source.context}"
-            if rng.random() < 0.12
-            else f"{lead}{source.context}{gap}{question}"
-        )
-        messages = [{"role": "user", "content": text}]
-    return Item("look-up", messages, source.answer, key)
+    source = rng.choices((pairs, columns, facts, needle), (42, 28, 18, 12))[0](rng)
+    asked = [(q[0].upper() + q[1:] if rng.random() < 0.7 else q, answer) for q, answer in source.asked]
+    messages = opening(rng, source.context, asked[0][0])
+    for (_, answer), (question, _) in zip(asked, asked[1:]):
+        messages += [{"role": "assistant", "content": answer}, *user(question)]
+    return Item("look-up", messages, asked[-1][1], f"lookup|{source.context}")

@@ -31,10 +31,10 @@ TASKS: dict[str, Callable[[random.Random, Split], Item]] = {
     "counting": leaf(counting),
 }
 SHARES = {
-    "glossary": 0.24,
-    "arithmetic": 0.22,
-    "copying": 0.09,
-    "look-up": 0.16,
+    "glossary": 0.23,
+    "arithmetic": 0.24,
+    "copying": 0.11,
+    "look-up": 0.13,
     "system turn": 0.13,
     "turns": 0.08,
     "off-topic": 0.06,

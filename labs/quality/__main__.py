@@ -1,0 +1,35 @@
+"""`python -m labs.quality --model models/course` or `--url http://127.0.0.1:8000`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labs.quality import ITEMS_PER_TASK, PASS_SHARE, evaluate_folder, held_out, score
+from labs.quality.http import http_generate
+
+
+def main(
+    model: Annotated[Path | None, typer.Option(help="Hugging Face folder, run by transformers")] = None,
+    url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, without /v1")] = None,
+    items: Annotated[int, typer.Option(help="held-out items of each task")] = ITEMS_PER_TASK,
+    device: Annotated[str, typer.Option(help="cpu or cuda, for --model")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="also write the scores to this JSON file")] = None,
+) -> None:
+    """Ask the held-out items and print exact match by task; ends with 1 when a task is under the bar."""
+    if (model is None) == (url is None):
+        raise typer.BadParameter("give either --model FOLDER or --url http://host:port")
+    scores = score(http_generate(url), held_out(items)) if url else evaluate_folder(model, items, device)
+    print(scores.summary())
+    if out:
+        temporary = out.with_name(out.name + ".tmp")
+        temporary.write_text(scores.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, out)
+    raise typer.Exit(0 if scores.worst >= PASS_SHARE else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
