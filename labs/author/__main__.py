@@ -33,10 +33,10 @@ def gates(lessons: Names = None) -> None:
 @app.command()
 def run(lessons: Names = None, parameter: Annotated[list[str] | None, typer.Option("-p")] = None) -> None:
     """Execute the solutions; -p name=value; the report is out/report.html."""
+    from labs.author.run import parse_parameters
     from labs.author.run import run as run_all
 
-    pairs = [text.partition("=") for text in parameter or []]
-    report = run_all(lessons or [], parameters={name: value for name, _, value in pairs})
+    report = run_all(lessons or [], parameters=parse_parameters(parameter or []))
     _end(report, report.ok)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -57,6 +58,23 @@ def run(
         report.seconds = round(time.monotonic() - start, 1)
         report.save(out)
     return report
+
+
+def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
+    """``["budget=10", "model=course"]`` as a dict; a value is JSON where it can be, else text.
+
+    Raises ValueError for a pair without ``=``.
+    """
+    parsed: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise ValueError(f"{pair!r} is not a parameter: write name=value")
+        try:
+            parsed[name] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[name] = value
+    return parsed
 
 
 def parameter_names(lesson: Lesson) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labs.author.report import RunReport
-from labs.author.run import run
+from labs.author.run import parse_parameters, run
 from labs.kit.machine import machine
 
 GOOD = """\
@@ -125,3 +125,11 @@ def test_a_parameter_that_no_lesson_has_is_refused(tmp_path: Path) -> None:
     root = lessons(tmp_path, GOOD)
     with pytest.raises(ValueError, match="no lesson has a parameter modle; there are: model"):
         run(parameters={"modle": "x"}, out=root / "out", root=root)
+
+
+def test_parameters_are_json_where_they_can_be() -> None:
+    pairs = ["budget=10", "model=models/course", 'engines=["vllm"]', "note=a=b"]
+    parsed = {"budget": 10, "model": "models/course", "engines": ["vllm"], "note": "a=b"}
+    assert parse_parameters(pairs) == parsed
+    with pytest.raises(ValueError, match="write name=value"):
+        parse_parameters(["budget"])
