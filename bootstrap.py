@@ -78,7 +78,8 @@ def up_to_date() -> bool:
 
 def set_up() -> None:
     began = time.monotonic()
-    print("Engine Room: first set-up on this machine, one to two minutes, about 3 GB.", flush=True)
+    print("Engine Room: " + ("bringing the set-up up to date." if PYTHON.exists() else "first set-up, one to two minutes,"
+          " about 3 GB of disk."), flush=True)  # fmt: skip
     check_system()
     STAMP.unlink(missing_ok=True)
     uv = find_uv()

@@ -44,6 +44,7 @@ def lab(
         f"--port={port}",
     ]
     command += [f"--ServerApp.ip={host}", "--ServerApp.allow_root=True"]
+    command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command += [] if browser and has_display() else ["--no-browser"]
     os.execv(sys.executable, command)
 
@@ -69,10 +70,10 @@ def run(
     parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, e.g. model=course")] = None,
 ) -> None:
     """Execute every lesson and write out/report.html: per lesson and cell what ran, where, how long."""
+    from labs.author.run import parse_parameters
     from labs.author.run import run as run_all
 
-    pairs = [text.partition("=") for text in parameter or []]
-    end(report := run_all(lessons or [], parameters={name: value for name, _, value in pairs}), report.ok)
+    end(report := run_all(lessons or [], parameters=parse_parameters(parameter or [])), report.ok)
 
 
 @app.command()

@@ -151,7 +151,8 @@ questions = [[{"role": "user", "content": f"What is {term.strip()}?"}] for term 
 before = serving.scrape(server)
 for one in questions[:4]:
     await serving.fire(server, [one], 96, model=model, temperature=0)
-alone = tokens_per_second(before, serving.scrape(server))
+change = serving.scrape(server) - before
+alone = change["generation_tokens_total"] / change.time
 print(f"one after another: {alone:.0f} tokens/s")
 
 # %% [markdown]

@@ -201,7 +201,8 @@ best = highest_rate(points, slo)
 plots.sweep(points, slo, best)
 
 # %% [markdown]
-# Left, the knee: TTFT is flat, and then it is not. Right, who is served well. The capacity you report is the orange line, not the highest throughput anybody ever saw.
+# Left, the knee: TTFT is flat, and then it is not. Right, who is served well. The capacity you report is the orange
+# line, not the highest throughput anybody ever saw.
 #
 # ## Does it add up?
 #

@@ -36,6 +36,21 @@ class Mistake(Exception):
         self.hints = hints
 
 
+class Unfinished(Exception):
+    """A cell needs an exercise that is not done yet; a notebook shows the message alone, without traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+def needs(exercise: str, *values: object) -> None:
+    """Raise Unfinished when an answer that a cell goes on with is not written yet."""
+    if any(value is None or value is ... or value == [] for value in values):
+        raise Unfinished(
+            f"This cell goes on with your answer to {exercise}: finish that exercise first, then run it."
+        )
+
+
 def require(condition: object, *hints: str) -> None:
     """Raise Mistake with these hints unless ``condition`` is true."""
     if not condition:

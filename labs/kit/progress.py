@@ -129,7 +129,11 @@ def _page(facts: dict, text: str) -> str:
     for lesson in facts["lessons"]:
         rows.append(f"<tr><th colspan=3>{lesson['lesson']}: {lesson['done']} of {lesson['total']}</th></tr>")
         for one in lesson["exercises"]:
-            cells = (one["title"], MARKS[one["status"]], f"{one['attempts']} attempts")
+            cells = (
+                one["title"],
+                MARKS[one["status"]],
+                f"{one['attempts']} attempt{'s' * (one['attempts'] != 1)}",
+            )
             rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     shown = {name: " ".join(v) if isinstance(v, list) else v for name, v in facts["machine"].items()}
     machine = ", ".join(f"{name} {value}" for name, value in shown.items() if value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from labs.kit import show
+from labs.kit.check import needs
 from labs.load.stats import SLO, e2e, percentile, tpot, ttft
 from labs.load.sweep import Point
 from labs.serving.client import Trace
@@ -46,6 +47,7 @@ def loops(runs: Mapping[str, Sequence[Trace]]) -> None:
 
 def sweep(points: Sequence[Point], slo: SLO, best: float) -> None:
     """Offered rate against TTFT, and against the share of requests that met the SLO."""
+    needs("02.max_rate", best)
     rates = [point.rate for point in points]
     shares = [100 * point.share(slo) for point in points]
     pairs = ", ".join(f"{share:.0f} % at {rate:.1f}" for rate, share in zip(rates, shares, strict=True))
@@ -66,6 +68,7 @@ def sweep(points: Sequence[Point], slo: SLO, best: float) -> None:
 
 def in_flight(traces: Sequence[Trace], average: float) -> None:
     """Requests in flight over time, from raw timestamps, and the average that Little's law gives."""
+    needs("02.little", average)
     zero = min(trace.sent for trace in traces)
     changes = sorted([(t.sent - zero, 1) for t in traces] + [(t.arrivals[-1] - zero, -1) for t in traces])
     times, counts, now = [0.0], [0], 0

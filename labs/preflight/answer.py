@@ -11,7 +11,9 @@ class Answerer:
     def __init__(self, model: str = "course") -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         gpu = torch.cuda.is_available()
         self.tokenizer = AutoTokenizer.from_pretrained(locate(model))
         self.model = AutoModelForCausalLM.from_pretrained(

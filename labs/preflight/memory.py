@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labs.kit import show
+from labs.kit.check import needs
 
 
 def draw_memory(weights_gb: Mapping[str, float], memory_gb: Mapping[str, float]) -> None:
     """Bars for the weights of each model, lines for the memory of each machine; gigabytes (1e9 bytes), log scale."""
+    needs("00.weights", *weights_gb.values())
     fits = [
         f"{model} ({size:.3g} GB) fits into {', '.join(m for m, room in memory_gb.items() if size < room) or 'none'}"
         for model, size in weights_gb.items()

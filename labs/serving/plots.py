@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from labs.kit import show
+from labs.kit.check import needs
 from labs.serving.client import Trace
 from labs.serving.metrics import Metrics
 
 
 def tokens(arrivals: Sequence[float]) -> None:
     """One stream: when each token arrived, in seconds after sending, and the gaps between tokens."""
+    needs("01.streaming", arrivals)
     gaps = [later - earlier for earlier, later in pairwise(arrivals)]
     alt = (f"{len(arrivals)} tokens of one stream on a time line: the first after {arrivals[0]:.2f} s, the last "
            f"after {arrivals[-1]:.2f} s; below, the gap before each further token.")  # fmt: skip

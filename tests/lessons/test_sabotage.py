@@ -101,7 +101,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("01.batching", (8, CHANGE), "Pass it uncalled"),
     ("01.batching", (lambda c: [], CHANGE), "not a number"),
     ("01.batching", (lambda c: c["generation_tokens_total"] / c.time, CHANGE), "tokens per second"),
-    ("01.batching", (lambda c: c["iteration_tokens_total_count"] / c["generation_tokens_total"], CHANGE), "Turned round"),
+    ("01.batching", (lambda c: c["iteration_tokens_total_count"] / c["generation_tokens_total"], CHANGE), "round"),
     ("01.batching", (lambda c: c["iteration_tokens_total_sum"] / c["iteration_tokens_total_count"], CHANGE), "prompt"),
     ("01.batching", (lambda c: c["generation_tokens_total"], CHANGE), "all tokens"),
     ("01.batching", (lambda c: 3.0, CHANGE), "800 tokens in 100"),

@@ -1,0 +1,18 @@
+"""A real vLLM on the course model, started once for all tests that need one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from labs import serving
+from labs.kit.process import Server
+
+
+@pytest.fixture(scope="session")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENGINEROOM_HOME", str(tmp_path_factory.mktemp("home")))
+        with serving.serve("course", max_num_seqs=4) as server:
+            yield server

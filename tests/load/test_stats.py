@@ -1,0 +1,70 @@
+"""Latency arithmetic: definitions, and properties that hold for every run."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labs import load
+from labs.serving import Trace
+
+gaps = st.lists(st.floats(1e-4, 10), min_size=1, max_size=20)
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> list[Trace]:
+    traces = []
+    for _ in range(draw(st.integers(1, 12))):
+        sent, at, arrivals = draw(st.floats(0, 100)), 0.0, []
+        for gap in draw(gaps):
+            at += gap
+            arrivals.append(sent + at)
+        traces.append(Trace(sent, arrivals))
+    return traces
+
+
+@given(runs())
+def test_the_parts_add_up(traces: list[Trace]) -> None:
+    for trace in traces:
+        assert load.e2e(trace) == pytest.approx(load.ttft(trace) + sum(load.itl(trace)))
+        assert load.tpot(trace) * (len(trace.arrivals) - 1) == pytest.approx(sum(load.itl(trace)), abs=1e-9)
+
+
+@given(runs(), st.floats(0.01, 20), st.floats(0.01, 20))
+def test_goodput_is_never_more_than_the_rate_of_requests(
+    traces: list[Trace], ttft: float, tpot: float
+) -> None:
+    slo = load.SLO(ttft, tpot)
+    assert 0 <= load.goodput(traces, slo) <= len(traces) / load.duration(traces) + 1e-9
+    looser = load.SLO(2 * ttft, 2 * tpot)
+    assert load.goodput(traces, slo) <= load.goodput(traces, looser)
+
+
+@given(runs())
+def test_littles_law_holds_for_every_run(traces: list[Trace]) -> None:
+    """Rate times mean latency equals the time average of requests in flight, integrated from the raw times."""
+    seconds = load.duration(traces)
+    law = len(traces) / seconds * (sum(map(load.e2e, traces)) / len(traces))
+    events = sorted([(t.sent, 1) for t in traces] + [(t.arrivals[-1], -1) for t in traces])
+    area, now, last = 0.0, 0, events[0][0]
+    for at, change in events:
+        area += now * (at - last)
+        now, last = now + change, at
+    assert law == pytest.approx(area / seconds)
+
+
+def test_failed_requests_count_as_missed() -> None:
+    good, bad, empty = Trace(0.0, [0.1, 0.2]), Trace(0.0, [0.1], error="cut off"), Trace(0.0)
+    slo = load.SLO(1, 1)
+    assert load.goodput([good, bad, empty], slo) == pytest.approx(1 / 0.2)
+    assert load.summary([good, bad, empty])["failed"] == 2
+    with pytest.raises(ValueError, match="no tokens"):
+        load.ttft(empty)
+    with pytest.raises(ValueError, match="No request got an answer"):
+        load.duration([empty])
+
+
+def test_no_values_have_no_percentile() -> None:
+    with pytest.raises(ValueError, match="empty list"):
+        load.percentile([], 50)

@@ -1,0 +1,117 @@
+"""The real vLLM: answers, streams, errors in words, and nothing left when its owner is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from labs import serving
+from labs.kit.process import Server
+
+OWNER = """
+import sys, time
+from labs import serving
+server = serving.serve("course", max_num_seqs=2)
+print(server.pid, server.port, flush=True)
+time.sleep(600)
+"""
+
+
+def test_it_answers_what_it_was_taught(vllm: Server) -> None:
+    chat = [{"role": "user", "content": "What is 12 + 30?"}]
+    answer = serving.client(vllm).chat.completions.create(
+        model="course", messages=chat, max_tokens=32, temperature=0
+    )
+    assert "42" in answer.choices[0].message.content
+
+
+def test_a_trace_has_one_time_for_each_token(vllm: Server) -> None:
+    prompts = [
+        [{"role": "user", "content": f"What is {term}?"}] for term in ("TTFT", "goodput", "a KV cache")
+    ]
+    traces = asyncio.run(serving.fire(vllm, prompts, [8, 16, 24], ignore_eos=True))
+    assert [len(trace.arrivals) for trace in traces] == [8, 16, 24]
+    for trace in traces:
+        assert trace.error is None
+        assert trace.text
+        assert trace.prompt_tokens > 3
+        assert trace.sent < trace.arrivals[0]
+        assert trace.arrivals == sorted(trace.arrivals)
+
+
+def test_batch_or_alone_the_tokens_are_the_same(vllm: Server) -> None:
+    prompts = [f"Copy: {word}" for word in ("engine", "room", "pages", "blocks")]
+    together = asyncio.run(serving.fire(vllm, prompts, 12, temperature=0))
+    alone = [asyncio.run(serving.fire(vllm, [prompt], 12, temperature=0))[0] for prompt in prompts]
+    assert [trace.text for trace in together] == [trace.text for trace in alone]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "body", "words"),
+    [
+        ("hello", {"model": "nobody"}, "does not exist"),
+        ([5] * 3000, {}, "2048"),
+        ("hello", {"temperature": -1}, "temperature"),
+    ],
+)
+def test_a_refusal_is_noted_with_the_servers_words(
+    vllm: Server, prompt: str | list[int], body: dict[str, object], words: str
+) -> None:
+    trace = asyncio.run(serving.fire(vllm, [prompt], 8, **body))[0]
+    assert trace.arrivals == []
+    assert words in trace.error
+
+
+def test_the_counters_agree_with_the_client(vllm: Server) -> None:
+    before = serving.scrape(vllm)
+    with serving.Watch(vllm, interval=0.02) as watch:
+        traces = asyncio.run(serving.fire(vllm, ["one two three"] * 8, 40, ignore_eos=True))
+    change = serving.scrape(vllm) - before
+    assert change["generation_tokens_total"] == sum(len(trace.arrivals) for trace in traces) == 320
+    assert max(sample["num_requests_running"] for sample in watch.samples) <= 4
+    assert change["num_requests_running"] == 0
+
+
+def test_a_killed_owner_leaves_nothing(tmp_path: Path) -> None:
+    """SIGKILL to the process that started vLLM: no process, no port, no shared memory file."""
+    shm = set(os.listdir("/dev/shm"))
+    env = os.environ | {"ENGINEROOM_HOME": str(tmp_path)}
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=env)
+    for line in owner.stdout:
+        if line.split()[0].isdigit():
+            break
+    pid, port = map(int, line.split())
+    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    assert len(tree) >= 2
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    deadline = time.monotonic() + 45
+    while time.monotonic() < deadline and any(one.is_running() for one in tree):
+        time.sleep(0.2)
+    assert not [one for one in tree if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert port not in {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    while time.monotonic() < deadline and ours(shm):
+        time.sleep(0.2)
+    assert not ours(shm)
+
+
+def ours(before: set[str]) -> set[str]:
+    """Files in /dev/shm that came since and that no process has mapped."""
+    new = set(os.listdir("/dev/shm")) - before
+    used = "".join(_maps(pid) for pid in psutil.pids())
+    return {name for name in new if f"/dev/shm/{name}" not in used}
+
+
+def _maps(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return ""
