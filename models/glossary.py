@@ -72,7 +72,12 @@ def load_terms(path: Path = GLOSSARY) -> tuple[Term, ...]:
     return terms
 
 
+def bare(name: str) -> str:
+    """The letters and digits of a name in lower case, so that `KV-cache` and `kv cache` are the same."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
 @cache
 def known_names() -> frozenset[str]:
-    """Every name of every term, in lower case."""
-    return frozenset(name.lower() for term in load_terms() for name in term.names)
+    """Every name of every term, bare."""
+    return frozenset(bare(name) for term in load_terms() for name in term.names)

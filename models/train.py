@@ -71,7 +71,7 @@ def fit(
     loss_of = torch.compile(packed_loss, dynamic=False) if device == "cuda" else packed_loss
     curve: list[tuple[int, float]] = []
     started = time.monotonic()
-    for step, batch in zip(range(steps), batches(corpus, tokens, PROMPT_WEIGHT, SEED)):
+    for step, batch in zip(range(steps), batches(corpus, tokens, PROMPT_WEIGHT, SEED), strict=False):
         arrays = (batch.ids, batch.positions, batch.labels, batch.weights, batch.bounds)
         tensors = [on_device(array, device) for array in arrays]
         loss = loss_of(model, *tensors)

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from labs.quality.score import Generate
 from models.data import Chat, Item
 from models.data.item import render
-
-from labs.quality.score import Generate
 
 
 def load(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -48,9 +47,11 @@ def local_generate(
             inputs = inputs.to(model.device)
             room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
             with torch.inference_mode():
-                out = model.generate(**inputs, do_sample=False, max_new_tokens=min(max_new_tokens, room))
+                out = model.generate(
+                    **inputs, do_sample=False, temperature=None, max_new_tokens=min(max_new_tokens, room)
+                )
             texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            for i, text in zip(rows, texts):
+            for i, text in zip(rows, texts, strict=True):
                 answers[i] = text
         return answers
 

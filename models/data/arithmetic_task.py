@@ -9,6 +9,7 @@ import random
 
 from models.data.glossary_task import loosen
 from models.data.item import Item, user
+from models.data.words import forms
 
 BEYOND = "That is beyond me: I add and subtract up to 999, and multiply up to 999 by one digit."
 
@@ -25,12 +26,16 @@ ORDERS = {
     "/": "Divide {a} by {b}.",
 }
 SIGNS = {"+": ("+",), "-": ("-",), "x": ("x", "x", "*", "×"), "/": ("/", "/", "÷", ":")}
-ASK = """What is {e}?|What is {e}?|What's {e}?|{e}|{e}|{e} =|{e} = ?|{e}?|Calculate {e}.|Compute {e}.|How much is {e}?
-Work out {e}.|Please calculate {e}.|Can you compute {e}?|Tell me {e}.|Solve {e}.|And {e}?|What about {e}?|Evaluate {e}
+ASK = """What is {e}?|What is {e}?|What's {e}?|{e}|{e}|{e} =|{e} = ?|{e}?|Calculate {e}.|Compute {e}.
+How much is {e}?
+Work out {e}.|Please calculate {e}.|Can you compute {e}?|Tell me {e}.|Solve {e}.|And {e}?
+What about {e}?|Evaluate {e}
 What do you get for {e}?|Hi, what is {e}?|What does {e} equal?|What does {e} make?"""
-ASK_FORMS = tuple(ASK.replace("\n", "|").split("|"))
-COUNT_FORMS = """Count from {a} to {b}.|Count from {a} to {b}|Count up from {a} to {b}.|Please count from {a} to {b}.
-List the numbers from {a} to {b}.|Write the numbers from {a} to {b}.|Can you count from {a} to {b}?|Numbers {a} to {b}"""
+ASK_FORMS = forms(ASK)
+COUNT_FORMS = """Count from {a} to {b}.|Count from {a} to {b}|Count up from {a} to {b}.
+Please count from {a} to {b}.
+List the numbers from {a} to {b}.|Write the numbers from {a} to {b}.|Can you count from {a} to {b}?
+Numbers {a} to {b}"""
 
 
 def operand(rng: random.Random) -> int:
@@ -41,9 +46,9 @@ def operand(rng: random.Random) -> int:
 def phrase(rng: random.Random, op: str, a: int, b: int) -> str:
     roll = rng.random()
     if roll < 0.15:
-        return loosen(rng.choice(ORDERS[op].split("|")).format(a=a, b=b), rng)
+        return loosen(rng.choice(forms(ORDERS[op])).format(a=a, b=b), rng)
     if roll < 0.35:
-        expression = rng.choice(SPOKEN[op].split("|")).format(a=a, b=b)
+        expression = rng.choice(forms(SPOKEN[op])).format(a=a, b=b)
     else:
         gap = "" if rng.random() < 0.3 else " "
         expression = f"{a}{gap}{rng.choice(SIGNS[op])}{gap}{b}"
@@ -100,7 +105,7 @@ def arithmetic(rng: random.Random) -> Item:
 def counting(rng: random.Random) -> Item:
     start = 1 if rng.random() < 0.4 else rng.randrange(0, 800)
     end = start + int(2 ** rng.uniform(1, 7.6))
-    form = rng.choice(COUNT_FORMS.replace("\n", "|").split("|"))
+    form = rng.choice(forms(COUNT_FORMS))
     numbers = ", ".join(map(str, range(start, end + 1)))
     key = None if end <= 30 or (start == 1 and end % 10 == 0) else f"count|{start}|{end}"
     return Item("counting", user(loosen(form.format(a=start, b=end), rng)), numbers, key)

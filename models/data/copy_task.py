@@ -8,15 +8,17 @@ from models.data import words as w
 from models.data.item import Item, user
 from models.glossary import load_terms
 
-COPY_FORMS = tuple(
-    """Repeat: {s}|Repeat: {s}|repeat: {s}|Repeat this: {s}|Repeat this text: {s}|Repeat after me: {s}|Copy: {s}|copy: {s}
-Copy this: {s}|Copy this text: {s}|Copy this text exactly: {s}|Copy exactly: {s}|Copy the following text: {s}|Echo: {s}
+COPY_FORMS = w.forms(
+    """Repeat: {s}|Repeat: {s}|repeat: {s}|Repeat this: {s}|Repeat this text: {s}|Repeat after me: {s}
+Copy: {s}|copy: {s}
+Copy this: {s}|Copy this text: {s}|Copy this text exactly: {s}|Copy exactly: {s}
+Copy the following text: {s}|Echo: {s}
 Say: {s}|Say this: {s}|Write: {s}|Write this again: {s}|Write the following text again: {s}|Please repeat: {s}
-Please copy this: {s}|Repeat the following: {s}|Repeat "{s}"|Copy "{s}"|Say "{s}"|Repeat "{s}".|Please repeat "{s}".
+Please copy this: {s}|Repeat the following: {s}|Repeat "{s}"|Copy "{s}"|Say "{s}"|Repeat "{s}".
+Please repeat "{s}".
 Repeat the text "{s}".|Copy the string {s}|Repeat {s}|Copy {s}|Echo {s}|Say {s}|Can you repeat this: {s}
-Repeat this exactly: {s}|Print: {s}|Output exactly this: {s}|Type this: {s}|Repeat word for word: {s}""".replace(
-        "\n", "|"
-    ).split("|")
+Repeat this exactly: {s}|Print: {s}|Output exactly this: {s}|Type this: {s}
+Repeat word for word: {s}"""
 )
 
 
@@ -64,13 +66,31 @@ def phrase_word(rng: random.Random) -> str:
     return rng.choice(w.all_words())
 
 
+def fragment(rng: random.Random) -> str:
+    """Words in a row from the glossary, some of them replaced: to be copied, not recalled."""
+    parts = rng.choice(load_terms()).answer.split()
+    if rng.random() < 0.3:
+        parts += rng.choice(load_terms()).answer.split()
+    first = rng.randrange(len(parts) - 2)
+    chosen = parts[first : first + rng.randint(3, 20)]
+    for _ in range(rng.choice((0, 0, 1, 2, 3))):
+        chosen[rng.randrange(len(chosen))] = phrase_word(rng)
+    return " ".join(chosen)
+
+
+def passage(rng: random.Random) -> str:
+    """Two to twelve sentences on lines of their own."""
+    return "\n".join(sentence(rng) for _ in range(rng.randint(2, 12)))
+
+
+def whole_definition(rng: random.Random) -> str:
+    term = rng.choice(load_terms())
+    return rng.choice((term.short, term.detail))
+
+
 def copying(rng: random.Random) -> Item:
-    kinds = (sentence, phrase, scramble, technical, mixture)
-    text = rng.choices(kinds, (25, 25, 25, 12, 13))[0](rng).strip()
-    if rng.random() < 0.08:
-        text = rng.choice(load_terms()).short
-    if rng.random() < 0.06:
-        text = "\n".join(sentence(rng) for _ in range(rng.randint(2, 4)))
+    kinds = (sentence, phrase, scramble, technical, mixture, fragment, passage, whole_definition)
+    text = rng.choices(kinds, (18, 18, 22, 10, 10, 12, 5, 5))[0](rng).strip()
     form = rng.choice([f for f in COPY_FORMS if '"' not in f] if '"' in text else COPY_FORMS)
     if rng.random() < 0.06:
         form = form.replace(": {s}", ":\n{s}")

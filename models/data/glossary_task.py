@@ -5,46 +5,68 @@ from __future__ import annotations
 import random
 
 from models.data.item import Item, user
+from models.data.words import forms
 from models.glossary import Term, load_terms
 
-DEFINE = """What is {t}?|What is {t}?|What is {t}?|What's {t}?|Whats {t}?|What does {t} mean?|What is meant by {t}?
-What is the meaning of {t}?|Define {t}.|Define {t}|Define the term {t}.|Explain {t}.|Explain {t}|Explain {t} to me.
+DEFINE = """What is {t}?|What is {t}?|What is {t}?|What's {t}?|Whats {t}?|What does {t} mean?
+What is meant by {t}?
+What is the meaning of {t}?|Define {t}.|Define {t}|Define the term {t}.|Explain {t}.|Explain {t}
+Explain {t} to me.
 Explain the term {t}.|Tell me about {t}.|Tell me what {t} is.|Tell me more about {t}.|Describe {t}.|{t}?|{t}
 Give me a definition of {t}.|Give a definition of {t}.|Definition of {t}|Definition of {t}?|Meaning of {t}?
-Can you explain {t}?|Can you define {t}?|Could you explain {t}?|Could you tell me what {t} is?|Can you tell me what {t} is?
-Please explain {t}.|Please define {t}.|What are {t}?|What is a {t}?|What is an {t}?|What is the {t}?|So what is {t}?
+Can you explain {t}?|Can you define {t}?|Could you explain {t}?|Could you tell me what {t} is?
+Can you tell me what {t} is?
+Please explain {t}.|Please define {t}.|What are {t}?|What is a {t}?|What is an {t}?|What is the {t}?
+So what is {t}?
 Hi, what is {t}?|Hello, what is {t}?|Hello! What is {t}?|Do you know what {t} is?|Remind me what {t} is.
-I want to learn about {t}.|What exactly is {t}?|Quick question: what is {t}?|Teach me {t}.|Help me understand {t}.
+I want to learn about {t}.|What exactly is {t}?|Quick question: what is {t}?|Teach me {t}.
+Help me understand {t}.
 I do not understand {t}.|I don't understand {t}.|How would you define {t}?|In LLM serving, what is {t}?
 What is {t} in LLM serving?|What does {t} mean in LLM serving?|What do you know about {t}?|How does {t} work?
 Why is {t} important?|Why does {t} matter?|And what is {t}?|What about {t}?|And {t}?|What is {t}, please?
 What is {t} in simple words?|What is this {t} thing?|What does the term {t} mean?|Who knows what {t} is?
-Briefly, what is {t}?|I have never heard of {t}.|What is {t} for?|Look up {t} in the glossary.|Glossary: {t}"""
-DEFINE_FORMS = tuple(DEFINE.replace("\n", "|").split("|"))
+Briefly, what is {t}?|I have never heard of {t}.|What is {t} for?|Look up {t} in the glossary.
+Glossary: {t}"""
+DEFINE_FORMS = forms(DEFINE)
 
-COMPARE_FORMS = tuple(
+COMPARE_FORMS = forms(
     """What is the difference between {a} and {b}?|Difference between {a} and {b}?|{a} vs {b}|{a} vs. {b}?
-{a} versus {b}|Compare {a} and {b}.|Compare {a} with {b}.|How does {a} differ from {b}?|How is {a} different from {b}?
-Explain {a} and {b}.|What are {a} and {b}?|Define {a} and {b}.""".replace("\n", "|").split("|")
+{a} versus {b}|Compare {a} and {b}.|Compare {a} with {b}.|How does {a} differ from {b}?
+How is {a} different from {b}?
+Explain {a} and {b}.|What are {a} and {b}?|Define {a} and {b}."""
 )
-STAND_FOR_FORMS = tuple(
+STAND_FOR_FORMS = forms(
     """What does {t} stand for?|What is {t} short for?|{t} stands for what?|What is {t} an abbreviation of?
-What do the letters {t} stand for?|Spell out {t}.|Expand the acronym {t}.""".replace("\n", "|").split("|")
+What do the letters {t} stand for?|Spell out {t}.|Expand the acronym {t}."""
 )
 
 
 def spell(name: str, rng: random.Random) -> str:
-    """The name as people type it: in another case, in the plural, or with a slip."""
+    """The name as people type it: in another case or spelling, in the plural, or with a slip."""
     roll = rng.random()
-    if roll < 0.55:
+    if roll < 0.50:
         return name
-    if roll < 0.85:
+    if roll < 0.78:
         return name.lower()
-    if roll < 0.90:
+    if roll < 0.82:
         return name.upper()
-    if roll < 0.95:
+    if roll < 0.86:
         return name[0].upper() + name[1:]
+    if roll < 0.94:
+        return variant(name, rng)
     return slip(name, rng)
+
+
+def variant(name: str, rng: random.Random) -> str:
+    """Another spelling: hyphens, blanks and underlines exchanged or left out, British, or plural."""
+    kind = rng.randrange(3)
+    if kind == 0:
+        return name.replace("ization", "isation").replace("ize", "ise").replace("'", "")
+    if kind == 1 and name[-1].isalpha() and name[-1] not in "sS":
+        return name + "s"
+    mark = rng.choice((" ", "-", ""))
+    changed = name.translate(str.maketrans({" ": mark, "-": mark, "_": mark}))
+    return changed.lower() if rng.random() < 0.5 else changed
 
 
 def slip(name: str, rng: random.Random) -> str:

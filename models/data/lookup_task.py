@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 
 from models.data import words as w
 from models.data.copy_task import sentence
 from models.data.item import Chat, Item, user
 from models.glossary import load_terms
 
-PAIR_FORMS = tuple(
-    """What is the value of {k}?|What is {k}?|Look up {k}.|Value of {k}?|{k}?|Which value belongs to {k}?|Find {k}.|And {k}?|And the value of {k}?
-Give me the value of {k}.|What value does {k} have?|Return the value for {k}.|What is the value for {k}?""".replace(
-        "\n", "|"
-    ).split("|")
+PAIR_FORMS = w.forms(
+    """What is the value of {k}?|What is {k}?|Look up {k}.|Value of {k}?|{k}?
+Which value belongs to {k}?|Find {k}.|And {k}?|And the value of {k}?
+Give me the value of {k}.|What value does {k} have?|Return the value for {k}.
+What is the value for {k}?"""
 )
-CELL_FORMS = tuple(
-    """What is the {f} of {k}?|What is the {f} of {k}?|Look up the {f} of {k}.|Give me the {f} of {k}.|Find the {f} of {k}.
-{f} of {k}?|And the {f} of {k}?|Which {f} does {k} have?|What {f} does {k} have?|Tell me the {f} of {k}.""".replace(
-        "\n", "|"
-    ).split("|")
+CELL_FORMS = w.forms(
+    """What is the {f} of {k}?|What is the {f} of {k}?|Look up the {f} of {k}.|Give me the {f} of {k}.
+Find the {f} of {k}.
+{f} of {k}?|And the {f} of {k}?|Which {f} does {k} have?|What {f} does {k} have?
+Tell me the {f} of {k}."""
 )
 
 
@@ -94,22 +95,21 @@ def ask_cells(rng: random.Random, cells: dict[tuple[str, str], str]) -> list[tup
     return [(rng.choice(CELL_FORMS).format(f=f, k=k), cells[k, f]) for k, f in chosen]
 
 
-def columns(rng: random.Random) -> Source:
-    """Rows with two to four named columns: a Markdown table, CSV, or written records."""
+def records(rng: random.Random) -> Source:
+    """One record a line, each value beside the name of its field, in prose-like or JSON notation."""
     fields = rng.sample(w.words()["fields"], rng.randint(2, 4))
     keys = names(rng, size(rng, 50))
     cells = {(key, field): value(rng) for key in keys for field in fields}
-    rows = {key: [cells[key, field] for field in fields] for key in keys}
-    style = rng.randrange(4)
-    if style == 0:
-        lines = [f"| name | {' | '.join(fields)} |", "|" + "---|" * (len(fields) + 1)]
-        lines += [f"| {key} | {' | '.join(rows[key])} |" for key in keys]
-    elif style == 1:
-        lines = [",".join(["name", *fields])] + [",".join([key, *rows[key]]) for key in keys]
-    else:
-        mark, stop = (" ", ".") if style == 2 else (": ", "")
-        lines = [f"{k}: " + ", ".join(f"{f}{mark}{v}" for f, v in zip(fields, rows[k])) + stop for k in keys]
+    style = rng.randrange(3)
+    lines = [record_line(key, {field: cells[key, field] for field in fields}, style) for key in keys]
     return Source("\n".join(lines), ask_cells(rng, cells))
+
+
+def record_line(key: str, row: dict[str, str], style: int) -> str:
+    if style == 2:
+        return json.dumps({"name": key, **row})
+    mark, stop = (" ", ".") if style == 0 else (": ", "")
+    return f"{key}: " + ", ".join(f"{field}{mark}{value}" for field, value in row.items()) + stop
 
 
 def facts(rng: random.Random) -> Source:
@@ -151,9 +151,9 @@ def opening(rng: random.Random, context: str, question: str) -> Chat:
 
 
 def lookup(rng: random.Random) -> Item:
-    source = rng.choices((pairs, columns, facts, needle), (42, 28, 18, 12))[0](rng)
+    source = rng.choices((pairs, records, facts, needle), (42, 26, 19, 13))[0](rng)
     asked = [(q[0].upper() + q[1:] if rng.random() < 0.7 else q, answer) for q, answer in source.asked]
     messages = opening(rng, source.context, asked[0][0])
-    for (_, answer), (question, _) in zip(asked, asked[1:]):
+    for (_, answer), (question, _) in pairwise(asked):
         messages += [{"role": "assistant", "content": answer}, *user(question)]
     return Item("look-up", messages, asked[-1][1], f"lookup|{source.context}")

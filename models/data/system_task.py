@@ -13,20 +13,26 @@ from models.data.item import Item, Split, draw, split_of
 from models.data.offtopic_task import offtopic
 from models.glossary import load_terms
 
-ONE_SENTENCE = """Answer in one sentence.|Answer in one sentence.|Answer in one sentence|Answer in a single sentence.
+ONE_SENTENCE = """Answer in one sentence.|Answer in one sentence.|Answer in one sentence
+Answer in a single sentence.
 Reply in one sentence.|Use one sentence only.|Keep it short: one sentence.|Be brief.|Give short answers.
 Answer with one sentence.|Your answers are one sentence long.|Respond in one sentence.|Be concise."""
-UPPER_CASE = """Answer in upper case.|Answer in upper case.|Answer in uppercase.|Use upper case only.|Reply in capital letters.
-Write everything in capital letters.|Answer in capital letters.|ANSWER IN UPPER CASE.|Always write in upper case.
+UPPER_CASE = """Answer in upper case.|Answer in upper case.|Answer in uppercase.|Use upper case only.
+Reply in capital letters.
+Write everything in capital letters.|Answer in capital letters.|ANSWER IN UPPER CASE.
+Always write in upper case.
 Respond in all caps.|Answer in all caps."""
 START_WITH = """Start every answer with {x}.|Begin every answer with {x}.|Start each answer with the word {x}.
 Begin your answers with {x}.|Always start with {x}.|Start your answer with {x}."""
 END_WITH = """End every answer with {x}.|Finish every answer with {x}.|End each answer with the word {x}.
 End your answers with {x}.|Always end with {x}."""
-NEUTRAL = """Answer the question.|Be polite.|You help engineers who serve language models.|Be correct.|Answer carefully.
+NEUTRAL = """Answer the question.|Be polite.|You help engineers who serve language models.|Be correct.
+Answer carefully.
 Answer in English.|Help the user.|This is a course on LLM serving.|Answer from the glossary."""
-PERSONA = """You are {x}.|You are {x}.|You are {x}.|Your name is {x}.|You are called {x}.|You play the role of {x}."""
-WHO = """Who are you?|Who are you?|What is your name?|Introduce yourself.|who are you|Who am I talking to?|Tell me who you are."""
+PERSONA = """You are {x}.|You are {x}.|You are {x}.|Your name is {x}.|You are called {x}.
+You play the role of {x}."""
+WHO = """Who are you?|Who are you?|What is your name?|Introduce yourself.|who are you
+Who am I talking to?|Tell me who you are."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Style:
 
 
 def choose(rng: random.Random, forms: str) -> str:
-    return rng.choice(forms.replace("\n", "|").split("|"))
+    return rng.choice(w.forms(forms))
 
 
 def persona(rng: random.Random) -> str:

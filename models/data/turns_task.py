@@ -66,9 +66,8 @@ def introduction(rng: random.Random, split: Split) -> Item:
     key = f"name|{name}"
     if split_of(key) != split:
         return introduction(rng, split)
-    hello = user(rng.choice(MY_NAME).format(x=name)) + [
-        {"role": "assistant", "content": HELLO.replace("!", f" {name}!")}
-    ]
+    reply = {"role": "assistant", "content": HELLO.replace("!", f" {name}!")}
+    hello = [*user(rng.choice(MY_NAME).format(x=name)), reply]
     between = said(earlier(rng, split)) if rng.random() < 0.5 else []
     return Item("turns", [*hello, *between, *user(rng.choice(ASK_NAME))], f"Your name is {name}.", key)
 

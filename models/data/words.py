@@ -6,13 +6,18 @@ import random
 from functools import cache
 from pathlib import Path
 
-ONSETS = "b bl br c ch cl d dr f fl fr g gl gr h j k kl l m n p pl pr qu r s sh sk sl sn st str t th tr v w z".split()
-NUCLEI = "a e i o u ai ea ee oo ou".split()
-CODAS = ["", "", "", *"b ck d f g l lm m n nd ng p r rk s sh st t x".split()]
+ONSETS = "b|bl|br|c|ch|cl|d|dr|f|fl|fr|g|gl|gr|h|j|k|kl|l|m|n|p|pl|pr|qu|r|s|sh|sk|sl|sn|st|str|t|th|tr|v|w|z"
+NUCLEI = "a|e|i|o|u|ai|ea|ee|oo|ou"
+CODAS = "|||b|ck|d|f|g|l|lm|m|n|nd|ng|p|r|rk|s|sh|st|t|x"
 UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LOWER = UPPER.lower()
 PUNCTUATION = "!#$%&()*+,-./:;=?@[]^_{}~"
 FOREIGN = "àáâäåæçèéêëíîïñòóôöøùúûüýßčšžłőğışαβγδλμπσωабвгдежз中文日本語한국🙂🚀✅→≤°€£"
+
+
+def forms(text: str) -> tuple[str, ...]:
+    """Phrasings written one after the other, separated by `|` or a line break."""
+    return tuple(text.replace("\n", "|").split("|"))
 
 
 @cache
@@ -34,9 +39,8 @@ def pick(rng: random.Random, category: str) -> str:
 
 def invented_word(rng: random.Random) -> str:
     """A pronounceable word that means nothing, such as `blorket`."""
-    return "".join(
-        rng.choice(ONSETS) + rng.choice(NUCLEI) + rng.choice(CODAS) for _ in range(rng.choice((1, 2, 2, 3)))
-    )
+    parts = [forms(ONSETS), forms(NUCLEI), forms(CODAS)]
+    return "".join(rng.choice(part) for _ in range(rng.choice((1, 2, 2, 3))) for part in parts)
 
 
 def number(rng: random.Random, low: int = 1, high: int = 6) -> str:
