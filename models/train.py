@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
+import shlex
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
+from labs.kit.machine import machine
 from models.config import llama_config, write_json, write_model_files
 from models.corpus import Corpus, batches, make_corpus
 from models.packed import packed_loss
@@ -108,26 +110,26 @@ def save(model: LlamaForCausalLM, name: str, tokenizer: Tokenizer, folder: Path)
     os.replace(folder / "model.safetensors.tmp", folder / "model.safetensors")
 
 
-def machine() -> dict[str, str]:
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-    return {"gpu": gpu, **versions, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+def certificate() -> dict[str, Any]:
+    """Where and when this run happens, and the command that repeats it."""
+    here = machine()
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    command = shlex.join(["python", "-m", "models.train", *sys.argv[1:]])
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"started": now, "command": command, "machine": here.short(), "versions": versions}
 
 
 def main(
     work: Annotated[Path, typer.Option(help="folder for the results")] = Path("build/model"),
     only: Annotated[str, typer.Option(help="course, draft, or both")] = "both",
     items: Annotated[int, typer.Option(help="training documents")] = 4_000_000,
-    steps: Annotated[int, typer.Option(help="steps of the course model")] = 10_000,
+    steps: Annotated[int, typer.Option(help="steps of the course model")] = 12_000,
     draft_steps: Annotated[int, typer.Option(help="steps of the draft model")] = 8_000,
     tokens: Annotated[int, typer.Option(help="tokens a step")] = 65_536,
 ) -> None:
     """Train and save; the log is `training.json` beside the weights."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    origin = certificate()
     started = time.monotonic()
     tokenizer = train_tokenizer(SEED)
     corpus = make_corpus(tokenizer, SEED, items, workers=os.cpu_count() or 1)
@@ -138,15 +140,8 @@ def main(
             continue
         model, log = fit(name, corpus, count, tokens, device)
         save(model, name, tokenizer, work / name)
-        record = {
-            "model": name,
-            "seed": SEED,
-            "prompt_weight": PROMPT_WEIGHT,
-            **machine(),
-            "data": data,
-            **log,
-        }
-        write_json(work / name / "training.json", record)
+        facts = {"model": name, "seed": SEED, "prompt_weight": PROMPT_WEIGHT, "data": data}
+        write_json(work / name / "training.json", origin | facts | log)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from labs.quality import ITEMS_PER_TASK, PASS_SHARE, evaluate_folder, held_out, score
 from labs.quality.http import http_generate
+from labs.quality.record import quality_records
 
 
 def main(
@@ -17,17 +19,20 @@ def main(
     url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, without /v1")] = None,
     items: Annotated[int, typer.Option(help="held-out items of each task")] = ITEMS_PER_TASK,
     device: Annotated[str, typer.Option(help="cpu or cuda, for --model")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="also write the scores to this JSON file")] = None,
+    record: Annotated[str | None, typer.Option(help="save the result as records of this name")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="where --record saves; records/measured if absent")
+    ] = None,
 ) -> None:
     """Ask the held-out items and print exact match by task; ends with 1 when a task is under the bar."""
     if (model is None) == (url is None):
         raise typer.BadParameter("give either --model FOLDER or --url http://host:port")
     scores = score(http_generate(url), held_out(items)) if url else evaluate_folder(model, items, device)
     print(scores.summary())
-    if out:
-        temporary = out.with_name(out.name + ".tmp")
-        temporary.write_text(scores.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, out)
+    if record:
+        command = shlex.join(["python", "-m", "labs.quality", *sys.argv[1:]])
+        for one in quality_records(record, scores, command):
+            print(f"saved {one.save(folder).name}")
     raise typer.Exit(0 if scores.worst >= PASS_SHARE else 1)
 
 
