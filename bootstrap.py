@@ -25,11 +25,19 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".engineroom"
 PYTHON_VERSION = "3.11"  # what course.lock was resolved for
 FREE_GB = 5
-INPUTS = ("bootstrap.py", "pyproject.toml", "requirements/course.lock", "requirements/uv.lock",
-          "requirements/vllm-companion/pyproject.toml", "requirements/vllm-companion/vllm_companion.py")  # fmt: skip
+INPUTS = (
+    "bootstrap.py",
+    "pyproject.toml",
+    "requirements/course.lock",
+    "requirements/uv.lock",
+    "requirements/vllm-companion/pyproject.toml",
+    "requirements/vllm-companion/vllm_companion.py",
+)
 # Importing once, with byte code written, halves every later start of a server (uv installs sources only).
-WARM_UP = ("vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.worker.cpu_worker",
-           "jupyterlab.labapp, ipykernel.kernelapp, nbconvert, papermill, matplotlib.pyplot, pandas")  # fmt: skip
+WARM_UP = (
+    "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.worker.cpu_worker",
+    "jupyterlab.labapp, ipykernel.kernelapp, nbconvert, papermill, matplotlib.pyplot, pandas",
+)
 
 
 class SetupError(Exception):
@@ -78,18 +86,21 @@ def up_to_date() -> bool:
 
 def set_up() -> None:
     began = time.monotonic()
-    print("Engine Room: " + ("bringing the set-up up to date." if PYTHON.exists() else "first set-up, one to two minutes,"
-          " about 3 GB of disk."), flush=True)  # fmt: skip
+    first = "first set-up: one to two minutes, about 3 GB of disk."
+    print("Engine Room:", "the set-up is brought up to date." if PYTHON.exists() else first, flush=True)
     check_system()
     STAMP.unlink(missing_ok=True)
     uv = find_uv()
     if not PYTHON.exists():
         step("Python environment", [*uv, "venv", "--allow-existing", "--python", PYTHON_VERSION, str(VENV)])
     install = [*uv, "pip", "install", "--python", str(PYTHON), "--no-deps"]
-    step("packages (vLLM, PyTorch, JupyterLab, …), each checked by its hash",
-         [*uv, "pip", "sync", "--python", str(PYTHON), "--require-hashes", *torch_source(), "requirements/course.lock"])  # fmt: skip
-    step("the course itself",
-         [*install, "--no-build-isolation", "./requirements/vllm-companion", "--editable", "."])  # fmt: skip
+    sync = [*uv, "pip", "sync", "--python", str(PYTHON), "--require-hashes", *torch_source()]
+    step(
+        "packages (vLLM, PyTorch, JupyterLab, …), each checked by its hash",
+        [*sync, "requirements/course.lock"],
+    )
+    ours = ["./requirements/vllm-companion", "--editable", "."]
+    step("the course itself", [*install, "--no-build-isolation", *ours])
     warm_up()
     temporary = STAMP.with_suffix(".new")
     temporary.write_text(fingerprint())
@@ -103,11 +114,15 @@ def check_system() -> None:
             f"this is {sys.platform} on {platform.machine()}; the course runs on Linux on x86-64.\n"
             "  Use the container (see Dockerfile), WSL 2, or a cloud machine."
         )
-    if not (shutil.which("c++") or shutil.which("g++")):
-        raise SetupError("no C++ compiler was found; engines are compiled with it.\n  sudo apt-get install g++")
+    if not any(map(shutil.which, (os.environ.get("CXX", "c++"), "c++", "g++", "clang++"))):
+        raise SetupError(
+            "no C++ compiler was found; engines are compiled with it.\n  sudo apt-get install g++"
+        )
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < FREE_GB and not PYTHON.exists():
-        raise SetupError(f"{free:.1f} GB of disk are free in {ROOT}; set-up needs {FREE_GB}. Free some and repeat.")
+        raise SetupError(
+            f"{free:.1f} GB of disk are free in {ROOT}; set-up needs {FREE_GB}. Free some and repeat."
+        )
 
 
 def find_uv() -> list[str]:
@@ -119,8 +134,8 @@ def find_uv() -> list[str]:
         shutil.rmtree(own, ignore_errors=True)
         hint = "python3 lacks venv or pip.\n  sudo apt-get install python3-venv python3-pip"
         step("uv, the installer", [sys.executable, "-m", "venv", str(own)], hint)
-        step("", [str(own / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", "--require-hashes",
-                  "-r", "requirements/uv.lock"])  # fmt: skip
+        pip = [str(own / "bin" / "pip"), "install", "-q", "--disable-pip-version-check"]
+        step("", [*pip, "--require-hashes", "-r", "requirements/uv.lock"])
     return [str(own / "bin" / "uv")]
 
 
@@ -144,9 +159,11 @@ def step(what: str, command: list[str], hint: str = "") -> None:
 def warm_up() -> None:
     print("  … warm-up, so that servers start faster", flush=True)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    running = [subprocess.Popen([PYTHON, "-c", f"import {modules}"], cwd=ROOT, env=environment,
-                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-               for modules in WARM_UP]  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    running = [
+        subprocess.Popen([PYTHON, "-c", f"import {modules}"], cwd=ROOT, env=environment, **quiet)
+        for modules in WARM_UP
+    ]
     for process in running:
         _, errors = process.communicate()
         if process.returncode:
@@ -154,7 +171,7 @@ def warm_up() -> None:
 
 
 def bring_browser() -> None:
-    """A Chromium for the browser tests: the system's, Debian's package where that may be installed, else Playwright's."""
+    """A Chromium for the browser tests: the system's, or Debian's package for root, or Playwright's own."""
     if shutil.which("chromium") or shutil.which("google-chrome"):
         return
     if os.geteuid() == 0 and shutil.which("apt-get"):
@@ -162,7 +179,9 @@ def bring_browser() -> None:
         step("", ["apt-get", "install", "-qy", "--no-install-recommends", "chromium"])
     else:
         hint = "Install one yourself, then repeat.\n  sudo apt-get install chromium"
-        step("Chromium, for the browser tests", [str(PYTHON), "-m", "playwright", "install", "chromium"], hint)
+        step(
+            "Chromium, for the browser tests", [str(PYTHON), "-m", "playwright", "install", "chromium"], hint
+        )
 
 
 if __name__ == "__main__":
