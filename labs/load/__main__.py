@@ -73,7 +73,10 @@ def main(
         with serving.serve(path, **flags) as server:
             started = server.seconds_to_ready
             found = asyncio.run(measure(server, users, tokens, max_tokens, repeat, vocabulary))
-    command = shlex.join(["python", "-m", "labs.load", *sys.argv[1:]])
+    kept = [
+        part for part, before in zip(sys.argv[1:], sys.argv, strict=False) if "--out" not in (part, before)
+    ]
+    command = shlex.join(["python", "-m", "labs.load", *kept])
     what = f"vLLM on {model}, closed loop, {tokens} tokens in, {max_tokens} out"
     rows = [(series, f"{what}: {label}", unit, found[series]) for series, (_, unit, label) in SERIES.items()]
     rows.append(("start", f"vLLM on {model}: from the command to ready", "s", {"value": [started]}))
