@@ -1,4 +1,4 @@
-"""Small arithmetic: + and - up to 999, times one digit up to 999, tables, exact division, counting.
+"""Small arithmetic: + and - up to 999, times one digit up to 999, small tables and divisions, counting.
 
 Held out: pairs of numbers. Pairs that anyone tries first (both below 20) are always for training.
 """
@@ -32,6 +32,11 @@ Work out {e}.|Please calculate {e}.|Can you compute {e}?|Tell me {e}.|Solve {e}.
 What about {e}?|Evaluate {e}
 What do you get for {e}?|Hi, what is {e}?|What does {e} equal?|What does {e} make?"""
 ASK_FORMS = forms(ASK)
+COUNT_TO_FORMS = (
+    "Count to {b}.|Count up to {b}.|Count to {b}, please.|Please count to {b}.|Can you count to {b}?"
+)
+COUNT_DOWN_FORMS = """Count down from {a} to {b}.|Count backwards from {a} to {b}.|Count from {a} down to {b}.
+Please count down from {a} to {b}."""
 COUNT_FORMS = """Count from {a} to {b}.|Count from {a} to {b}|Count up from {a} to {b}.
 Please count from {a} to {b}.
 List the numbers from {a} to {b}.|Write the numbers from {a} to {b}.|Can you count from {a} to {b}?
@@ -71,14 +76,29 @@ def times(rng: random.Random) -> Item:
 
 
 def divide(rng: random.Random) -> Item:
-    """Exact division from the times tables up to 12; too few facts to hold any out."""
-    b, result = rng.randrange(1, 13), rng.randrange(13)
-    item = sum_item(rng, "/", b * result, b, result)
-    return Item(item.task, item.messages, item.answer, None)
+    """Division with remainder up to 144 by 12; too few facts to hold any out."""
+    b = rng.randrange(1, 13)
+    a = b * rng.randrange(13) if rng.random() < 0.5 else rng.randrange(145)
+    rest = f" remainder {a % b}" if a % b else ""
+    return Item("arithmetic", user(phrase(rng, "/", a, b)), f"{a} / {b} = {a // b}{rest}", None)
+
+
+def longer(rng: random.Random) -> Item:
+    """Expressions that are not one operation on two whole numbers. Never part of a score."""
+    a, b, c = operand(rng), operand(rng), operand(rng)
+    p, q = rng.choice(SIGNS["+"] + SIGNS["-"] + SIGNS["x"]), rng.choice(SIGNS["+"] + SIGNS["-"] + SIGNS["x"])
+    gap = rng.choice(("", " "))
+    chain = f"{a}{gap}{p}{gap}{b}{gap}{q}{gap}{c}"
+    nested = rng.choice((f"({a}{gap}{p}{gap}{b}){gap}{q}{gap}{c}", f"{a}{gap}{p}{gap}({b}{gap}{q}{gap}{c})"))
+    other = rng.choice((f"{a}% of {b}", f"{a}.{b % 10} {p} {c}", f"the square root of {a}", f"{a}^{b % 10}"))
+    text = rng.choice((chain, nested, other))
+    return Item("arithmetic", user(loosen(rng.choice(ASK_FORMS).format(e=text), rng)), BEYOND, None)
 
 
 def beyond(rng: random.Random) -> Item:
     """Numbers out of range get an honest answer. Never part of a score."""
+    if rng.random() < 0.5:
+        return longer(rng)
     op = rng.choice("++--xx/")
     a, b = rng.randrange(1000, 10 ** rng.randint(4, 7)), rng.randrange(10 ** rng.randint(1, 6))
     if op == "x" and rng.random() < 0.6:
@@ -89,7 +109,7 @@ def beyond(rng: random.Random) -> Item:
 
 
 def arithmetic(rng: random.Random) -> Item:
-    kind = rng.choices(("+", "-", "x", "/", "beyond"), (36, 36, 22, 3, 3))[0]
+    kind = rng.choices(("+", "-", "x", "/", "beyond"), (34, 34, 21, 5, 6))[0]
     if kind == "x":
         return times(rng)
     if kind == "/":
@@ -103,9 +123,14 @@ def arithmetic(rng: random.Random) -> Item:
 
 
 def counting(rng: random.Random) -> Item:
+    """Counting up, from one if no start is named, or down."""
     start = 1 if rng.random() < 0.4 else rng.randrange(0, 800)
     end = start + int(2 ** rng.uniform(1, 7.6))
-    form = rng.choice(forms(COUNT_FORMS))
-    numbers = ", ".join(map(str, range(start, end + 1)))
     key = None if end <= 30 or (start == 1 and end % 10 == 0) else f"count|{start}|{end}"
-    return Item("counting", user(loosen(form.format(a=start, b=end), rng)), numbers, key)
+    forms_ = COUNT_TO_FORMS if start == 1 and rng.random() < 0.4 else COUNT_FORMS
+    numbers = [str(number) for number in range(start, end + 1)]
+    if rng.random() < 0.2:
+        forms_, key, start, end = COUNT_DOWN_FORMS, key and f"down|{start}|{end}", end, start
+        numbers.reverse()
+    question = rng.choice(forms(forms_)).format(a=start, b=end)
+    return Item("counting", user(loosen(question, rng)), ", ".join(numbers), key)

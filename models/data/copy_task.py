@@ -21,6 +21,8 @@ Repeat this exactly: {s}|Print: {s}|Output exactly this: {s}|Type this: {s}
 Repeat word for word: {s}"""
 )
 
+ENDINGS = ("s", "ed", "ing", "ly", "er", "est", "ness", "ful", "y", "al", "ion", "'s", ",", ".", "?", "!")
+
 
 def sentence(rng: random.Random) -> str:
     """A grammatical but meaningless sentence."""
@@ -33,7 +35,7 @@ def sentence(rng: random.Random) -> str:
 
 
 def phrase(rng: random.Random) -> str:
-    chosen = [rng.choice(w.all_words()) for _ in range(rng.randint(1, 14))]
+    chosen = [phrase_word(rng) for _ in range(rng.randint(1, 14))]
     text = " ".join(chosen)
     return rng.choice((text, text, text.upper(), text.capitalize(), ", ".join(chosen)))
 
@@ -63,7 +65,8 @@ def mixture(rng: random.Random) -> str:
 
 
 def phrase_word(rng: random.Random) -> str:
-    return rng.choice(w.all_words())
+    """A word of the list, sometimes with an ending, so that most pieces of words occur."""
+    return rng.choice(w.all_words()) + (rng.choice(ENDINGS) if rng.random() < 0.25 else "")
 
 
 def fragment(rng: random.Random) -> str:
@@ -94,4 +97,6 @@ def copying(rng: random.Random) -> Item:
     form = rng.choice([f for f in COPY_FORMS if '"' not in f] if '"' in text else COPY_FORMS)
     if rng.random() < 0.06:
         form = form.replace(": {s}", ":\n{s}")
+    if rng.random() < 0.2:
+        form = form[0].lower() + form[1:]
     return Item("copying", user(form.format(s=text)), text, f"copy|{text}")

@@ -26,7 +26,7 @@ What is {t} in LLM serving?|What does {t} mean in LLM serving?|What do you know 
 Why is {t} important?|Why does {t} matter?|And what is {t}?|What about {t}?|And {t}?|What is {t}, please?
 What is {t} in simple words?|What is this {t} thing?|What does the term {t} mean?|Who knows what {t} is?
 Briefly, what is {t}?|I have never heard of {t}.|What is {t} for?|Look up {t} in the glossary.
-Glossary: {t}"""
+Glossary: {t}|What is {t} and why does it matter?"""
 DEFINE_FORMS = forms(DEFINE)
 
 COMPARE_FORMS = forms(

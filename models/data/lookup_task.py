@@ -76,15 +76,16 @@ def size(rng: random.Random, largest: int) -> int:
 
 def pairs(rng: random.Random) -> Source:
     """Key-value lines in one of several notations."""
-    keys = names(rng, size(rng, 150) + 1)
+    keys = names(rng, size(rng, 125) + 1)
     missing = keys.pop()
     table = {key: value(rng) for key in keys}
-    style = rng.randrange(6)
-    if style == 5:
+    style = rng.randrange(7)
+    if style == 6:
         context = json.dumps(table, indent=rng.choice((None, 1)))
     else:
-        mark = (": ", " = ", ",", " -> ", " | ")[style]
-        context = "\n".join(f"{key}{mark}{table[key]}" for key in keys)
+        mark = (": ", " = ", ",", " -> ", " | ", "=")[style]
+        inline = len(keys) < 12 and style != 2 and rng.random() < 0.4
+        context = (rng.choice((", ", "; ")) if inline else "\n").join(f"{k}{mark}{table[k]}" for k in keys)
     chosen = [missing if rng.random() < 0.07 else rng.choice(keys) for _ in range(question_count(rng))]
     return Source(context, [(rng.choice(PAIR_FORMS).format(k=k), table.get(k, absent(k))) for k in chosen])
 
@@ -98,7 +99,7 @@ def ask_cells(rng: random.Random, cells: dict[tuple[str, str], str]) -> list[tup
 def records(rng: random.Random) -> Source:
     """One record a line, each value beside the name of its field, in prose-like or JSON notation."""
     fields = rng.sample(w.words()["fields"], rng.randint(2, 4))
-    keys = names(rng, size(rng, 50))
+    keys = names(rng, size(rng, 42))
     cells = {(key, field): value(rng) for key in keys for field in fields}
     style = rng.randrange(3)
     lines = [record_line(key, {field: cells[key, field] for field in fields}, style) for key in keys]
@@ -115,7 +116,7 @@ def record_line(key: str, row: dict[str, str], style: int) -> str:
 def facts(rng: random.Random) -> Source:
     """Short sentences, one fact each; the same name can occur with several fields."""
     fields = w.words()["fields"]
-    keys = names(rng, size(rng, 45))
+    keys = names(rng, size(rng, 40))
     cells = {(key, field): value(rng) for key in keys for field in rng.sample(fields, rng.randint(1, 2))}
     order = list(cells)
     rng.shuffle(order)
@@ -125,10 +126,26 @@ def facts(rng: random.Random) -> Source:
     return Source(context, ask_cells(rng, cells))
 
 
+def about_me(rng: random.Random) -> Source:
+    """One to four statements of the user, such as `My colour is blue.`"""
+    kind = rng.choice(("", "favourite ", "new ", "old "))
+    table = {f"{kind}{field}": value(rng) for field in rng.sample(w.words()["fields"], rng.randint(1, 4))}
+    context = " ".join(f"My {field} is {answer}." for field, answer in table.items())
+    phrasings = (
+        "What is my {f}?",
+        "What is my {f}?",
+        "Tell me my {f}.",
+        "What's my {f}?",
+        "Do you know my {f}?",
+    )
+    chosen = [rng.choice(list(table)) for _ in range(question_count(rng))]
+    return Source(context, [(rng.choice(phrasings).format(f=field), table[field]) for field in chosen])
+
+
 def needle(rng: random.Random) -> Source:
     """One to three facts hidden in a longer text about other things."""
     terms = load_terms()
-    text = [sentence(rng) if rng.random() < 0.5 else rng.choice(terms).detail for _ in range(size(rng, 90))]
+    text = [sentence(rng) if rng.random() < 0.5 else rng.choice(terms).detail for _ in range(size(rng, 78))]
     cells: dict[tuple[str, str], str] = {}
     for _ in range(rng.randint(1, 3)):
         key = rng.choice((w.pick(rng, "names"), w.pick(rng, "services")))
@@ -146,12 +163,12 @@ def opening(rng: random.Random, context: str, question: str) -> Chat:
     lead = rng.choice(
         ("", "", "", "Table:\n", "Here is a table.\n\n", "Data:\n", "Context:\n", "Read this:\n")
     )
-    gap = rng.choice(("\n\n", "\n\n", "\n"))
+    gap = rng.choice(("\n\n", "\n\n", "\n") if "\n" in context else ("\n\n", "\n", " ", ". "))
     return user(f"{question}{gap}{context}" if rng.random() < 0.12 else f"{lead}{context}{gap}{question}")
 
 
 def lookup(rng: random.Random) -> Item:
-    source = rng.choices((pairs, records, facts, needle), (42, 26, 19, 13))[0](rng)
+    source = rng.choices((pairs, records, facts, needle, about_me), (41, 25, 18, 12, 4))[0](rng)
     asked = [(q[0].upper() + q[1:] if rng.random() < 0.7 else q, answer) for q, answer in source.asked]
     messages = opening(rng, source.context, asked[0][0])
     for (_, answer), (question, _) in pairwise(asked):

@@ -26,6 +26,8 @@ SMALL_TALK = {
     "How can you help me?|What are you good at?|What questions can you answer?|Can you help me?",
     "You are welcome.": "Thanks|Thanks!|Thank you|Thank you!|Thank you very much.|Great, thanks|thx|"
     "Many thanks.",
+    "I am well, thank you. What would you like to know?": "How are you?|How are you today?|How do you do?|"
+    "How is it going?|Are you well?|How are things?",
     "Goodbye!": "Bye|Bye!|Goodbye|See you|See you later|Good night|Farewell|That is all.",
 }
 BY_CATEGORY = {
