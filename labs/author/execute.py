@@ -58,6 +58,7 @@ def execute(notebook: NotebookNode, where: Place, timeout: int = CELL_TIMEOUT) -
         notebook,
         timeout=timeout,
         kernel_name="python3",
+        coalesce_streams=True,
         record_timing=False,
         resources={"metadata": {"path": str(where.work)}},
     )

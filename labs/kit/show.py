@@ -61,7 +61,12 @@ def progress(items: Iterable[Item], what: str) -> Iterator[Item]:
     """Go through ``items`` with a progress bar: a widget in JupyterLab, a line of text elsewhere."""
     from tqdm.auto import tqdm
 
-    yield from tqdm(list(items), desc=what, leave=True)
+    bar = tqdm(list(items), desc=what)
+    try:
+        yield from bar
+    finally:
+        bar.total = bar.n  # a loop that ends early is done as well
+        bar.close()
 
 
 def table(rows: list[dict[str, object]], caption: str) -> None:

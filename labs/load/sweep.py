@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labs.kit import show
@@ -39,12 +38,19 @@ async def capacity(server: Server, tokens: int, max_tokens: int, users: int = 16
 
 
 async def sweep(
-    server: Server, rates: Sequence[float], tokens: int, max_tokens: int, seconds: float = 8, **more: object
-) -> list[Point]:
-    """One open-loop run of about ``seconds`` for each rate, slowest first, with a progress bar."""
-    points = []
-    for rate in show.progress(sorted(rates), "request rates"):
-        prompts = random_prompts(max(8, round(rate * seconds)), tokens, seed=round(1000 * rate))
+    server: Server, slo: SLO, first: float, tokens: int, max_tokens: int, *, seconds: float = 8, factor: float = 1.4,
+    most: int = 9, **more: object,
+) -> list[Point]:  # fmt: skip
+    """Open-loop runs of about ``seconds`` each, from rate ``first`` up by ``factor``, with a progress bar.
+
+    Ends after the first rate at which fewer than half of the requests meet ``slo``, or after ``most`` runs.
+    """
+    points: list[Point] = []
+    for step in show.progress(range(most), "request rates"):
+        rate = first * factor**step
+        prompts = random_prompts(max(8, round(rate * seconds)), tokens, seed=step)
         traces = await open_loop(server, prompts, max_tokens, rate, ignore_eos=True, **more)
         points.append(Point(rate, traces))
+        if points[-1].share(slo) < 0.5:
+            break
     return points

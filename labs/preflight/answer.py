@@ -14,6 +14,7 @@ class Answerer:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        logging.set_verbosity_error()  # or it warns of the temperature 0 that vLLM needs in generation_config.json
         gpu = torch.cuda.is_available()
         self.tokenizer = AutoTokenizer.from_pretrained(locate(model))
         self.model = AutoModelForCausalLM.from_pretrained(

@@ -51,11 +51,12 @@ def test_wrong_loads_are_refused(vllm: Server) -> None:
         asyncio.run(load.closed_loop(vllm, [[1]], 1, users=0))
 
 
-def test_the_sweep_offers_rates_in_order(vllm: Server) -> None:
-    points = asyncio.run(load.sweep(vllm, [8, 4], 16, 8, seconds=1))
-    assert [point.rate for point in points] == [4, 8]
-    assert all(point.share(load.SLO(100, 100)) == 1 for point in points)
-    assert all(point.share(load.SLO(1e-9, 100)) == 0 for point in points)
+def test_the_sweep_goes_up_until_the_promise_breaks(vllm: Server) -> None:
+    kept = asyncio.run(load.sweep(vllm, load.SLO(100, 100), 4, 16, 8, seconds=1, factor=2, most=2))
+    assert [point.rate for point in kept] == [4, 8]
+    assert all(point.share(load.SLO(100, 100)) == 1 for point in kept)
+    broken = asyncio.run(load.sweep(vllm, load.SLO(1e-9, 100), 4, 16, 8, seconds=1))
+    assert [point.share(load.SLO(1e-9, 100)) for point in broken] == [0]
 
 
 def test_vllms_benchmark_sees_what_we_see(vllm: Server) -> None:
