@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def lab(
     for problem in problems(machine()):
         print("!", problem)
     print(hint(port), flush=True)
+    no_news()
     first = next(iter(sorted(work.glob("00_*.ipynb"))), work)
     command = [
         sys.executable,
@@ -44,7 +46,6 @@ def lab(
         f"--port={port}",
     ]
     command += [f"--ServerApp.ip={host}", "--ServerApp.allow_root=True"]
-    command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command += [] if browser and has_display() else ["--no-browser"]
     os.execv(sys.executable, command)
 
@@ -57,6 +58,15 @@ def hint(port: int) -> str:
         f"You are connected over SSH. On your own machine run `ssh -L {port}:127.0.0.1:{port} <this machine>`, then "
         f"open the address with 127.0.0.1 that JupyterLab prints below."
     )
+
+
+def no_news() -> None:
+    """Keep JupyterLab from asking whether it may fetch news: the course needs no network after set-up."""
+    settings = Path(sys.prefix, "share", "jupyter", "lab", "settings", "overrides.json")
+    quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+    if not settings.exists() and os.access(sys.prefix, os.W_OK):
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(json.dumps(quiet))
 
 
 def has_display() -> bool:
@@ -116,8 +126,6 @@ def progress(
     report: Annotated[Path | None, typer.Option(help="write it to hand in: .html or .json")] = None,
 ) -> None:
     """What you have done so far."""
-    import json
-
     from labs.kit.home import write_atomic
     from labs.kit.progress import report as make
 

@@ -19,6 +19,8 @@ model = "course"  # the model of this repository; any Hugging Face id works on a
 budget_dollars = 10
 
 # %%
+import sys
+
 from labs.kit import cost, process, progress, show
 from labs.kit.check import check
 from labs.kit.machine import machine, problems
@@ -126,7 +128,7 @@ print(answerer.ask("What is 17 + 25?"))
 # server there is shows it: Python's own.
 
 # %%
-server = process.start(["python", "-m", "http.server", "{port}", "--bind", "127.0.0.1"], name="hello", ready="/")
+server = process.start([sys.executable, "-m", "http.server", "{port}", "--bind", "127.0.0.1"], name="hello", ready="/")
 server
 
 # %%
