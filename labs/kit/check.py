@@ -18,7 +18,7 @@ from types import FunctionType
 
 from labs.kit import course, progress
 from labs.kit.course import Lesson
-from labs.kit.statusline import in_notebook
+from labs.kit.show import in_notebook
 
 LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
 OURS = (f"{Path(__file__).parents[1]}{os.sep}", *LIBRARIES, "<frozen")  # any other file is the learner's

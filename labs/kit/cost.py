@@ -13,7 +13,7 @@ import time
 
 from labs.kit.machine import machine
 from labs.kit.record import find
-from labs.kit.statusline import in_notebook
+from labs.kit.show import in_notebook
 
 PRICES = "gpu-prices"
 

@@ -1,10 +1,9 @@
 """Keep one server: start it, watch it, and stop its whole process tree when told to or when its owner dies.
 
-Run by path as ``python -I -S keeper.py`` (Linux, standard library only). The owner writes one JSON line to
-stdin (id, name, port, place, owner, command, env, ledger) and keeps stdin open; a number of seconds on stdin,
-or its end, means stop. Stdout answers ``{"pid": ...}`` or ``{"error": ...}``, at the end ``{"exit": code}``.
-The keeper is a child subreaper (prctl(2)): each process the server ever starts stays a descendant of it,
-also after setsid or a double fork.
+Run by path as ``python -I keeper.py LEDGER NAME PORT COMMAND...`` (Linux). Stdin is a pipe from the owner: a
+number of seconds on it, or its end, means stop. Stdout answers the server's pid, or why it cannot be run. The
+exit status is the server's, 128 + N after signal N. The keeper is a child subreaper (prctl(2)): each process
+the server ever starts stays a descendant of it, also after setsid or a double fork.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -21,72 +21,30 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 POLL = 1.0  # seconds between two looks at the tree
 GRACE = 3.0  # seconds between SIGTERM and SIGKILL when the owner has died
 PATIENCE = 30.0  # seconds that a killed process may need to go, e.g. while a driver frees its memory
 TAG = "ENGINEROOM_SERVER"  # environment variable that marks each process of a server
 
-Identity = tuple[int, int]  # pid and start time in clock ticks since boot: safe against reuse of the pid
+Identity = tuple[int, int]  # pid and start in ticks since boot: unlike psutil's time, no clock step moves it
 ShmFile = tuple[str, int]  # path and inode
 
 
-def stat(pid: int) -> tuple[int, int] | None:
-    """Parent's pid and start time; None for a zombie or no process."""
+def identity(pid: int) -> Identity | None:
+    """The pid with its start time, or None for a zombie or no process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else (int(fields[1]), int(fields[19]))
+    return None if fields[0] in "ZX" else (pid, int(fields[19]))
 
 
-def processes() -> dict[int, tuple[int, int]]:
-    """Each live process: pid -> (parent's pid, start time)."""
-    found = {int(name): stat(int(name)) for name in os.listdir("/proc") if name.isdigit()}
-    return {pid: entry for pid, entry in found.items() if entry}
-
-
-def identity(pid: int) -> Identity | None:
-    """The pid with its start time, or None when there is no such live process."""
-    entry = stat(pid)
-    return (pid, entry[1]) if entry else None
-
-
-def descendants(roots: Iterable[int]) -> set[Identity]:
-    """Children, grandchildren and so on of ``roots``, without the roots."""
-    table = processes()
-    children: dict[int, list[int]] = {}
-    for pid, (parent, _) in table.items():
-        children.setdefault(parent, []).append(pid)
-    found: set[int] = set()
-    todo = list(roots)
-    while todo:
-        new = [pid for pid in children.get(todo.pop(), []) if pid not in found]
-        found.update(new)
-        todo.extend(new)
-    return {(pid, table[pid][1]) for pid in found}
-
-
-def send(targets: Iterable[Identity], number: int) -> None:
-    """Signal those targets that are still the same process."""
-    for target in targets:
-        if identity(target[0]) == tuple(target):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(target[0], number)
-
-
-def shm_used_by(pid: int) -> set[str]:
-    """Paths in /dev/shm that a process has mapped or open; empty when it may not be read."""
-    used = set()
-    try:
-        for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
-            if "/dev/shm/" in line:
-                used.add(line.split(maxsplit=5)[5])
-        for handle in os.scandir(f"/proc/{pid}/fd"):
-            used.add(os.readlink(handle.path))
-    except OSError:
-        pass
-    return {path for path in used if path.startswith("/dev/shm/") and not path.endswith(" (deleted)")}
+def place() -> str:
+    """Names this boot and this pid namespace: a pid means something only here."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
 
 
 def shm_files() -> set[ShmFile]:
@@ -94,134 +52,126 @@ def shm_files() -> set[ShmFile]:
     return {(entry.path, entry.inode()) for entry in os.scandir("/dev/shm")}
 
 
-def remove_shm(files: Iterable[ShmFile]) -> list[str]:
-    """Delete those files that are still the same, ours, and used by no process; return their paths."""
-    wanted = set(files) & shm_files()
-    if wanted:
-        in_use = set().union(*(shm_used_by(pid) for pid in processes()))
-        wanted = {(path, inode) for path, inode in wanted if path not in in_use}
-    removed = []
-    for path, _ in sorted(wanted):
-        try:
-            if os.stat(path).st_uid == os.geteuid():
-                os.unlink(path)
-                removed.append(path)
-        except OSError:
-            pass
-    return removed
+def shm_used_by(pids: Iterable[int]) -> set[ShmFile]:
+    """The files in /dev/shm that these processes have mapped or open, as far as they may be read."""
+    used: set[str] = set()
+    for pid in pids:
+        with suppress(OSError):
+            used.update(re.findall(r"/dev/shm/.*", Path(f"/proc/{pid}/maps").read_text(errors="replace")))
+            used.update(map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()))
+    return {file for file in shm_files() if file[0] in used}
+
+
+def remove_shm(files: set[ShmFile]) -> None:
+    """Delete those files that are still the same and used by no process."""
+    for path, _ in (files & shm_files()) - shm_used_by(psutil.pids()):
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def send(processes: Iterable[psutil.Process], number: int) -> None:
+    """Signal those that still live; psutil looks out for reused pids."""
+    for process in processes:
+        with suppress(psutil.Error):
+            process.send_signal(number)
+
+
+def forget(ledger: Path) -> None:
+    """Remove a server's entry from the ledger."""
+    for suffix in (".tmp", ".json"):
+        ledger.with_suffix(suffix).unlink(missing_ok=True)
 
 
 class Keeper:
-    def __init__(self, request: dict) -> None:
-        self.request = request
-        self.ledger = Path(request["ledger"])
+    """One server with its process tree and the /dev/shm files that are its own."""
+
+    def __init__(self, ledger: Path, name: str, port: int) -> None:
+        self.ledger, self.name, self.port = ledger, name, port
         self.before = shm_files()
+        self.family: list[psutil.Process] = []
         self.shm: set[ShmFile] = set()
-        self.tree: set[Identity] = set()
-        self.exit_code: int | None = None
-        self.child = 0
+        self.noted: dict = {}
 
-    def start(self) -> None:
+    def start(self, command: list[str]) -> None:
         """Start the server; raises OSError when the command cannot be run or the ledger not be written."""
-        self.write_ledger()
-        libc = ctypes.CDLL(None, use_errno=True)
-
-        def die_with_keeper() -> None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-        self.server = subprocess.Popen(  # kept: a collected Popen reaps the child behind our back
-            self.request["command"],
-            env={**self.request["env"], TAG: self.request["id"]},
+        self.note()
+        prctl = ctypes.CDLL(None).prctl
+        self.server = subprocess.Popen(
+            command,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
-            stderr=sys.stderr,
             start_new_session=True,
-            preexec_fn=die_with_keeper,  # safe: the keeper has one thread
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # safe: the keeper has one thread
         )
-        self.child = self.server.pid
 
-    def write_ledger(self) -> None:
-        entry = {key: self.request[key] for key in ("id", "name", "port", "place", "owner")}
-        entry |= {"keeper": identity(os.getpid()), "tree": sorted(self.tree), "shm": sorted(self.shm)}
-        temporary = self.ledger.with_suffix(".tmp")
-        try:
+    def note(self) -> None:
+        """Write what a later ``reap`` needs if the keeper is killed."""
+        tree = sorted(filter(None, (identity(process.pid) for process in self.family)))
+        entry = {"name": self.name, "port": self.port, "place": place(), "keeper": identity(os.getpid())}
+        entry |= {"tree": tree, "shm": sorted(self.shm)}
+        if entry != self.noted:
+            temporary = self.ledger.with_suffix(".tmp")
             temporary.write_text(json.dumps(entry))
             os.replace(temporary, self.ledger)
-        finally:
-            temporary.unlink(missing_ok=True)
+            self.noted = entry
 
-    def look(self) -> None:
-        """Reap zombies and note which processes and /dev/shm files belong to the server."""
+    def look(self) -> bool:
+        """Note the processes and /dev/shm files of the server, reap its orphans; True if there was a process."""
+        self.family = psutil.Process().children(recursive=True)
+        self.shm |= shm_used_by(process.pid for process in self.family) - self.before
+        psutil.wait_procs([process for process in self.family if process.pid != self.server.pid], timeout=0)
+        self.server.poll()
         try:
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if ended[0] == self.child:
-                    self.exit_code = os.waitstatus_to_exitcode(ended[1])
-        except ChildProcessError:
-            pass
-        tree = descendants([os.getpid()])
-        paths = set().union(*(shm_used_by(pid) for pid, _ in tree))
-        shm = self.shm | {file for file in shm_files() - self.before if file[0] in paths}
-        if (tree, shm) != (self.tree, self.shm):
-            self.tree, self.shm = tree, shm
-            try:
-                self.write_ledger()
-            except OSError as error:  # a full disk must not end the keeper
-                print(f"keeper: cannot update {self.ledger}: {error}", file=sys.stderr, flush=True)
+            self.note()
+        except OSError as error:  # a full disk must not end the keeper
+            print(f"keeper: cannot update {self.ledger}: {error}", file=sys.stderr, flush=True)
+        return bool(self.family)
 
     def watch(self) -> float:
         """Wait until the server ends, the owner says stop or is gone; return the grace in seconds."""
-        while self.exit_code is None:
-            if select.select([0], [], [], POLL)[0]:
-                return float(os.read(0, 64).split(b"\n")[0] or GRACE)
+        owner = os.getppid()
+        while self.server.returncode is None and os.getppid() == owner:
+            if select.select([sys.stdin], [], [], POLL)[0]:
+                return float(sys.stdin.readline() or GRACE)
             self.look()
-            if identity(self.request["owner"][0]) != tuple(self.request["owner"]):
-                return GRACE
         return GRACE
 
     def stop(self, grace: float) -> bool:
         """SIGTERM to the server's group, to what outlives it, then SIGKILL; True when all are gone."""
-        self.look()
-        if self.exit_code is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.child, signal.SIGTERM)
+        if self.server.poll() is None:
+            os.killpg(self.server.pid, signal.SIGTERM)
         begin, orphans_told = time.monotonic(), False
-        while (self.tree or self.exit_code is None) and time.monotonic() < begin + grace + PATIENCE:
+        while self.look():
+            if time.monotonic() > begin + grace + PATIENCE:
+                return False
             if time.monotonic() > begin + grace:
-                send(self.tree, signal.SIGKILL)
-            elif self.exit_code is not None and not orphans_told:
-                send(self.tree, signal.SIGTERM)
+                send(self.family, signal.SIGKILL)
+            elif self.server.returncode is not None and not orphans_told:
+                send(self.family, signal.SIGTERM)
                 orphans_told = True
             time.sleep(0.05)
-            self.look()
-        return not self.tree
+        return True
 
 
 def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    keeper = Keeper(json.loads(os.fdopen(0, "rb", buffering=0, closefd=False).readline()))
-
-    def answer(**message: object) -> None:
-        with suppress(BrokenPipeError):  # the owner has died
-            print(json.dumps(message), flush=True)
-
+    ledger, name, port, *command = sys.argv[1:]
+    keeper = Keeper(Path(ledger), name, int(port))
     try:
-        keeper.start()
+        keeper.start(command)
     except OSError as error:
-        keeper.ledger.unlink(missing_ok=True)
-        answer(error=str(error))
+        forget(keeper.ledger)
+        print(error)
         return
-    answer(pid=keeper.child)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    try:
-        grace = keeper.watch()
-    except SystemExit:
-        grace = GRACE
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    gone = keeper.stop(grace)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its owner or its server, not before
+    with suppress(BrokenPipeError):  # the owner has died
+        os.write(1, f"{keeper.server.pid}\n".encode())
+    gone = keeper.stop(keeper.watch())
     remove_shm(keeper.shm)
     if gone:
-        keeper.ledger.unlink(missing_ok=True)
-    answer(exit=keeper.exit_code, left=sorted(keeper.tree))
+        forget(keeper.ledger)
+    code = keeper.server.returncode or 0
+    sys.exit(code if code >= 0 else 128 - code)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Loopback ports: a free one, and who holds one that is not."""
+"""Loopback ports: a free one, who holds one that is not, and whether a server answers there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ HOST = "127.0.0.1"
 
 def free_port() -> int:
     """A loopback port that nobody holds now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
+    with socket.create_server((HOST, 0)) as probe:
         return probe.getsockname()[1]
 
 
@@ -27,19 +26,23 @@ def listener(port: int) -> int | None:
 
 
 def holder(port: int) -> str | None:
-    """Who keeps ``port`` from being bound, in words; None when it is free. Raises ValueError for no port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-            return None
-        except OverflowError:
-            raise ValueError(f"port must be between 1 and 65535, not {port}") from None
-        except PermissionError:
-            return "the system (ports below 1024 need root)"
-        except OSError:
-            pid = listener(port)
+    """Who keeps ``port`` from being bound, in words; None when it is free. Raises OverflowError for no port."""
+    try:
+        socket.create_server((HOST, port)).close()
+        return None
+    except OSError as error:
+        unknown = f"a process that this user may not see ({error.strerror})"
     with suppress(psutil.Error):
-        if pid:
+        if pid := listener(port):
             return f"process {pid} ({' '.join(psutil.Process(pid).cmdline())[:80]})"
-    return "a process that this user may not see"
+    return unknown
+
+
+def answers(url: str) -> bool:
+    """True when a GET of ``url`` gets HTTP 200."""
+    import httpx  # slow to import
+
+    try:  # never through a proxy: the address is loopback
+        return httpx.get(url, trust_env=False, verify=False, timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False

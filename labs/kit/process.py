@@ -8,7 +8,6 @@ Linux only.
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import re
 import shutil
@@ -21,12 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from labs.kit import keeper
 from labs.kit.diagnose import diagnose
 from labs.kit.home import home
-from labs.kit.ledger import elsewhere, place, reap
-from labs.kit.port import HOST, free_port, holder, listener
-from labs.kit.statusline import StatusLine
+from labs.kit.ledger import reap
+from labs.kit.port import HOST, answers, free_port, holder, listener
+from labs.kit.show import StatusLine
 
 __all__ = ["Server", "ServerFailed", "reap", "running", "start", "stop_all"]
 
@@ -50,18 +51,16 @@ class Server:
     ``exit_code`` None while it runs and then as in subprocess (minus the signal's number).
     """
 
-    def __init__(self, name: str, port: int, log: Path, guard: subprocess.Popen[str]) -> None:
-        self.name, self.port, self.log = name, port, log
-        self.url = f"http://{HOST}:{port}"
+    def __init__(self, name: str, port: int, log: Path, ledger: Path, guard: subprocess.Popen[str]) -> None:
+        self.name, self.port, self.url, self.log = name, port, f"http://{HOST}:{port}", log
         self.pid = 0
         self.seconds_to_ready: float | None = None
         self.exit_code: int | None = None
-        self._guard, self._owner, self._stopped = guard, os.getpid(), False
-        self._begin = time.monotonic()
+        self._guard, self._ledger, self._owner = guard, ledger, os.getpid()
 
     def alive(self) -> bool:
         """True while the server's first process runs."""
-        return self._guard.poll() is None and keeper.stat(self.pid) is not None
+        return self._guard.poll() is None and keeper.identity(self.pid) is not None
 
     def logs(self, n: int = 20) -> str:
         """The last ``n`` lines of the server's output."""
@@ -73,33 +72,21 @@ class Server:
 
         May be called again. Raises ServerFailed when a process survives SIGKILL.
         """
-        if self._stopped or os.getpid() != self._owner:  # a fork of the owner is not the owner
+        if self.exit_code is not None or os.getpid() != self._owner:  # a fork of the owner is not the owner
             return
         with suppress(OSError, ValueError):
             self._guard.stdin.write(f"{grace}\n")
             self._guard.stdin.close()
-        self._finish(grace + keeper.PATIENCE + 5)
-        deadline = time.monotonic() + 2  # later it is held by a stranger
-        while holder(self.port) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self._stopped = True
-
-    def _finish(self, timeout: float) -> None:
-        """Wait until the keeper has cleaned up, and take the exit code from it."""
         try:
-            self._guard.wait(timeout)
+            code = self._guard.wait(grace + keeper.PATIENCE + 5)
         except subprocess.TimeoutExpired:
             self._guard.kill()
-            self._guard.wait()
-        report = {} if self._guard.stdout.closed else json.loads(self._guard.stdout.read() or "{}")
-        self._guard.stdout.close()
-        self.exit_code = report.get("exit", self.exit_code)
-        if self._guard.returncode or report.get("left"):  # the keeper itself was killed, or gave up
-            reap()
-            if rest := [pid for pid, _ in report.get("left", []) if keeper.stat(pid)]:
-                raise ServerFailed(
-                    f"{self.name} does not stop: processes {rest} survive SIGKILL. Restart the machine."
-                )
+            code = self._guard.wait()
+        if self._ledger.exists():  # the keeper was killed, or gave up
+            said = reap()
+            if self._ledger.exists():
+                raise ServerFailed(f"{self.name} does not stop. {' '.join(said)}")
+        self.exit_code = 128 - code if 128 < code < 192 else code
 
     def __enter__(self) -> Self:
         return self
@@ -135,19 +122,14 @@ def start(
         earlier.stop()
     port = free_port() if port is None else port
     if other := holder(port):
-        raise ServerFailed(
-            f"Port {port} is in use by {other}. Stop that, or leave port out to get a free one."
-        )
+        raise ServerFailed(f"Port {port} is in use by {other}. Stop that, or leave port out for a free one.")
     environment = {**os.environ, **(env or {})}
     parts = [str(part).replace("{port}", str(port)) for part in command]
     if not shutil.which(parts[0], path=environment.get("PATH")):
-        raise ServerFailed(
-            f"Command not found: {parts[0]}. Is its environment installed, and the path right?"
-        )
+        raise ServerFailed(f"Command not found: {parts[0]}. Is its environment installed, the path right?")
     server = _launch(parts, environment, name, port)
+    _servers.append(server)
     try:
-        _servers.append(server)
-        _handshake(server, parts)
         _wait(server, ready, timeout)
     except BaseException:
         server.stop(grace=3)
@@ -172,85 +154,59 @@ atexit.register(stop_all)
 
 def _launch(command: list[str], env: dict[str, str], name: str, port: int) -> Server:
     tag = uuid.uuid4().hex[:12]
+    label = re.sub(r"[^\w.-]", "_", f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{tag[:4]}")
     try:
-        safe = re.sub(r"[^\w.-]", "_", name)
-        log = home("logs") / f"{safe}-{time.strftime('%Y%m%dT%H%M%S')}-{tag[:4]}.log"
+        log, ledger = home("logs") / f"{label}.log", home("servers") / f"{tag}.json"
         for old in sorted(log.parent.glob("*.log"), key=os.path.getmtime)[:-KEPT_LOGS]:
             old.unlink(missing_ok=True)
         log.write_text(f"$ {' '.join(command)}\n")
-        ledger = home("servers") / f"{tag}.json"
     except OSError as error:
-        raise ServerFailed(
-            f"Cannot write the log of {name}: {error}. "
-            "Free some disk space, or set ENGINEROOM_HOME to another folder."
-        ) from error
-    request = {"id": tag, "name": name, "port": port, "place": place(), "owner": keeper.identity(os.getpid())}
-    request |= {"command": command, "env": env, "ledger": str(ledger)}
+        todo = "Free some disk space, or set ENGINEROOM_HOME to another folder."
+        raise ServerFailed(f"Cannot write the log of {name}: {error}. {todo}") from error
     with log.open("a") as output:
         guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__],
+            [sys.executable, "-I", keeper.__file__, ledger, name, str(port), *command],
+            env={**env, keeper.TAG: tag},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
             text=True,
             start_new_session=True,  # Jupyter signals the kernel's process group
         )
-    server = Server(name, port, log, guard)
-    guard.stdin.write(json.dumps(request) + "\n")
-    guard.stdin.flush()
-    return server
-
-
-def _handshake(server: Server, command: list[str]) -> None:
-    answer = json.loads(server._guard.stdout.readline() or '{"error": "its keeper died; see the log"}')
-    if "error" in answer:
-        raise _failure(server, f"{command[0]} could not be run: {answer['error']}.", "Check the command.")
-    server.pid = answer["pid"]
-
-
-def _answers(url: str) -> bool:
-    import httpx  # slow to import
-
-    try:  # never through a proxy: the address is loopback
-        return httpx.get(url, trust_env=False, verify=False, timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False
+    return Server(name, port, log, ledger, guard)
 
 
 def _wait(server: Server, ready: str | Callable[[Server], bool], timeout: float) -> None:
-    line = StatusLine()
+    line, begin = StatusLine(), time.monotonic()
     try:
-        while True:
-            elapsed = time.monotonic() - server._begin
+        with server._guard.stdout as answer:
+            said = answer.readline().strip()
+        if not said.isdigit():
+            raise _failure(server, f"It could not be run: {said or 'its keeper died'}.", "Check the command.")
+        server.pid = int(said)
+        while not (ready(server) if callable(ready) else answers(server.url + ready)):
+            elapsed = time.monotonic() - begin
             if not server.alive():
-                server._finish(keeper.GRACE + keeper.PATIENCE + 5)
-                raise _failure(server, *diagnose(server.logs(300), server.exit_code or 0))
-            if ready(server) if callable(ready) else _answers(server.url + ready):
-                break
+                server.stop()
+                raise _failure(server, *diagnose(server.logs(300), server.exit_code))
             if elapsed > timeout:
                 what, todo = diagnose(server.logs(300), None)
                 raise _failure(server, f"Not ready after {timeout:g} s. {what}", todo)
             line.show(f"{server.name}: starting, {elapsed:.0f} s | {server.logs(1)}")
             time.sleep(0.2)
-        _check_ours(server)
+        family = psutil.Process(server._guard.pid).children(recursive=True)
+        if (pid := listener(server.port)) and pid not in {process.pid for process in family}:
+            what = f"Port {server.port} was taken by {holder(server.port)} before the server had it."
+            raise _failure(server, what, "Run the cell again: it picks a new port.")
     except BaseException:
-        line.done(f"{server.name}: did not start")
+        line.show(f"{server.name}: did not start", last=True)
         raise
-    server.seconds_to_ready = time.monotonic() - server._begin
-    line.done(f"{server.name}: ready after {server.seconds_to_ready:.1f} s at {server.url}")
-
-
-def _check_ours(server: Server) -> None:
-    """Another program may have taken the port in the moment between our choice and the server's bind."""
-    pid = listener(server.port)
-    if pid and pid not in {one for one, _ in keeper.descendants([server._guard.pid])}:
-        what = f"Port {server.port} was taken by {holder(server.port)}."
-        raise _failure(server, what, "Run the cell again: it picks a new port.")
+    server.seconds_to_ready = time.monotonic() - begin
+    line.show(f"{server.name}: ready after {server.seconds_to_ready:.1f} s at {server.url}", last=True)
 
 
 def _failure(server: Server, what: str, todo: str) -> ServerFailed:
-    others = elsewhere() if "memory" in what or "SIGKILL" in what else []
-    parts = [f"{server.name} did not start. {what}", f"What to do: {todo}"]
-    parts += [f"Also running: {', '.join(others)}."] if others else []
-    parts += [f"Last lines of {server.log}:", server.logs(15)]
-    return ServerFailed("\n".join(parts))
+    return ServerFailed(
+        f"{server.name} did not start. {what}\nWhat to do: {todo}\n"
+        f"Last lines of {server.log}:\n{server.logs(15)}"
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import io
+import sys
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
-
-from labs.kit.statusline import in_notebook
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,40 @@ Item = TypeVar("Item")
 # Okabe & Ito, "Color Universal Design" (2008)
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A")  # fmt: skip
+
+
+def in_notebook() -> bool:
+    """True inside a Jupyter kernel, where a display with HTML is seen."""
+    ipython = sys.modules.get("IPython")
+    return bool(ipython) and hasattr(ipython.get_ipython(), "kernel")
+
+
+def say(plain: str, page: str) -> None:
+    """Show ``page``, as HTML, in a notebook, and ``plain`` elsewhere and to who reads no pictures."""
+    if not in_notebook():
+        print(plain)
+        return
+    from IPython.display import display
+
+    display({"text/html": page, "text/plain": plain}, raw=True)
+
+
+class StatusLine:
+    """One line that rewrites itself. Where nothing can be rewritten only the last one is printed."""
+
+    def __init__(self) -> None:
+        self._id = ""
+
+    def show(self, text: str, *, last: bool = False) -> None:
+        if in_notebook():
+            from IPython.display import display
+
+            known, self._id = bool(self._id), self._id or uuid.uuid4().hex
+            display({"text/plain": text}, raw=True, display_id=self._id, update=known)
+        elif sys.stdout.isatty():
+            print(f"\r\x1b[K{text[:110]}", end="\n" if last else "", flush=True)
+        elif last:
+            print(text, flush=True)
 
 
 @contextmanager
@@ -48,13 +82,10 @@ def _show(figure: Figure, alt: str) -> None:
     if not in_notebook():
         print(f"[picture] {alt}")
         return
-    from IPython.display import display
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode()
-    image = f'<img style="max-width:100%" alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
-    display({"text/html": image, "text/plain": alt}, raw=True)
+    say(alt, f'<img style="max-width:100%" alt="{html.escape(alt)}" src="data:image/png;base64,{data}">')
 
 
 def progress(items: Iterable[Item], what: str) -> Iterator[Item]:
@@ -75,11 +106,5 @@ def table(rows: list[dict[str, object]], caption: str) -> None:
 
     frame = pandas.DataFrame(rows)
     text = frame.to_string(index=False, float_format="{:.3g}".format)
-    if not in_notebook():
-        print(f"{caption}\n{text}")
-        return
-    from IPython.display import display
-
-    body = frame.to_html(index=False, border=0, float_format="{:.3g}".format, justify="left")
-    body = body.replace(">", f"><caption>{html.escape(caption)}</caption>", 1)
-    display({"text/html": body, "text/plain": f"{caption}\n{text}"}, raw=True)
+    page = frame.to_html(index=False, border=0, float_format="{:.3g}".format, justify="left")
+    say(f"{caption}\n{text}", page.replace(">", f"><caption>{html.escape(caption)}</caption>", 1))
