@@ -5,35 +5,38 @@ from __future__ import annotations
 import difflib
 import dis
 import html
-import importlib
-import linecache
 import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
 
 from labs.kit import course, progress
-from labs.kit.course import Lesson
-from labs.kit.show import in_notebook
+from labs.kit.course import Exercise, exercise, exercises
+from labs.kit.show import say
+
+__all__ = ["Mistake", "Result", "Unfinished", "check", "exercise", "exercises", "needs", "require"]
 
 LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
 OURS = (f"{Path(__file__).parents[1]}{os.sep}", *LIBRARIES, "<frozen")  # any other file is the learner's
 COLOURS = {"PASSED": "#1f7a46", "NOT YET": "#a85d00", "CHECK FAILED": "#b3261e"}
+MORE = "<br><small>Still stuck? Run the check again for another hint.</small>"
+EMPTY = {
+    "RESUME",
+    "NOP",
+    "LOAD_CONST",
+    "RETURN_VALUE",
+    "RETURN_CONST",
+}  # bytecode of a body that does nothing
 
 
 class Mistake(Exception):
-    """Raised by a check function: ``hints`` from the first nudge to nearly the answer.
+    """Raised by a check function with its hints, from the first nudge to nearly the answer.
 
     ``{type}`` and ``{value}`` in a hint stand for the first value that was checked.
     """
-
-    def __init__(self, *hints: str) -> None:
-        super().__init__(*hints)
-        self.hints = hints
 
 
 class Unfinished(Exception):
@@ -58,15 +61,6 @@ def require(condition: object, *hints: str) -> None:
 
 
 @dataclass(frozen=True)
-class Exercise:
-    id: str
-    version: int
-    title: str
-    minutes: int
-    function: Callable[..., None]
-
-
-@dataclass(frozen=True)
 class Result:
     """True when passed. ``str()`` is one line, the same for the same answer and hint."""
 
@@ -85,49 +79,15 @@ class Result:
 
     def _repr_html_(self) -> str:
         text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(self.message, quote=False))
-        more = "<br><small>Still stuck? Run the check again for another hint.</small>" if self.more else ""
         colour = COLOURS[self.verdict]
         return (
             f'<div style="border-left:4px solid {colour};padding:.3em .8em">'
             f'<b style="background:{colour};color:#fff;padding:.1em .4em;border-radius:3px">{self.verdict}</b> '
-            f"{self.exercise.id} — {text}{more}</div>"
+            f"{self.exercise.id} — {text}{MORE if self.more else ''}</div>"
         )
 
     def _ipython_display_(self) -> None:
         """Nothing: ``check`` has shown it already, also when its cell goes on."""
-
-
-_exercises: dict[str, Exercise] = {}
-
-
-def exercise(id: str, *, version: int, title: str, minutes: int) -> Callable[[Callable], Callable]:
-    """Register a check function. A new ``version`` means that older passes no longer count."""
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        _exercises[id] = Exercise(id, version, title, minutes, function)
-        return function
-
-    return register
-
-
-def exercises(lesson: Lesson) -> list[Exercise]:
-    """The exercises of a lesson in the order of their definition; none when it has no checks module."""
-    module = f"{lesson.lab}.checks"
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name not in (module, lesson.lab):
-            raise
-    return [one for one in _exercises.values() if one.id.startswith(f"{lesson.number:02d}.")]
-
-
-def find(id: str) -> Exercise:
-    """The exercise of this id; raises ValueError with near matches."""
-    known = {one.id: one for lesson in course.LESSONS for one in exercises(lesson)}
-    if id not in known:
-        near = difflib.get_close_matches(str(id), known, n=3, cutoff=0.4) or sorted(known)
-        raise ValueError(f"There is no exercise {id!r}. Did you mean {' or '.join(map(repr, near))}?")
-    return known[id]
 
 
 def check(id: str, *values: object, **named: object) -> Result:
@@ -135,85 +95,72 @@ def check(id: str, *values: object, **named: object) -> Result:
 
     Raises ValueError for an unknown id; a wrong answer raises nothing.
     """
-    result = _judge(find(id), values, named)
-    if in_notebook():
-        from IPython.display import display
-
-        display({"text/plain": str(result), "text/html": result._repr_html_()}, raw=True)
-    else:
-        print(result)
+    known = {one.id: one for lesson in course.LESSONS for one in exercises(lesson)}
+    if id not in known:
+        near = difflib.get_close_matches(str(id), known, n=3, cutoff=0.4) or sorted(known)
+        raise ValueError(f"There is no exercise {id!r}. Did you mean {' or '.join(map(repr, near))}?")
+    result = _judge(known[id], values, named)
+    say(str(result), result._repr_html_())
     return result
 
 
 def _judge(one: Exercise, values: tuple, named: dict) -> Result:
     everything = [*values, *named.values()]
-    unwritten = any(_unwritten(value) for value in everything)
+    unwritten = any(map(_unwritten, everything))
     try:
         one.function(*values, **named)
         hints = (one.title,) if unwritten else ()
     except Mistake as mistake:
-        hints = mistake.hints or ("That is not it yet.",)
+        hints = mistake.args or ("That is not it yet.",)
     except Exception as error:
-        frame = _learners_frame(error)
-        unwritten |= isinstance(error, NotImplementedError) and frame is not None
-        if unwritten:
-            hints = (one.title,)
-        elif frame:
-            hints = (_blame(error, frame),)
-        else:
+        blame = _blame(error)
+        unwritten |= isinstance(error, NotImplementedError) and blame is not None
+        if not (unwritten or blame):
             return _broken(one, error)
-    level = _note(one, hints[0] if hints else None)
+        hints = (one.title if unwritten else blame,)
+    level = _note(one, hints)
     if not hints:
         return Result("PASSED", one, one.title)
     hint = hints[0 if unwritten else min(level, len(hints) - 1)]
     if everything:
-        hint = hint.replace("{type}", _type_name(everything[0])).replace("{value}", repr(everything[0])[:60])
-    prefix, more = ("not written yet: ", False) if unwritten else ("", level < len(hints) - 1)
-    return Result("NOT YET", one, prefix + hint, more)
+        kind = {type(None): "None", type(...): "`...`"}.get(type(everything[0]), type(everything[0]).__name__)
+        hint = hint.replace("{type}", kind).replace("{value}", repr(everything[0])[:60])
+    if unwritten:
+        return Result("NOT YET", one, f"not written yet: {hint}")
+    return Result("NOT YET", one, hint, level < len(hints) - 1)
 
 
-def _note(one: Exercise, mistake: str | None) -> int:
+def _note(one: Exercise, hints: tuple[str, ...]) -> int:
     try:
-        return progress.note(one.id, one.version, passed=mistake is None, mistake=mistake)
+        return progress.note(one.id, one.version, passed=not hints, mistake=hints[0] if hints else None)
     except OSError as error:
         print(f"Your progress could not be saved ({error}); the verdict stands.")
         return 0
-
-
-def _type_name(value: object) -> str:
-    return "`...`" if value is ... else type(value).__name__.replace("NoneType", "None")
 
 
 def _unwritten(value: object) -> bool:
     """``...``, None, or a function whose body is nothing more than that."""
     if not isinstance(value, FunctionType):
         return value is None or value is ...
-    steps = [step for step in dis.get_instructions(value) if step.opname not in ("RESUME", "NOP")]
-    names = {step.opname for step in steps}
-    constants = [step.argval for step in steps if step.opname != "RETURN_VALUE"]
-    return names <= {"LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"} and all(
-        c in (None, ...) for c in constants
-    )
+    steps = {step.opname for step in dis.get_instructions(value)}
+    return steps <= EMPTY and {*value.__code__.co_consts} <= {None, ..., value.__doc__}
 
 
-def _learners_frame(error: Exception) -> traceback.FrameSummary | None:
-    """The innermost line of the learner's own code on the way to the error."""
+def _blame(error: Exception) -> str | None:
+    """The error with the innermost line of the learner's own code; None when it came from elsewhere."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not frame.filename.startswith(OURS)]
-    return theirs[-1] if theirs else None
-
-
-def _blame(error: Exception, frame: traceback.FrameSummary) -> str:
-    file = "" if "ipykernel" in frame.filename else f" of {Path(frame.filename).name}"
-    line = linecache.getline(frame.filename, frame.lineno).strip()
+    if not theirs:
+        return None
+    last = theirs[-1]
+    file = "" if "ipykernel" in last.filename else f" of {Path(last.filename).name}"
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"your code raised {text}, in `{frame.name}`, line {frame.lineno}{file}: `{line}`"
+    return f"your code raised {text}, in `{last.name}`, line {last.lineno}{file}: `{last.line}`"
 
 
 def _broken(one: Exercise, error: Exception) -> Result:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(last.filename).name}, line {last.lineno}"
-    text = (
-        f"the check itself failed, which is not your fault; please report it: {type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+    return Result(
+        "CHECK FAILED", one, f"the check itself failed, which is not your fault; please report it: {text}"
     )
-    return Result("CHECK FAILED", one, f"{text} ({where})")

@@ -1,7 +1,9 @@
-"""The lessons in their order: number, question, where their checks live, how long they take."""
+"""The lessons in their order, and the exercises that their checks modules register."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -19,11 +21,42 @@ class Lesson:
 
 
 LESSONS = [
-    Lesson(
-        0, "00_preflight", "Preflight", "What have I got, and what will it cost?", "labs.preflight", 15, 15
-    ),
-    Lesson(
-        1, "01_serve_with_vllm", "Serve with vLLM", "How far do good defaults go?", "labs.serving", 35, 25
-    ),
+    Lesson(0, "00_preflight", "Preflight", "What have I got, and what will it cost?", "labs.preflight", 15, 15),
+    Lesson(1, "01_serve_with_vllm", "Serve with vLLM", "How far do good defaults go?", "labs.serving", 35, 25),
     Lesson(2, "02_measure", "Measure", "Is it fast, and for whom?", "labs.load", 45, 35),
-]
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: ``function`` checks an answer to it."""
+
+    id: str
+    version: int
+    title: str
+    minutes: int
+    function: Callable[..., None]
+
+
+_exercises: dict[str, Exercise] = {}
+
+
+def exercise(id: str, *, version: int, title: str, minutes: int) -> Callable[[Callable], Callable]:
+    """Register a check function. A new ``version`` means that older passes no longer count."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        _exercises[id] = Exercise(id, version, title, minutes, function)
+        return function
+
+    return register
+
+
+def exercises(lesson: Lesson) -> list[Exercise]:
+    """The exercises of a lesson in the order of their definition; none when it has no checks module."""
+    module = f"{lesson.lab}.checks"
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in (module, lesson.lab):
+            raise
+    return [one for one in _exercises.values() if one.id.startswith(f"{lesson.number:02d}.")]

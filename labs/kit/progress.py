@@ -6,15 +6,17 @@ import fcntl
 import hashlib
 import html
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from labs.kit import course
 from labs.kit.home import home, set_aside, write_atomic
+from labs.kit.machine import machine
+from labs.kit.record import commit
 
+DATA = '<script type="application/json">'
 MARKS = {"done": "✓", "changed": "↻ changed since you did it", "started": "started", "open": "not yet"}
 
 
@@ -54,19 +56,11 @@ def load() -> Progress:
         return Progress()
 
 
-@contextmanager
-def _changing() -> Iterator[Progress]:
-    """Read, change and write under a lock that holds between processes."""
-    with (home() / "progress.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        progress = load()
-        yield progress
-        write_atomic(home() / "progress.json", progress.model_dump_json(indent=1))
-
-
 def note(exercise: str, version: int, *, passed: bool, mistake: str | None = None) -> int:
     """Count an attempt; return the level of the hint to show: 0, or one more when ``mistake`` is repeated."""
-    with _changing() as progress:
+    with (home() / "progress.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two kernels take turns
+        progress = load()
         entry = progress.exercises.setdefault(exercise, {}).setdefault(version, Attempts())
         entry.attempts += 1
         if passed:
@@ -74,31 +68,8 @@ def note(exercise: str, version: int, *, passed: bool, mistake: str | None = Non
         else:
             entry.level = entry.level + 1 if mistake == entry.mistake else 0
         entry.mistake = mistake
+        write_atomic(home() / "progress.json", progress.model_dump_json(indent=1))
         return entry.level
-
-
-def _facts() -> dict:
-    from labs.kit import course
-    from labs.kit.check import exercises
-    from labs.kit.machine import machine
-    from labs.kit.record import commit
-
-    progress, lessons = load(), []
-    for lesson in course.LESSONS:
-        rows = []
-        for one in exercises(lesson):
-            entry = progress.exercises.get(one.id, {}).get(one.version, Attempts())
-            status = progress.status(one.id, one.version)
-            row = {"id": one.id, "version": one.version, "title": one.title, "status": status}
-            rows.append(row | entry.model_dump(mode="json", include={"attempts", "passed_at"}))
-        done = sum(row["status"] == "done" for row in rows)
-        lessons.append({"lesson": lesson.slug, "done": done, "total": len(rows), "exercises": rows})
-    written = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"written": written, "commit": commit(), "machine": machine().short(), "lessons": lessons}
-
-
-def _digest(facts: dict) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def report(format: Literal["html", "json"] = "html") -> str:
@@ -108,20 +79,35 @@ def report(format: Literal["html", "json"] = "html") -> str:
     """
     if format not in ("html", "json"):
         raise ValueError(f"format must be 'html' or 'json', not {format!r}")
-    facts = _facts()
+    progress = load()
+    facts = {"written": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()}
+    facts |= {"machine": machine().short(), "lessons": [_lesson(one, progress) for one in course.LESSONS]}
     text = json.dumps(facts | {"sha256": _digest(facts)}, indent=1)
     return text if format == "json" else _page(facts, text)
 
 
 def verify(text: str) -> bool:
     """True when a report's facts agree with its hash. It finds slips and edits, not a determined forger."""
-    if text.startswith("<"):
-        text = text.partition('<script type="application/json">')[2].partition("</script>")[0]
     try:
-        facts = json.loads(text)
+        facts = json.loads(text.partition(DATA)[2].partition("</script>")[0] or text)
         return facts.pop("sha256") == _digest(facts)
     except (ValueError, KeyError, AttributeError):
         return False
+
+
+def _digest(facts: dict) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _lesson(lesson: course.Lesson, progress: Progress) -> dict:
+    rows = []
+    for one in course.exercises(lesson):
+        entry = progress.exercises.get(one.id, {}).get(one.version, Attempts())
+        row = {"id": one.id, "version": one.version, "title": one.title}
+        row["status"] = progress.status(one.id, one.version)
+        rows.append(row | entry.model_dump(mode="json", include={"attempts", "passed_at"}))
+    done = sum(row["status"] == "done" for row in rows)
+    return {"lesson": lesson.slug, "done": done, "total": len(rows), "exercises": rows}
 
 
 def _page(facts: dict, text: str) -> str:
@@ -129,17 +115,10 @@ def _page(facts: dict, text: str) -> str:
     for lesson in facts["lessons"]:
         rows.append(f"<tr><th colspan=3>{lesson['lesson']}: {lesson['done']} of {lesson['total']}</th></tr>")
         for one in lesson["exercises"]:
-            cells = (
-                one["title"],
-                MARKS[one["status"]],
-                f"{one['attempts']} attempt{'s' * (one['attempts'] != 1)}",
-            )
-            rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    shown = {name: " ".join(v) if isinstance(v, list) else v for name, v in facts["machine"].items()}
+            cells = html.escape(one["title"]), MARKS[one["status"]], f"attempts: {one['attempts']}"
+            rows.append(f"<tr><td>{'</td><td>'.join(cells)}</td></tr>")
+    shown = {name: " ".join(one) if isinstance(one, list) else one for name, one in facts["machine"].items()}
     machine = ", ".join(f"{name} {value}" for name, value in shown.items() if value)
     about = html.escape(f"Written {facts['written']}, course commit {facts['commit']}, on {machine}")
-    embedded = text.replace("<", "\\u003c")
-    return (
-        f"<h2>Engine Room: progress</h2><p>{about}</p><table>{''.join(rows)}</table>"
-        f'<script type="application/json">{embedded}</script>'
-    )
+    data = DATA + text.replace("<", "\\u003c") + "</script>"
+    return f"<h2>Engine Room: progress</h2><p>{about}</p><table>{''.join(rows)}</table>{data}"

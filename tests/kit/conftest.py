@@ -27,7 +27,7 @@ def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "__init__.py").touch()
     (folder / "checks.py").write_text(CHECKS.read_text())
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(check, "_exercises", {})
+    monkeypatch.setattr(course, "_exercises", {})
     # an author's folder counts as the course's own code, as labs/ does
     monkeypatch.setattr(check, "OURS", (*check.OURS, str(folder)))
     lessons = [
