@@ -4,7 +4,7 @@
 #
 # A network of your own: --build-arg PIP_FIND_LINKS=FOLDER takes torch from a folder of wheels mounted into the build,
 # SSL_CERT_FILE and PIP_CERT name a bundle of certificates mounted the same way.
-ARG CPU_BASE=docker.io/library/debian:bookworm-slim
+ARG CPU_BASE=debian:bookworm-slim
 ARG GPU_BASE=nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3
 
 FROM ${CPU_BASE} AS cpu

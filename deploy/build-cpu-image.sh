@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 NEED_GB=20
-BASE=$(sed -n 's/^ARG CPU_BASE=//p' Dockerfile)
+BASE=localhost/$(sed -n 's/^ARG CPU_BASE=//p' Dockerfile)
 IMAGE=localhost/engineroom:cpu
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=${STORAGE_DRIVER:-vfs}
 
@@ -48,7 +48,7 @@ builder config --cmd bash "$base"
 builder commit --quiet --rm "$base" "$BASE"
 
 say "Dockerfile, target cpu"
-options=()
+options=(--build-arg "CPU_BASE=$BASE")
 for name in PIP_FIND_LINKS SSL_CERT_FILE PIP_CERT; do
     where=${!name:-}
     [ -z "$where" ] || options+=(--build-arg "$name=/mnt/$name" --volume "$where:/mnt/$name:ro")
