@@ -22,6 +22,7 @@ def load(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrained
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"no model in {folder}: expected a Hugging Face folder with config.json")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32 if device == "cpu" else "auto")
+    model.generation_config.temperature = None  # greedy anyway; transformers warns about a value
     return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
 
 

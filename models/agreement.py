@@ -1,0 +1,59 @@
+"""How often the draft model would be right: its best next token against the course model's.
+
+`python -m models.agreement` asks both for the tokens of held-out answers and saves a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from labs.kit.record import Record
+from labs.quality.local import load
+from models.data import TASKS, Item, held_out_items
+from models.data.item import render
+
+MODELS = Path(__file__).parent
+ITEMS = 100
+
+
+def choices(model: PreTrainedModel, prompt: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+    """Best token at each place of the answer, given the tokens before it; both int64 [1, tokens]."""
+    with torch.inference_mode():
+        logits = model(torch.cat([prompt, answer], dim=1)).logits
+    return logits[0, prompt.shape[1] - 1 : -1].argmax(-1)
+
+
+def agreement(
+    target: PreTrainedModel, draft: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, items: Sequence[Item]
+) -> float:
+    """Share of answer tokens on which both models agree, over all items."""
+    same, total = 0, 0
+    for item in items:
+        prompt = tokenizer(render(item.messages), return_tensors="pt")["input_ids"]
+        answer = tokenizer(item.answer + tokenizer.eos_token, return_tensors="pt")["input_ids"]
+        chosen = choices(target, prompt, answer)
+        same += int((chosen == choices(draft, prompt, answer)).sum())
+        total += len(chosen)
+    return same / total
+
+
+def main() -> None:
+    (target, tokenizer), (draft, _) = load(MODELS / "course"), load(MODELS / "draft")
+    shares = {
+        task: [round(agreement(target, draft, tokenizer, held_out_items(task, ITEMS)), 4)] for task in TASKS
+    }
+    what = f"Share of answer tokens on which draft and course model agree, {ITEMS} held-out items of each task"
+    command = "python -m models.agreement"
+    record = Record.measured(
+        name="draft-model-agreement", what=what, unit="share", samples=shares, command=command
+    )
+    print(record)
+    record.save()
+
+
+if __name__ == "__main__":
+    main()
