@@ -13,9 +13,10 @@ import time
 
 from labs.kit.machine import machine
 from labs.kit.record import find
-from labs.kit.show import in_notebook
+from labs.kit.show import StatusLine, in_notebook
 
 PRICES = "gpu-prices"
+PRICE = "ENGINEROOM_PRICE_PER_HOUR"
 
 
 def price_per_hour(gpu: str = "H100") -> float:
@@ -23,22 +24,20 @@ def price_per_hour(gpu: str = "H100") -> float:
 
     ``gpu`` is a name as in the list or as nvidia-smi says it. Raises ValueError for one that is not listed.
     """
-    if own := os.environ.get("ENGINEROOM_PRICE_PER_HOUR"):
+    if own := os.environ.get(PRICE):
         try:
             price = float(own)
         except ValueError:
             price = -1
         if not 0 <= price < float("inf"):
-            raise ValueError(f"ENGINEROOM_PRICE_PER_HOUR must be dollars per hour such as 3.99, not {own!r}.")
+            raise ValueError(f"{PRICE} must be dollars per hour such as 3.99, not {own!r}.")
         return price
     record = find(PRICES, "published")
-    listed = {series: one.median for series, one in record.summary.items() if series.split()[0] in gpu}
+    listed = [one.median for series, one in record.summary.items() if series.split()[0] in gpu]
     if not listed:
-        known = sorted({series.split()[0] for series in record.values})
-        raise ValueError(
-            f"No reference price for {gpu!r}, only for {', '.join(known)}. Set ENGINEROOM_PRICE_PER_HOUR."
-        )
-    return statistics.median(listed.values())
+        known = ", ".join(sorted({series.split()[0] for series in record.values}))
+        raise ValueError(f"No reference price for {gpu!r}, only for {known}. Set {PRICE}.")
+    return statistics.median(listed)
 
 
 def lesson_cost(minutes: float, gpu: str = "H100") -> float:
@@ -54,12 +53,11 @@ class Budget:
             raise ValueError(f"A budget is a number of dollars above 0, not {dollars!r}.")
         self.dollars = dollars
 
-    def warning(self, spent: float) -> str | None:
+    def warning(self, spent: float) -> str:
+        """What to say about ``spent`` dollars; empty below 80 %."""
         if spent >= self.dollars:
-            return f"Budget of ${self.dollars:.2f} used up: stop the servers and give the machine back."
-        if spent >= 0.8 * self.dollars:
-            return f"80 % of your budget of ${self.dollars:.2f} is spent."
-        return None
+            return f" Budget of ${self.dollars:.2f} used up: stop the servers and give the machine back."
+        return f" 80 % of your budget of ${self.dollars:.2f} is spent." if spent >= 0.8 * self.dollars else ""
 
 
 class Meter:
@@ -71,17 +69,17 @@ class Meter:
     def __init__(self, budget: Budget | None = None) -> None:
         self.rate, self.why = _rate()
         self.budget = budget
-        self._begin, self._end = time.time(), None
+        self._begin, self._end = time.time(), float("inf")
         self._stopped = threading.Event()
 
     @property
     def spent(self) -> float:
         """Dollars until now, or until ``stop()``."""
-        return (self.rate or 0) * ((self._end or time.time()) - self._begin) / 3600
+        return (self.rate or 0) * (min(self._end, time.time()) - self._begin) / 3600
 
     def stop(self) -> float:
         """Stop counting; return the dollars spent."""
-        self._end = self._end or time.time()
+        self._end = min(self._end, time.time())
         self._stopped.set()
         return self.spent
 
@@ -89,40 +87,32 @@ class Meter:
         if self.rate is None:
             return f"Meter off: {self.why}."
         since = time.strftime("%H:%M", time.localtime(self._begin))
-        text = f"${self.spent:.2f} since {since} at ${self.rate:.2f} an hour ({self.why})."
-        warning = self.budget and self.budget.warning(self.spent)
-        return f"{text} {warning}" if warning else text
+        warning = self.budget.warning(self.spent) if self.budget else ""
+        return f"${self.spent:.2f} since {since} at ${self.rate:.2f} an hour ({self.why}).{warning}"
 
     __repr__ = __str__
 
     def _ipython_display_(self) -> None:
-        if self.rate is None or not in_notebook():
-            print(self)
-            return
-        import ipywidgets
-        from IPython.display import display
-
-        label = ipywidgets.HTML(str(self))
-        display(label)
+        line = StatusLine()
+        line.show(str(self), last=True)
 
         def count() -> None:
             while not self._stopped.wait(5):
-                label.value = str(self)
-            label.value = str(self)
+                line.show(str(self))
+            line.show(str(self))
 
-        threading.Thread(target=count, daemon=True, name="meter").start()
+        if self.rate is not None and in_notebook():
+            threading.Thread(target=count, daemon=True, name="meter").start()
 
 
 def _rate() -> tuple[float | None, str]:
     """Dollars per hour for all GPUs here and where the figure comes from, or None and the reason."""
-    if "ENGINEROOM_PRICE_PER_HOUR" in os.environ:
+    if PRICE in os.environ:
         return price_per_hour(), "your price"
     gpus = machine().gpus
-    if not gpus:
-        return None, "no GPU here, so nothing to pay"
     try:
-        return sum(
-            price_per_hour(gpu.name) for gpu in gpus
-        ), "reference price, set ENGINEROOM_PRICE_PER_HOUR for yours"
+        if gpus:
+            return sum(price_per_hour(gpu.name) for gpu in gpus), f"reference price, set {PRICE} for yours"
     except ValueError as error:
         return None, str(error).rstrip(".")
+    return None, "no GPU here, so nothing to pay"

@@ -20,8 +20,8 @@ def home(*parts: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        todo = "Set ENGINEROOM_HOME to a folder that you may write."
-        raise OSError(error.errno, f"Cannot make the folder {folder}: {error.strerror}. {todo}") from error
+        why = f"{error.strerror}. Set ENGINEROOM_HOME to a folder that you may write."
+        raise OSError(error.errno, f"Cannot make the folder {folder}: {why}") from error
     return folder
 
 
@@ -36,7 +36,7 @@ def write_atomic(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+            os.fchmod(file.fileno(), 0o644)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -7,9 +7,13 @@ import importlib.util
 import os
 import platform
 import re
+import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict
 
 CGROUP = Path("/sys/fs/cgroup")
 ISA = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "sve"]
@@ -26,7 +30,7 @@ def text(path: str | Path) -> str:
 
 def system() -> str:
     """Distribution, kernel, architecture."""
-    name = platform.system()
+    name = "Linux"
     with suppress(OSError, KeyError):
         name = platform.freedesktop_os_release()["PRETTY_NAME"]
     return f"{name}, {platform.system()} {platform.release()}, {platform.machine()}"
@@ -34,46 +38,54 @@ def system() -> str:
 
 def in_container() -> bool:
     """True in Docker, Podman and Kubernetes."""
-    marks = ("/.dockerenv", "/run/.containerenv")
-    return any(map(os.path.exists, marks)) or "KUBERNETES_SERVICE_HOST" in os.environ
+    marks = Path("/.dockerenv"), Path("/run/.containerenv")
+    return any(mark.exists() for mark in marks) or "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def cpu() -> tuple[str, list[str]]:
     """Model name, and those of its instruction sets that decide which kernels run (``ISA``)."""
-    info = text("/proc/cpuinfo")
-    name = re.search(r"^model name\s*: (.*)$", info, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*: (.*)$", info, re.MULTILINE)
-    have = flags[1].split() if flags else []
-    return name[1].strip() if name else platform.machine(), [one for one in ISA if one in have]
+    facts = dict(re.findall(r"^(model name|flags|Features)\s*: (.*)$", text("/proc/cpuinfo"), re.MULTILINE))
+    have = (facts.get("flags") or facts.get("Features", "")).split()
+    return facts.get("model name", platform.machine()).strip(), [one for one in ISA if one in have]
 
 
 def cgroup(name: str) -> list[str]:
     """Texts of a cgroup v2 file in our group and each one above it."""
-    own = re.search(r"^0::/(.*)$", text("/proc/self/cgroup"), re.MULTILINE)
-    here = CGROUP / (own[1] if own else "")
-    folders = [folder for folder in (here, *here.parents) if folder.is_relative_to(CGROUP)]
+    own = CGROUP / text("/proc/self/cgroup").partition("0::/")[2]
+    folders = [folder for folder in (own, *own.parents) if folder.is_relative_to(CGROUP)]
     return [found for folder in folders if (found := text(folder / name))]
 
 
 def cores() -> int:
     """CPU affinity, or the quota of the cgroup when that is less."""
-    count = len(os.sched_getaffinity(0))
-    for line in cgroup("cpu.max"):
-        quota, _, period = line.partition(" ")  # microseconds, or "max"
-        if quota.isdigit():
-            count = min(count, max(1, int(quota) // int(period)))
-    return count
+    quotas = [line.split() for line in cgroup("cpu.max")]  # microseconds in each period, or "max"
+    limits = [int(quota) // int(period) for quota, period in quotas if quota.isdigit()]
+    return max(1, min([len(os.sched_getaffinity(0)), *limits]))
 
 
-def memory(total: int, available: int) -> tuple[int, int]:
+def memory() -> tuple[int, int]:
     """Bytes of memory in all and available, of the system's or of the cgroup's limit when that is less."""
-    limits = [int(line) for line in cgroup("memory.max") if line.isdigit()]
-    if not limits or min(limits) >= total:
-        return total, available
-    [used, *_] = cgroup("memory.current") or ["0"]
-    cache = re.search(r"inactive_file (\d+)", "\n".join(cgroup("memory.stat")))
-    free = min(limits) - int(used) + (int(cache[1]) if cache else 0)
-    return min(limits), min(available, free)
+    system = psutil.virtual_memory()
+    limit = min([system.total, *(int(line) for line in cgroup("memory.max") if line.isdigit())])
+    if limit == system.total:
+        return limit, system.available
+    used = int(next(iter(cgroup("memory.current")), 0))
+    cache = sum(map(int, re.findall(r"inactive_file (\d+)", next(iter(cgroup("memory.stat")), ""))))
+    return limit, min(system.available, limit - used + cache)
+
+
+class Gpu(BaseModel):
+    """One GPU as nvidia-smi reports it; memory in GiB, None where it is shared with the CPU."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    memory_gib: float | None
+    compute_capability: str
+    driver: str
+
+    def __str__(self) -> str:
+        memory = f"{self.memory_gib} GiB" if self.memory_gib else "memory shared with the CPU"
+        return f"{self.name}, {memory}, compute capability {self.compute_capability}, driver {self.driver}"
 
 
 def smi(*arguments: str) -> str:
@@ -84,14 +96,14 @@ def smi(*arguments: str) -> str:
     return ""
 
 
-def gpus() -> list[dict[str, str | float | None]]:
-    """Name, memory in GiB (None where shared with the CPU), compute capability and driver of each GPU."""
-    query = "--query-gpu=name,memory.total,compute_cap,driver_version"
+def gpus() -> list[Gpu]:
+    """Each GPU of this machine."""
+    fields = "name,memory.total,compute_cap,driver_version"
     found = []
-    for line in smi(query, "--format=csv,noheader,nounits").splitlines():
-        name, mib, capability, driver = (field.strip() for field in line.split(","))
+    for line in smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits").splitlines():
+        name, mib, capability, driver = line.split(", ")
         gib = round(int(mib) / 1024, 1) if mib.isdigit() else None
-        found.append({"name": name, "memory_gib": gib, "compute_capability": capability, "driver": driver})
+        found.append(Gpu(name=name, memory_gib=gib, compute_capability=capability, driver=driver))
     return found
 
 
@@ -106,6 +118,11 @@ def gpu_counters() -> bool:
     capabilities = re.search(r"^CapEff:\s*(\w+)$", text("/proc/self/status"), re.MULTILINE)
     sys_admin = bool(capabilities and int(capabilities[1], 16) >> 21 & 1)
     return sys_admin or "RmProfilingAdminOnly: 0" in text("/proc/driver/nvidia/params")
+
+
+def compiler() -> str | None:
+    """Path of the C++ compiler that torch.compile would use."""
+    return next(filter(None, map(shutil.which, [os.environ.get("CXX", "g++"), "g++", "clang++"])), None)
 
 
 def versions() -> dict[str, str]:

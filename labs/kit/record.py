@@ -22,6 +22,7 @@ from labs.kit.machine import machine as look
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "records"
+Samples = list[float] | dict[str, list[float]]
 
 
 class RecordError(ValueError):
@@ -68,34 +69,23 @@ class Record(BaseModel):
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
     @classmethod
-    def measured(
-        cls, *, name: str, what: str, unit: str, samples: list[float] | dict[str, list[float]], **more: Any
-    ) -> Self:
-        """A measurement of ours. ``samples`` is a list, or series by name.
+    def measured(cls, *, samples: Samples, **facts: Any) -> Self:
+        """A measurement of ours. ``samples`` is a list, or series by name; ``facts`` are the other fields.
 
         ``machine``, ``versions``, ``started`` and ``commit`` are filled in from here and now unless given;
         ``command`` is the command line that makes the number again.
         """
         here = look()
-        facts = {"machine": here.short(), "versions": here.versions, "commit": commit()}
-        facts |= {"started": datetime.now(UTC).replace(microsecond=0)} | more
-        return cls(name=name, kind="measured", what=what, unit=unit, values=_series(samples), **facts)
+        found = {"machine": here.short(), "versions": here.versions, "commit": commit()}
+        found["started"] = datetime.now(UTC).replace(microsecond=0)
+        return cls(kind="measured", values=_series(samples), **{**found, **facts})
 
     @classmethod
-    def published(
-        cls,
-        *,
-        name: str,
-        what: str,
-        unit: str,
-        samples: list[float] | dict[str, list[float]],
-        sources: Source | dict[str, Source],
-        **more: Any,
-    ) -> Self:
+    def published(cls, *, samples: Samples, sources: Source | dict[str, Source], **facts: Any) -> Self:
         """A number of somebody else: one source, or one for each series."""
         values = _series(samples)
         each = sources if isinstance(sources, dict) else dict.fromkeys(values, sources)
-        return cls(name=name, kind="published", what=what, unit=unit, values=values, sources=each, **more)
+        return cls(kind="published", values=values, sources=each, **facts)
 
     @model_validator(mode="after")
     def _seal(self) -> Self:
@@ -118,18 +108,8 @@ class Record(BaseModel):
     @property
     def summary(self) -> dict[str, Summary]:
         """Summary of each series."""
-        return {
-            name: Summary(statistics.median(one), min(one), max(one), len(one))
-            for name, one in self.values.items()
-        }
-
-    def median(self, series: str | None = None) -> float:
-        """Median of one series; the name may be left out when there is only one."""
-        if series is None and len(self.values) == 1:
-            series = next(iter(self.values))
-        if series not in self.values:
-            raise RecordError(f"{self.name} has no series {series!r}; it has {', '.join(self.values)}.")
-        return self.summary[series].median
+        items = self.values.items()
+        return {name: Summary(statistics.median(one), min(one), max(one), len(one)) for name, one in items}
 
     def save(self, folder: Path | None = None) -> Path:
         """Write ``<folder>/<name>.json`` whole or not at all; folder: ``records/<kind>`` unless given."""
@@ -150,11 +130,12 @@ class Record(BaseModel):
             return cls.model_validate(facts)
         except FileNotFoundError as error:
             raise RecordError(f"There is no record {path}.") from error
-        except ValidationError as error:
-            reasons = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
-            raise RecordError(f"{path} is refused: {reasons}. Measure again, or take it from git.") from error
-        except (json.JSONDecodeError, fastjsonschema.JsonSchemaException) as error:
-            raise RecordError(f"{path} is refused: {error}. Measure again, or take it from git.") from error
+        except (
+            ValueError,
+            fastjsonschema.JsonSchemaException,
+        ) as error:  # of JSON, of the model, of the schema
+            why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise RecordError(f"{path} is refused: {why}. Measure again, or take it from git.") from error
 
     def __str__(self) -> str:
         shown = []
@@ -167,31 +148,30 @@ class Record(BaseModel):
 
     __repr__ = __str__
 
-    def _origin(self) -> str:
-        if self.kind == "published":
-            pages = sorted({f"{one.url} ({one.date})" for one in self.sources.values()})
-            return f"Published: {', '.join(pages)}."
-        gpus = self.machine.get("gpus") or []
-        where = gpus[0] if gpus else f"{self.machine.get('cpu')}, {self.machine.get('cores')} cores"
-        versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
-        return f"Measured on {where}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
-
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(str(self)).replace(chr(10), '<br>')}</p>"
 
+    def _origin(self) -> str:
+        if self.kind == "published":
+            return f"Published: {', '.join(sorted({f'{one.url} ({one.date})' for one in self.sources.values()}))}."
+        [where, *_] = self.machine.get("gpus") or [
+            f"{self.machine.get('cpu')}, {self.machine.get('cores')} cores"
+        ]
+        versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
+        return f"Measured on {where}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
 
-def _series(samples: list[float] | dict[str, list[float]]) -> dict[str, list[float]]:
+
+def _series(samples: Samples) -> dict[str, list[float]]:
     return dict(samples) if isinstance(samples, dict) else {"value": list(samples)}
 
 
 def find(name: str, kind: Literal["measured", "published"] = "measured") -> Record:
     """Load ``records/<kind>/<name>.json``; raises RecordError with near names when there is none."""
-    folder = RECORDS / kind
-    known = sorted(path.stem for path in folder.glob("*.json"))
+    known = {path.stem: path for path in sorted((RECORDS / kind).glob("*.json"))}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
         raise RecordError(f"There is no {kind} record {name!r}. There is: {', '.join(near) or 'none'}.")
-    return Record.load(folder / f"{name}.json")
+    return Record.load(known[name])
 
 
 def commit() -> str | None:

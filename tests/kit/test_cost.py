@@ -23,7 +23,7 @@ def test_reference_prices_are_plausible_and_sourced() -> None:
         series = [name for name in record.values if name.startswith(gpu)]
         providers = {name.partition(", ")[2] for name in series}
         assert len(providers) >= 3
-        assert all(1 < record.median(name) < 20 and record.sources[name].url for name in series)
+        assert all(1 < record.summary[name].median < 20 and record.sources[name].url for name in series)
     assert cost.price_per_hour("NVIDIA H100 80GB HBM3") == cost.price_per_hour("H100")
     assert cost.price_per_hour("NVIDIA H200") == cost.price_per_hour("H200")
 
@@ -44,7 +44,7 @@ def test_unknown_gpu() -> None:
 
 def test_budget() -> None:
     budget = cost.Budget(5)
-    assert [budget.warning(spent) for spent in (0, 3.99)] == [None, None]
+    assert [budget.warning(spent) for spent in (0, 3.99)] == ["", ""]
     assert "80 %" in budget.warning(4) and "80 %" in budget.warning(4.99)
     assert "used up" in budget.warning(5)
     for wrong in (0, -1, float("nan")):

@@ -7,6 +7,7 @@ import platform
 import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,17 +67,20 @@ def test_broken_nvidia_smi_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_cgroup_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "CGROUP", tmp_path)
-    assert probe.memory(1000, 600) == (1000, 600)
+    memory = SimpleNamespace(total=1000, available=600)
+    monkeypatch.setattr(probe.psutil, "virtual_memory", lambda: memory)
+    assert probe.memory() == (1000, 600)
     for name, text in [
         ("memory.max", "500"),
         ("memory.current", "300"),
         ("memory.stat", "inactive_file 100\n"),
     ]:
         (tmp_path / name).write_text(text)
-    assert probe.memory(1000, 600) == (500, 300)
-    assert probe.memory(1000, 200) == (500, 200)
+    assert probe.memory() == (500, 300)
+    memory.available = 200
+    assert probe.memory() == (500, 200)
     (tmp_path / "memory.max").write_text("max")
-    assert probe.memory(1000, 600) == (1000, 600)
+    assert probe.memory() == (1000, 200)
     (tmp_path / "cpu.max").write_text("150000 100000")
     assert probe.cores() == 1
     (tmp_path / "cpu.max").write_text("max 100000")
