@@ -1,6 +1,6 @@
 """Keep one server: start it, watch it, and stop its whole process tree when told to or when its owner dies.
 
-Run by path as ``python -I keeper.py LEDGER NAME PORT COMMAND...`` (Linux). Stdin is a pipe from the owner: a
+Run by path as ``python -EP keeper.py LEDGER NAME PORT COMMAND...`` (Linux). Stdin is a pipe from the owner: a
 number of seconds on it, or its end, means stop. Stdout answers the server's pid, or why it cannot be run. The
 exit status is the server's, 128 + N after signal N. The keeper is a child subreaper (prctl(2)): each process
 the server ever starts stays a descendant of it, also after setsid or a double fork.
@@ -86,11 +86,12 @@ class Keeper:
     """One server with its process tree and the /dev/shm files that are its own."""
 
     def __init__(self, ledger: Path, name: str, port: int) -> None:
-        self.ledger, self.name, self.port = ledger, name, port
+        self.ledger = ledger
+        self.entry = {"name": name, "port": port, "place": place(), "keeper": identity(os.getpid())}
         self.before = shm_files()
         self.family: list[psutil.Process] = []
         self.shm: set[ShmFile] = set()
-        self.noted: dict = {}
+        self.noted = ""
 
     def start(self, command: list[str]) -> None:
         """Start the server; raises OSError when the command cannot be run or the ledger not be written."""
@@ -107,11 +108,10 @@ class Keeper:
     def note(self) -> None:
         """Write what a later ``reap`` needs if the keeper is killed."""
         tree = sorted(filter(None, (identity(process.pid) for process in self.family)))
-        entry = {"name": self.name, "port": self.port, "place": place(), "keeper": identity(os.getpid())}
-        entry |= {"tree": tree, "shm": sorted(self.shm)}
+        entry = json.dumps(self.entry | {"tree": tree, "shm": sorted(self.shm)})
         if entry != self.noted:
             temporary = self.ledger.with_suffix(".tmp")
-            temporary.write_text(json.dumps(entry))
+            temporary.write_text(entry)
             os.replace(temporary, self.ledger)
             self.noted = entry
 

@@ -16,9 +16,8 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Self
 
 import psutil
 
@@ -44,7 +43,7 @@ class ServerFailed(RuntimeError):
         return [f"ServerFailed: {self}"]
 
 
-class Server:
+class Server(AbstractContextManager["Server"]):
     """A server that this process started: a context manager, or call ``stop()``.
 
     ``url`` is ``http://127.0.0.1:PORT``, ``log`` a Path, ``seconds_to_ready`` None until it is ready,
@@ -87,9 +86,6 @@ class Server:
             if self._ledger.exists():
                 raise ServerFailed(f"{self.name} does not stop. {' '.join(said)}")
         self.exit_code = 128 - code if 128 < code < 192 else code
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -165,7 +161,7 @@ def _launch(command: list[str], env: dict[str, str], name: str, port: int) -> Se
         raise ServerFailed(f"Cannot write the log of {name}: {error}. {todo}") from error
     with log.open("a") as output:
         guard = subprocess.Popen(
-            [sys.executable, "-I", keeper.__file__, ledger, name, str(port), *command],
+            [sys.executable, "-EP", keeper.__file__, ledger, name, str(port), *command],
             env={**env, keeper.TAG: tag},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
