@@ -167,7 +167,8 @@ def warm_up() -> None:
     for process in running:
         _, errors = process.communicate()
         if process.returncode:
-            raise SetupError("a package does not import:\n" + "\n".join(errors.strip().splitlines()[-8:]))
+            hint = "\nInstall that library: sudo apt-get install libnuma1" if "libnuma" in errors else ""
+            raise SetupError("a package does not import:\n" + "\n".join(errors.strip().splitlines()[-8:]) + hint)
 
 
 def bring_browser() -> None:
