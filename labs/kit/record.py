@@ -95,15 +95,13 @@ class Record(BaseModel):
             raise ValueError("each series of a published record needs a source")
         if self.kind == "measured" and not (self.machine and self.started):
             raise ValueError("a measured record needs machine and started")
-        digest = self._digest()
+        facts = self.model_dump(mode="json", exclude={"sha256"})
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).hexdigest()
         if self.sha256 not in ("", digest):
             raise ValueError("sha256 does not match: the record was changed after it was written")
         object.__setattr__(self, "sha256", digest)
         return self
-
-    def _digest(self) -> str:
-        facts = self.model_dump(mode="json", exclude={"sha256"})
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property
     def summary(self) -> dict[str, Summary]:
@@ -113,9 +111,8 @@ class Record(BaseModel):
 
     def save(self, folder: Path | None = None) -> Path:
         """Write ``<folder>/<name>.json`` whole or not at all; folder: ``records/<kind>`` unless given."""
-        folder = RECORDS / self.kind if folder is None else Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.name}.json"
+        path = (folder or RECORDS / self.kind) / f"{self.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, self.model_dump_json(indent=1, exclude_defaults=True) + "\n")
         return path
 
@@ -130,10 +127,7 @@ class Record(BaseModel):
             return cls.model_validate(facts)
         except FileNotFoundError as error:
             raise RecordError(f"There is no record {path}.") from error
-        except (
-            ValueError,
-            fastjsonschema.JsonSchemaException,
-        ) as error:  # of JSON, of the model, of the schema
+        except ValueError as error:  # of JSON, of the schema, of the model
             why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise RecordError(f"{path} is refused: {why}. Measure again, or take it from git.") from error
 
@@ -153,10 +147,10 @@ class Record(BaseModel):
 
     def _origin(self) -> str:
         if self.kind == "published":
-            return f"Published: {', '.join(sorted({f'{one.url} ({one.date})' for one in self.sources.values()}))}."
-        [where, *_] = self.machine.get("gpus") or [
-            f"{self.machine.get('cpu')}, {self.machine.get('cores')} cores"
-        ]
+            pages = sorted({f"{one.url} ({one.date})" for one in self.sources.values()})
+            return f"Published: {', '.join(pages)}."
+        cpu = f"{self.machine.get('cpu')}, {self.machine.get('cores')} cores"
+        where = (self.machine.get("gpus") or [cpu])[0]
         versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
         return f"Measured on {where}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
 

@@ -119,7 +119,8 @@ def test_problem_has_its_remedy(here: Machine, change: dict, text: str) -> None:
 
 
 def test_vllm_of_the_wrong_kind_is_not_an_engine() -> None:
-    assert probe.engines({"vllm": "0.32.0"}, gpu=False, compiler=True) == []
-    assert "vllm" in probe.engines({"vllm": "0.32.0+cpu"}, gpu=False, compiler=True)
-    assert "trtllm" not in probe.engines({"tensorrt-llm": "1.2.1"}, gpu=False, compiler=True)
-    assert "trtllm" in probe.engines({"tensorrt-llm": "1.2.1"}, gpu=True, compiler=True)
+    gpu = probe.Gpu(name="NVIDIA H100", memory_gib=80, compute_capability="9.0", driver="580")
+    assert probe.engines({"vllm": "0.32.0"}, [], "g++") == []
+    assert "vllm" in probe.engines({"vllm": "0.32.0+cpu"}, [], "g++")
+    assert "trtllm" not in probe.engines({"tensorrt-llm": "1.2.1"}, [], "g++")
+    assert "trtllm" in probe.engines({"tensorrt-llm": "1.2.1"}, [gpu], "g++")
