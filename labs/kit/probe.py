@@ -140,6 +140,6 @@ def engines(versions: dict[str, str], gpus: list[Gpu], compiler: str | None) -> 
     here = {
         "vllm": (gpus or vllm_cpu) and importlib.util.find_spec("vllm"),
         "aot": "torch" in versions and compiler and importlib.util.find_spec("labs.engine"),
-        "trtllm": gpus and "tensorrt-llm" in versions,
+        "trtllm": gpus and ("tensorrt-llm" in versions or shutil.which("trtllm-build")),  # its own Python
     }
     return [name for name, there in here.items() if there]
