@@ -138,6 +138,7 @@ class Keeper:
 
     def stop(self, grace: float) -> bool:
         """SIGTERM to the server's group, to what outlives it, then SIGKILL; True when all are gone."""
+        self.look()  # see what it has before it dies
         if self.server.poll() is None:
             os.killpg(self.server.pid, signal.SIGTERM)
         begin, orphans_told = time.monotonic(), False

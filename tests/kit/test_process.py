@@ -85,10 +85,11 @@ def test_stop_leaves_nothing() -> None:
 
 def test_polite_server_gets_sigterm_only() -> None:
     server = process.start([*COMMAND, "polite"], name="polite", timeout=20)
-    begin = time.monotonic()
+    state, begin = state_of(server), time.monotonic()
     server.stop(grace=20)
     assert server.exit_code == -signal.SIGTERM
     assert time.monotonic() - begin < 15  # its orphan, too, was asked and not waited for
+    assert leftovers(server.port, state) == []  # though it died before the keeper's next look
 
 
 def test_owner_killed(owner: Callable) -> None:
