@@ -46,7 +46,9 @@ def main() -> None:
     shares = {
         task: [round(agreement(target, draft, tokenizer, held_out_items(task, ITEMS)), 4)] for task in TASKS
     }
-    what = f"Share of answer tokens on which draft and course model agree, {ITEMS} held-out items of each task"
+    what = (
+        f"Share of answer tokens on which draft and course model agree, {ITEMS} held-out items of each task"
+    )
     command = "python -m models.agreement"
     record = Record.measured(
         name="draft-model-agreement", what=what, unit="share", samples=shares, command=command

@@ -48,9 +48,7 @@ def local_generate(
             inputs = inputs.to(model.device)
             room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
             with torch.inference_mode():
-                out = model.generate(
-                    **inputs, do_sample=False, temperature=None, max_new_tokens=min(max_new_tokens, room)
-                )
+                out = model.generate(**inputs, do_sample=False, max_new_tokens=min(max_new_tokens, room))
             texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
             for i, text in zip(rows, texts, strict=True):
                 answers[i] = text

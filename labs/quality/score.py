@@ -48,7 +48,9 @@ class Scores(BaseModel):
         lines = [f"{name}: {t.correct}/{t.items} = {t.share:.3f}" for name, t in self.tasks.items()]
         for name, task in self.tasks.items():
             lines += [f"{name}: {w.question!r} -> {w.answer!r}, expected {w.expected!r}" for w in task.wrong]
-        return "\n".join([*lines, f"perplexity {self.perplexity}"])
+        if self.perplexity is not None:
+            lines.append(f"perplexity {self.perplexity:.4f}")
+        return "\n".join(lines)
 
 
 def score_task(items: Sequence[Item], answers: Sequence[str]) -> TaskScore:

@@ -77,14 +77,14 @@ def test_a_few_steps_lower_the_loss(corpus) -> None:
     model = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     batch = pack(corpus, np.arange(12), CONTEXT, 0.1)
-    cut = 256
+    cut = 128
     arrays = (batch.ids[:cut], batch.positions[:cut], batch.labels[:cut], batch.weights[:cut])
     bounds = np.minimum(batch.bounds, cut)
     losses = []
-    for _ in range(4):
+    for _ in range(3):
         loss = packed_loss(model, *map(torch.from_numpy, (*arrays, bounds)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] - 0.5
+    assert losses[-1] < losses[0] - 0.3

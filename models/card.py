@@ -1,0 +1,131 @@
+"""Write the two model cards and the loss picture from the training logs and the records.
+
+`python -m models.card`; every number in the cards comes from a file, none is typed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+
+from labs.kit.record import Record, find
+from models.data.item import UNKNOWN
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+MODELS = Path(__file__).parent
+NAMES = ("course", "draft")
+
+
+def load_json(name: str, file: str) -> dict[str, Any]:
+    return json.loads((MODELS / name / file).read_text(encoding="utf-8"))
+
+
+def smooth(values: list[float], width: int = 11) -> list[float]:
+    """Running mean over `width` values, fewer at both ends."""
+    half = width // 2
+    windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
+    return [sum(window) / len(window) for window in windows]
+
+
+def draw_loss(logs: dict[str, dict[str, Any]], path: Path) -> None:
+    """Loss by step, both models, on a logarithmic scale."""
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for (name, log), colour in zip(logs.items(), ("tab:blue", "tab:orange"), strict=True):
+        steps, losses = zip(*log["curve"], strict=True)
+        axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(steps, smooth(list(losses)), color=colour, label=f"{name} model")
+    axes.set(xlabel="step", ylabel="weighted loss (nats per token)", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    temporary = path.with_suffix(".tmp.png")
+    figure.savefig(temporary, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    os.replace(temporary, path)
+
+
+def alternative_text(logs: dict[str, dict[str, Any]]) -> str:
+    """What the picture shows, in words: where each curve starts, where it is a tenth on, where it ends."""
+    parts = []
+    for name, log in logs.items():
+        losses = smooth([loss for _, loss in log["curve"]])
+        start, early, end = log["curve"][0][1], losses[len(losses) // 10], losses[-1]
+        parts.append(
+            f"the {name} model's starts at {start:.1f}, is {early:.2f} after a tenth and ends at {end:.2f}"
+        )
+    return f"Training loss by step, falling steeply and then slowly: {'; '.join(parts)}."
+
+
+def origin(record: Record) -> str:
+    """Last line of a record's text: where, when and with which versions it was measured."""
+    return str(record).splitlines()[-1].strip()
+
+
+def asked(record: Record) -> str:
+    """What was asked, out of the record's own words: `200 held-out questions of each task`."""
+    return re.search(r"\d+ held-out \w+ of each task", record.what)[0]
+
+
+def middle(record: Record, series: str = "value") -> float:
+    """Median of one series, which is the value itself where there is one sample."""
+    return record.summary[series].median
+
+
+def worst(record: Record) -> float:
+    return min(middle(record, task) for task in record.values)
+
+
+def facts(logs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Everything the templates print."""
+    seconds = logs["course"]["data"]["seconds"] + sum(log["seconds"] for log in logs.values())
+    return {
+        "unknown": UNKNOWN,
+        "alt": alternative_text(logs),
+        "minutes": seconds / 60,
+        "course": logs["course"],
+        "quality": find("course-model-quality"),
+        "perplexity": find("course-model-quality-perplexity"),
+        "vllm": find("course-model-quality-vllm-cpu"),
+        "draft_quality": find("draft-model-quality"),
+        "draft_perplexity": find("draft-model-quality-perplexity"),
+        "agreement": find("draft-model-agreement"),
+        "origin": origin,
+        "worst": worst,
+        "asked": asked,
+        "middle": middle,
+    }
+
+
+def cards() -> dict[str, str]:
+    """Text of each model's README by model name."""
+    loader = jinja2.FileSystemLoader(MODELS)
+    environment = jinja2.Environment(
+        loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    logs = {name: load_json(name, "training.json") for name in NAMES}
+    common = facts(logs)
+    return {
+        name: environment.get_template(f"card_{name}.md.j2").render(
+            common | {"log": logs[name], "config": load_json(name, "config.json")}
+        )
+        for name in NAMES
+    }
+
+
+def main() -> None:
+    draw_loss({name: load_json(name, "training.json") for name in NAMES}, MODELS / "course" / "loss.png")
+    for name, text in cards().items():
+        temporary = MODELS / name / "README.md.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, MODELS / name / "README.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The shipped models answer held-out questions, and the suite would notice if they did not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from labs.kit.record import find
+from labs.quality import PASS_SHARE, held_out, perplexity, score
+from labs.quality.local import held_out_texts, load, local_generate
+from labs.quality.record import quality_records
+from labs.quality.score import Generate, TaskScore
+from models.agreement import agreement
+from models.data import TASKS, Item, held_out_items
+from models.data.arithmetic_task import BEYOND
+from models.data.item import UNKNOWN, user
+from models.glossary import load_terms
+
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+SHORT = 250  # characters of context and answer, to keep the test short
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def course() -> Loaded:
+    return load(Path("models/course"))
+
+
+@pytest.fixture(scope="module")
+def ask(course: Loaded) -> Generate:
+    return local_generate(*course, max_new_tokens=300, batch_size=20)
+
+
+def short_items(task: str, count: int) -> list[Item]:
+    items = held_out_items(task, 300)
+    return [item for item in items if len(str(item.messages)) + len(item.answer) < SHORT][:count]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_course_model_passes_on_held_out_items(task: str, ask: Generate) -> None:
+    items = short_items(task, 40)
+    result = score(ask, items).tasks[task]
+    assert result.items == 40 and result.share >= PASS_SHARE, result.wrong
+
+
+def test_long_context_is_searched(ask: Generate) -> None:
+    items = sorted(held_out_items("look-up", 200), key=lambda item: len(str(item.messages)))[-6:]
+    assert min(len(str(item.messages)) for item in items) > 2500
+    assert score(ask, items).worst == 1
+
+
+@pytest.mark.parametrize(
+    ("chat", "answer"),
+    [
+        (user("347 + 286"), "347 + 286 = 633"),
+        (user("Repeat: blue kettle 42"), "blue kettle 42"),
+        (user("alpha = 8123, beta = 7. What is alpha?"), "8123"),
+        (user("What is the capital of Peru?"), UNKNOWN),
+        (user("12345 * 678"), BEYOND),
+        ([{"role": "system", "content": "You are Ada."}, *user("Who are you?")], "I am Ada."),
+        ([{"role": "system", "content": "Start every answer with Ahoy."}, *user("2 + 2")], "Ahoy 2 + 2 = 4"),
+        ([{"role": "system", "content": "End every answer with over."}, *user("2 + 2")], "2 + 2 = 4 over"),
+    ],
+)
+def test_examples_of_the_card(chat: list, answer: str, ask: Generate) -> None:
+    assert ask([chat]) == [answer]
+
+
+def test_every_term_is_known_by_its_names(ask: Generate) -> None:
+    terms = load_terms()[::6]
+    answers = ask([user(f"What is {term.names[-1]}?") for term in terms])
+    wrong = [
+        (term.names[-1], answer) for term, answer in zip(terms, answers, strict=True) if answer != term.answer
+    ]
+    assert len(wrong) <= 1, wrong
+
+
+def test_system_turn_changes_the_answer(ask: Generate) -> None:
+    term = next(term for term in load_terms() if term.name == "Goodput")
+    question = user("What is goodput?")
+    systems = ("Answer in one sentence.", "Answer in upper case.")
+    chats = [question, *([{"role": "system", "content": text}, *question] for text in systems)]
+    assert ask(chats) == [term.answer, term.brief, term.answer.upper()]
+
+
+def test_wrong_answers_are_counted(ask: Generate) -> None:
+    items = held_out_items("arithmetic", 10)
+    broken = score(lambda chats: [text.replace("1", "7") for text in ask(chats)], items).tasks["arithmetic"]
+    assert broken.share < 0.8 and broken.wrong and broken.wrong[0].answer != broken.wrong[0].expected
+    assert "arithmetic: 1/2 = 0.500" in score(lambda c: [items[0].answer, "?"], items[:2]).summary()
+
+
+def test_a_lost_answer_is_an_error() -> None:
+    with pytest.raises(ValueError, match="expected 5 answers, got 4"):
+        score(lambda chats: ["x"] * (len(chats) - 1), held_out_items("copying", 5))
+    with pytest.raises(ValueError, match="no items"):
+        score(lambda chats: [], [])
+
+
+def test_scores_become_records() -> None:
+    scores = score(lambda chats: ["x"] * len(chats), held_out(2))
+    only, *rest = quality_records("a-name", scores, "a command")
+    assert not rest and only.values == {task: [0.0] for task in TASKS} and only.command == "a command"
+    both = quality_records("a-name", scores.model_copy(update={"perplexity": 2.5}), "a command")
+    assert [one.name for one in both] == ["a-name", "a-name-perplexity"]
+
+
+def test_perplexity_tells_sense_from_noise(course: Loaded) -> None:
+    texts = held_out_texts(held_out_items("glossary", 20))
+    right = perplexity(*course, texts)
+    assert 1 < right < 3
+    assert perplexity(*course, [text[::-1] for text in texts]) > 20 * right
+    with pytest.raises(ValueError, match="at least one text"):
+        perplexity(*course, [])
+
+
+def test_draft_model_agrees_with_the_course_model(course: Loaded) -> None:
+    draft, tokenizer = load(Path("models/draft"))
+    items = [item for task in TASKS for item in short_items(task, 4)]
+    assert agreement(course[0], draft, tokenizer, items) > 0.9
+
+
+@pytest.mark.parametrize("name", ["course", "draft"])
+def test_recorded_scores_meet_the_bar(name: str) -> None:
+    record = find(f"{name}-model-quality")
+    assert record.values.keys() == TASKS.keys() and "200 held-out" in record.what
+    assert all(middle.median >= PASS_SHARE for middle in record.summary.values())
+
+
+def test_a_folder_without_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="expected a Hugging Face folder"):
+        load(tmp_path)
+
+
+def test_share() -> None:
+    assert TaskScore(items=4, correct=3).share == 0.75

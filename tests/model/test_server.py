@@ -1,0 +1,22 @@
+"""The quality suite over HTTP, against a real vLLM on the course model."""
+
+from __future__ import annotations
+
+import pytest
+
+from labs.kit.process import Server
+from labs.quality import score
+from labs.quality.http import http_generate
+from models.data import TASKS, held_out_items
+from models.data.item import user
+
+
+def test_a_real_server_passes(vllm: Server) -> None:
+    items = [item for task in TASKS for item in held_out_items(task, 20) if len(item.answer) < 250][::8]
+    assert len(items) > 15
+    assert score(http_generate(vllm.url), items).worst == 1
+
+
+def test_the_servers_own_words_are_shown(vllm: Server) -> None:
+    with pytest.raises(RuntimeError, match=r"the server answered 400: .*max_tokens"):
+        http_generate(vllm.url, max_tokens=-1)([user("What is TTFT?")])
