@@ -82,13 +82,23 @@ def worst(record: Record) -> float:
     return min(middle(record, task) for task in record.values)
 
 
+def training_record(logs: dict[str, dict[str, Any]]) -> Record:
+    """Seconds of each part of the training run, with the machine and the versions of that run."""
+    log = logs["course"]
+    parts = {"data": [log["data"]["seconds"]]} | {name: [one["seconds"]] for name, one in logs.items()}
+    origin = {key: log[key] for key in ("started", "command", "commit", "machine", "versions")}
+    what = "Time to train the course model and its draft model from nothing"
+    return Record.measured(name="course-model-training", what=what, unit="s", samples=parts, **origin)
+
+
 def facts(logs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Everything the templates print."""
-    seconds = logs["course"]["data"]["seconds"] + sum(log["seconds"] for log in logs.values())
+    training = find("course-model-training")
     return {
         "unknown": UNKNOWN,
         "alt": alternative_text(logs),
-        "minutes": seconds / 60,
+        "training": training,
+        "minutes": sum(middle(training, part) for part in training.values) / 60,
         "course": logs["course"],
         "quality": find("course-model-quality"),
         "perplexity": find("course-model-quality-perplexity"),
@@ -120,7 +130,9 @@ def cards() -> dict[str, str]:
 
 
 def main() -> None:
-    draw_loss({name: load_json(name, "training.json") for name in NAMES}, MODELS / "course" / "loss.png")
+    logs = {name: load_json(name, "training.json") for name in NAMES}
+    training_record(logs).save()
+    draw_loss(logs, MODELS / "course" / "loss.png")
     for name, text in cards().items():
         temporary = MODELS / name / "README.md.tmp"
         temporary.write_text(text, encoding="utf-8")

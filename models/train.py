@@ -25,6 +25,7 @@ from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
 from labs.kit.machine import machine
+from labs.kit.record import commit
 from models.config import llama_config, write_json, write_model_files
 from models.corpus import Corpus, batches, make_corpus
 from models.packed import packed_loss
@@ -116,7 +117,8 @@ def certificate() -> dict[str, Any]:
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     command = shlex.join(["python", "-m", "models.train", *sys.argv[1:]])
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"started": now, "command": command, "machine": here.short(), "versions": versions}
+    origin = {"started": now, "command": command, "commit": commit()}
+    return origin | {"machine": here.short(), "versions": versions}
 
 
 def main(

@@ -13,7 +13,8 @@ from jinja2.exceptions import TemplateError
 from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from models.card import cards
+from labs.kit.record import find
+from models.card import cards, load_json, training_record
 from models.config import CONTEXT, END_ID, VOCAB_SIZE, config_json, generation_config, tokenizer_config
 from models.data import TASKS, held_out_items
 from models.data.item import render
@@ -117,6 +118,13 @@ def test_held_out_items_fit_the_context(tokenizer: PreTrainedTokenizerBase) -> N
     for task in TASKS:
         for item in held_out_items(task, 200):
             assert len(tokenizer.encode(render(item.messages, item.answer))) <= CONTEXT
+
+
+def test_training_record_is_the_logs() -> None:
+    logs = {name: load_json(name, "training.json") for name in NAMES}
+    record = find("course-model-training")
+    assert record == training_record(logs)
+    assert record.values["course"] == [logs["course"]["seconds"]] and record.commit and record.machine["gpus"]
 
 
 def test_cards_print_the_records() -> None:
