@@ -168,7 +168,9 @@ def warm_up() -> None:
         _, errors = process.communicate()
         if process.returncode:
             hint = "\nInstall that library: sudo apt-get install libnuma1" if "libnuma" in errors else ""
-            raise SetupError("a package does not import:\n" + "\n".join(errors.strip().splitlines()[-8:]) + hint)
+            raise SetupError(
+                "a package does not import:\n" + "\n".join(errors.strip().splitlines()[-8:]) + hint
+            )
 
 
 def bring_browser() -> None:
