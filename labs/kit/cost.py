@@ -13,7 +13,7 @@ import time
 
 from labs.kit.machine import machine
 from labs.kit.record import find
-from labs.kit.show import StatusLine, in_notebook
+from labs.kit.show import in_notebook
 
 PRICES = "gpu-prices"
 PRICE = "ENGINEROOM_PRICE_PER_HOUR"
@@ -93,16 +93,21 @@ class Meter:
     __repr__ = __str__
 
     def _ipython_display_(self) -> None:
-        line = StatusLine()
-        line.show(str(self), last=True)
+        if self.rate is None or not in_notebook():
+            print(self)
+            return
+        import ipywidgets
+        from IPython.display import display
+
+        label = ipywidgets.HTML(str(self))
+        display(label)
 
         def count() -> None:
             while not self._stopped.wait(5):
-                line.show(str(self))
-            line.show(str(self))
+                label.value = str(self)
+            label.value = str(self)
 
-        if self.rate is not None and in_notebook():
-            threading.Thread(target=count, daemon=True, name="meter").start()
+        threading.Thread(target=count, daemon=True, name="meter").start()
 
 
 def _rate() -> tuple[float | None, str]:
