@@ -53,7 +53,7 @@ def lesson_seconds() -> dict[str, list[float]]:
 
 def table(record: Record) -> str:
     """The README's table: each step's seconds, and where and when they were measured."""
-    rows = [f"| {LABELS.get(name, f'lesson {name}, all cells')} | {one.median:.0f} s |" for name, one in
+    rows = [f"| {LABELS.get(name, f'lesson {name}, all cells')} | {one.median:.1f} s |" for name, one in
             record.summary.items()]  # fmt: skip
     where = (
         f"Measured on {record.machine['cpu']}, {record.machine['cores']} cores, {record.started:%Y-%m-%d}."
