@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import psutil
 import pytest
-from browser_lab import (
+from tests.browser.browser_lab import (
     SCREENSHOTS,
     Lab,
     browser_page,
