@@ -44,7 +44,7 @@ def output_directory(path: str | Path, needed_bytes: int) -> Iterator[Path]:
             temporary.replace(path)
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise _full(path, needed_bytes) from None
             raise
     finally:

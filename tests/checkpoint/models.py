@@ -1,0 +1,55 @@
+"""Small random Hugging Face folders, of any family and shape, written without transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from labs.checkpoint.config import Model
+from labs.checkpoint.plan import sources
+from labs.checkpoint.source import INDEX
+
+SMALL = Model("LlamaForCausalLM", 32, 3, 4, 2, 8, 48, 50)
+
+
+def config(model: Model, **more: object) -> dict[str, object]:
+    """Its config.json as Hugging Face spells it."""
+    plain = {
+        "architectures": [model.architecture],
+        "hidden_size": model.hidden_size,
+        "num_hidden_layers": model.num_hidden_layers,
+        "num_attention_heads": model.num_attention_heads,
+        "num_key_value_heads": model.num_key_value_heads,
+        "head_dim": model.head_size,
+        "intermediate_size": model.intermediate_size,
+        "vocab_size": model.vocab_size,
+        "tie_word_embeddings": model.tie_word_embeddings,
+        "attention_bias": model.attn_bias,
+        "mlp_bias": model.mlp_bias,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 64,
+        "torch_dtype": "bfloat16",
+    }
+    return plain | more
+
+
+def write(folder: Path, model: Model = SMALL, files: int = 1, dtype: torch.dtype = torch.bfloat16) -> dict:
+    """Write the folder; the tensors that are in it."""
+    generator = torch.Generator().manual_seed(7)
+    weights = {
+        name: torch.randn(shape, generator=generator).to(dtype) for name, shape in sources(model).items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config(model)))
+    names, index = sorted(weights), {}
+    for number in range(files):
+        mine = names[number::files]
+        file = "model.safetensors" if files == 1 else f"model-{number + 1:05d}-of-{files:05d}.safetensors"
+        save_file({name: weights[name] for name in mine}, folder / file, metadata={"format": "pt"})
+        index |= dict.fromkeys(mine, file)
+    if files > 1:
+        (folder / INDEX).write_text(json.dumps({"weight_map": index}))
+    return weights

@@ -1,0 +1,233 @@
+"""Bad input: a message that says what was wrong and what to do, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import resource
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from labs.checkpoint import CheckpointError, Layout, Mapping, convert, join, open_checkpoint
+from labs.checkpoint.output import output_directory
+from labs.checkpoint.source import INDEX
+from tests.checkpoint.models import write
+
+Break = Callable[[Path], object]
+FILE = "model.safetensors"
+HALF = "model-00001-of-00002.safetensors"
+
+
+def change_config(**changes: object) -> Break:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def change_weights(name: str, to: torch.Tensor | None) -> Break:
+    def change(folder: Path) -> None:
+        weights = load_file(folder / FILE)
+        weights.pop(name)
+        save_file(weights | ({} if to is None else {name: to}), folder / FILE)
+
+    return change
+
+
+def cut(folder: Path) -> None:
+    (folder / FILE).write_bytes((folder / FILE).read_bytes()[:-10])
+
+
+def corrupt(folder: Path) -> None:
+    raw = bytearray((folder / FILE).read_bytes())
+    raw[20] = 0xFF
+    (folder / FILE).write_bytes(raw)
+
+
+def endless_header(folder: Path) -> None:
+    (folder / FILE).write_bytes(struct.pack("<Q", 2**62) + b"{}")
+
+
+def overlap(folder: Path) -> None:
+    entry = {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}
+    header = json.dumps({"a": entry, "b": entry}).encode()
+    (folder / FILE).write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 16)
+
+
+def pickled(folder: Path) -> None:
+    (folder / FILE).rename(folder / "pytorch_model.bin")
+
+
+def elsewhere(folder: Path) -> None:
+    outside = folder.parent / "elsewhere.safetensors"
+    (folder / FILE).rename(outside)
+    (folder / FILE).symlink_to(outside)
+
+
+def index(weights: dict[str, str]) -> Break:
+    return lambda folder: (folder / INDEX).write_text(json.dumps({"weight_map": weights}))
+
+
+Q = "model.layers.1.self_attn.q_proj.weight"
+BREAKS: list[tuple[str, Break, str]] = [
+    ("no config", lambda f: (f / "config.json").unlink(), r"config\.json does not exist.*save_pretrained"),
+    ("config not JSON", lambda f: (f / "config.json").write_text("{"), r"config\.json is unreadable"),
+    ("config a list", lambda f: (f / "config.json").write_text("[]"), r"holds a list, not an object"),
+    (
+        "architecture",
+        change_config(architectures=["BertModel"]),
+        r"BertModel; expected one of LlamaForCausalLM",
+    ),
+    ("no architecture", change_config(architectures=None), r"architecture none; expected"),
+    ("quantised", change_config(quantization_config={"bits": 4}), r"quantised already.*original"),
+    ("no size", change_config(hidden_size=None), r"'hidden_size' is None; expected a whole number"),
+    ("negative size", change_config(vocab_size=-1), r"'vocab_size' is -1"),
+    ("no epsilon", change_config(rms_norm_eps=None), r"rms_norm_eps missing"),
+    ("other sizes", change_config(intermediate_size=64), r"is \[48, 32\], config.json implies \[64, 32\]"),
+    ("tensor missing", change_weights(Q, None), r"lacks 1 tensor.*model\.layers\.1\.self_attn\.q_proj"),
+    (
+        "tensor too small",
+        change_weights(Q, torch.zeros(8, 32, dtype=torch.bfloat16)),
+        r"q_proj.*implies \[32, 32\]",
+    ),
+    (
+        "tensor of integers",
+        change_weights(Q, torch.zeros(32, 32, dtype=torch.int8)),
+        r"is I8; expected one of F32",
+    ),
+    ("truncated", cut, r"damaged.*should have .* bytes"),
+    ("corrupt header", corrupt, r"damaged.*header does not parse"),
+    ("endless header", endless_header, r"damaged.*header would be"),
+    ("overlap", overlap, r"damaged.*gap or an overlap"),
+    ("empty file", lambda f: (f / FILE).write_bytes(b""), r"damaged"),
+    ("no weights", lambda f: (f / FILE).unlink(), r"has 0 \*\.safetensors"),
+    ("pickled", pickled, r"only pickled weights.*save_pretrained"),
+    ("symlink out", elsewhere, r"leads out of the model folder.*Copy"),
+    ("index to nowhere", index({Q: HALF}), rf"{HALF} is named but does not exist"),
+    ("index out of the folder", index({Q: "../x.safetensors"}), r"leads out of the model folder"),
+    ("index empty", index({}), r"has no weight_map"),
+]
+
+
+@pytest.mark.parametrize(("break_it", "message"), [b[1:] for b in BREAKS], ids=[b[0] for b in BREAKS])
+def test_bad_model(tmp_path: Path, break_it: Break, message: str) -> None:
+    write(tmp_path / "hf")
+    break_it(tmp_path / "hf")
+    with pytest.raises(CheckpointError, match=f"(?s){message}"):
+        convert(tmp_path / "hf", tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (lambda: Layout(Mapping(3)), r"--tp_size 3 does not divide num_attention_heads 4"),
+        (lambda: Layout(Mapping(pp_size=4)), r"--pp_size 4: the model has only 3 layers"),
+        (lambda: Layout(Mapping(0)), r"--tp_size 0: expected a whole number from 1 up"),
+        (lambda: Layout(Mapping(1), True, 2), r"--embedding_sharding_dim 2"),
+    ],
+)
+def test_bad_layout(tmp_path: Path, layout: Callable[[], Layout], message: str) -> None:
+    write(tmp_path / "hf")
+    with pytest.raises(CheckpointError, match=message):
+        convert(tmp_path / "hf", tmp_path / "out", layout=layout())
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_kv_heads_that_fit_no_rank(tmp_path: Path) -> None:
+    from labs.checkpoint import Model
+
+    write(tmp_path / "hf", Model("LlamaForCausalLM", 24, 1, 6, 3, 4, 12, 10))
+    with pytest.raises(CheckpointError, match="num_key_value_heads 3: one must divide the other"):
+        convert(tmp_path / "hf", tmp_path / "out", layout=Layout(Mapping(2)))
+
+
+def test_bad_dtype(tmp_path: Path) -> None:
+    write(tmp_path / "hf")
+    with pytest.raises(CheckpointError, match="--dtype int8: expected auto, float32"):
+        convert(tmp_path / "hf", tmp_path / "out", dtype="int8")
+
+
+def test_float16_that_overflows(tmp_path: Path) -> None:
+    write(tmp_path / "hf")
+    change_weights(Q, torch.full((32, 32), 1e6, dtype=torch.bfloat16))(tmp_path / "hf")
+    with pytest.raises(CheckpointError, match=r"beyond float16's largest, 65504.*--dtype bfloat16"):
+        convert(tmp_path / "hf", tmp_path / "out", dtype="float16")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_hugging_face_cache_is_no_escape(tmp_path: Path) -> None:
+    """The hub's cache links a snapshot's files to ../../blobs; that is a model folder like any other."""
+    snapshot, blobs = tmp_path / "models--x" / "snapshots" / "abc", tmp_path / "models--x" / "blobs"
+    write(snapshot)
+    blobs.mkdir()
+    (snapshot / FILE).rename(blobs / "0123")
+    (snapshot / FILE).symlink_to("../../blobs/0123")
+    assert convert(snapshot, tmp_path / "out").is_dir()
+
+
+def test_output_not_empty(tmp_path: Path) -> None:
+    write(tmp_path / "hf")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    with pytest.raises(CheckpointError, match="exists and is not empty"):
+        convert(tmp_path / "hf", tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+
+
+def test_output_in_use(tmp_path: Path) -> None:
+    write(tmp_path / "hf")
+    with output_directory(tmp_path / "out", 0):
+        with pytest.raises(CheckpointError, match="being written by another conversion"):
+            convert(tmp_path / "hf", tmp_path / "out")
+
+
+def test_disk_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "hf")
+    free = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
+    with pytest.raises(CheckpointError, match=r"disk is full.*Nothing was left behind"):
+        convert(tmp_path / "hf", tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_disk_gives_up_midway(tmp_path: Path) -> None:
+    """The system's own limit on the size of a file: the second rank file does not fit."""
+    write(tmp_path / "hf")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(CheckpointError, match="disk is full"):
+            convert(tmp_path / "hf", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_readers_refuse(tmp_path: Path) -> None:
+    write(tmp_path / "hf")
+    convert(tmp_path / "hf", tmp_path / "out", layout=Layout(Mapping(2)))
+    with pytest.raises(CheckpointError, match="no 'architecture'"):
+        open_checkpoint(tmp_path / "hf")
+    with pytest.raises(CheckpointError, match="holds no 'x'"):
+        open_checkpoint(tmp_path / "out").tensor(0, "x")
+    (tmp_path / "out" / "rank1.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"incomplete: rank1\.safetensors missing"):
+        open_checkpoint(tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"config\.json does not exist"):
+        open_checkpoint(tmp_path)
+
+
+def test_join_sees_copies_that_differ(tmp_path: Path) -> None:
+    write(tmp_path / "hf")
+    convert(tmp_path / "hf", tmp_path / "out", layout=Layout(Mapping(2)))
+    weights = load_file(tmp_path / "out" / "rank1.safetensors")
+    weights["transformer.ln_f.weight"] += 1
+    save_file(weights, tmp_path / "out" / "rank1.safetensors")
+    with pytest.raises(CheckpointError, match=r"ln_f.* differs from a copy of model\.norm"):
+        join(open_checkpoint(tmp_path / "out"))
