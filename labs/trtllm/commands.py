@@ -54,7 +54,7 @@ class Command:
 
 
 def here() -> str | None:
-    """The version of TensorRT-LLM that can run here, "unknown" if it lies in another Python, None if none can."""
+    """The version of TensorRT-LLM that can run here, "unknown" if in another Python, None without one."""
     versions = probe.versions()
     if "trtllm" in probe.engines(versions, probe.gpus(), probe.compiler()):
         return versions.get("tensorrt-llm", "unknown")

@@ -28,7 +28,7 @@ class FlagError(ValueError):
 
 
 class Rule(BaseModel):
-    """When all of ``given`` are there with one of their values (none named: any), ``needs`` and ``forbids`` hold."""
+    """When all ``given`` are there with one of their values (none named: any), the rest must hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     given: dict[str, list[str]]
@@ -90,7 +90,7 @@ class Tool(BaseModel):
 
 
 def check(name: str, args: Mapping[str, object]) -> dict[str, Value]:
-    """``args`` of the tool ``name`` (see ``tools``) by full flag name, typed, without None and False switches.
+    """``args`` of the tool ``name`` (see ``tools``) by full flag name, typed; no None, no False switch.
 
     Keys are flags ("--max_seq_len") or Python keywords (max_seq_len). Raises FlagError with every problem:
     unknown or removed flags, a wrong type, a value outside the choices, missing flags, pairs that exclude
@@ -145,5 +145,5 @@ def version() -> str:
 
 
 def image() -> str:
-    """The newest container seen to have this version, from the compatibility table of Triton's documentation."""
+    """The newest container seen to have this version (Triton's documentation, compatibility table)."""
     return _reference()["image"]

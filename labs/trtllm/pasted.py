@@ -54,7 +54,8 @@ def _plain(name: str, words: list[str], launcher: list[str]) -> Command:
 
 
 def _bench(words: list[str], launcher: list[str]) -> Command:
-    at = next((i for i, word in enumerate(words) if word in MODES), None)
+    values = {i + 1 for i, word in enumerate(words) if word.startswith("-") and "=" not in word}
+    at = next((i for i, word in enumerate(words) if word in MODES and i not in values), None)
     if at is None:
         raise FlagError("trtllm-bench", [f"needs one of the subcommands known here: {', '.join(MODES)}."])
     name = f"bench {words[at]}"

@@ -41,11 +41,9 @@ def typed(name: str, flag: Flag, value: object) -> Value:
         return value
     if not (flag.many or flag.repeat):
         return _scalar(name, flag, value)
-    if not isinstance(value, list | tuple) or not value:
-        raise ValueError(f"{name} takes a list, not {value!r}.")
     if flag.many and flag.repeat:
-        return [_words(name, flag, one) for one in value]
-    return _words(name, flag, value)
+        return [_words(name, flag, one) for one in (value if isinstance(value, list | tuple) else [value])]
+    return _words(name, flag, value if isinstance(value, list | tuple) else [value])
 
 
 def _words(name: str, flag: Flag, value: object) -> list[Scalar]:

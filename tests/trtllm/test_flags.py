@@ -1,0 +1,124 @@
+"""The reference of flags holds together, and the check finds what is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from labs import trtllm
+from labs.trtllm.flags import FlagError, check, tools
+from labs.trtllm.values import typed
+
+NAMES = sorted(tools())
+LAUNCHERS = {"--rm", "--gpus", "--shm-size", "--allow-run-as-root"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_given_once(name: str) -> None:
+    tool = tools()[name]
+    names = [one for first, flag in tool.flags.items() for one in (first, *flag.aliases, flag.off) if one]
+    assert len(names) == len(set(names))
+    assert all(tool.find(one) for one in names if one not in {flag.off for flag in tool.flags.values()})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_default_is_a_value_that_the_flag_takes(name: str) -> None:
+    for first, flag in tools()[name].flags.items():
+        assert flag.help, first
+        if flag.default is not None and not flag.repeat:
+            assert typed(first, flag, flag.default) == flag.default, first
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_removed_flags_are_no_flags_and_their_replacements_are(name: str) -> None:
+    tool = tools()[name]
+    for gone, (use, why) in tool.removed.items():
+        longer = [one for one in tool.flags if one.startswith(gone)]
+        assert tool.find(gone) is None
+        assert tool.parser == "click" or len(longer) != 1, f"argparse takes {gone} for {longer}"
+        assert why
+        assert not use or tool.find(use), (gone, use)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rules_speak_of_flags(name: str) -> None:
+    tool = tools()[name]
+    named = {one for rule in tool.rules for one in (*rule.given, *rule.needs, *rule.forbids)}
+    assert named | {one for names in tool.one_of for one in names} <= set(tool.flags)
+
+
+def test_every_tool_names_its_source_with_a_commit() -> None:
+    for tool in tools().values():
+        assert tool.sources
+        assert all(re.fullmatch(r"[\w/]+\.py@[0-9a-f]{40}", source) for source in tool.sources)
+
+
+def test_flags_in_our_texts_exist() -> None:
+    known = {
+        one for tool in tools().values() for flag in tool.flags.values() for one in flag.aliases
+    } | LAUNCHERS
+    known |= {one for tool in tools().values() for one in (*tool.flags, *tool.removed)}
+    for file in Path(trtllm.__file__).parent.glob("*.py"):
+        assert set(re.findall(r"--[a-z][\w-]+", file.read_text())) <= known, file.name
+
+
+@pytest.mark.parametrize(
+    ("name", "flag", "default"),
+    [
+        ("build", "--max_batch_size", 2048),
+        ("build", "--max_num_tokens", 8192),
+        ("build", "--tokens_per_block", 32),
+        ("serve", "--backend", "pytorch"),
+        ("serve", "--host", "localhost"),
+        ("quantize", "--qformat", "full_prec"),
+        ("convert llama", "--dtype", "auto"),
+        ("bench throughput", "--concurrency", -1),
+    ],
+)
+def test_defaults_that_lessons_speak_of(name: str, flag: str, default: object) -> None:
+    assert tools()[name].flags[flag].default == default
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "words"),
+    [
+        ("build", {"max_seq_len": 8}, "--checkpoint_dir or --model_config is required"),
+        ("convert qwen", {}, "--model_dir is required"),
+        ("run", {}, "--max_output_len is required"),
+        ("convert llama", {"tp_size": "two"}, "--tp_size takes a value of type int, not 'two'"),
+        ("convert llama", {"tp_size": True}, "--tp_size takes a value of type int, not True"),
+        ("convert llama", {"use_fp8": "yes"}, "--use_fp8 is a switch"),
+        ("convert llama", {"dtype": "fp16"}, "one of auto, float16, bfloat16, float32, not 'fp16'"),
+        ("quantize", {"qformat": "int8sq", "model_dir": "m"}, "Did you mean int8_sq?"),
+        ("bench throughput", {"target_input_len": 0}, "--target_input_len takes 1 or more"),
+        ("run", {"max_output_len": 1, "stop_words": "x"}, "--stop_words takes lists of words, not 'x'"),
+        ("run", {"max_output_len": 1, "lora_dir": []}, "--lora_dir takes lists of words, not []"),
+        ("run", {"max_output_len": 1, "input_text": "-x"}, "would read '-x' as a flag"),
+        ("serve", {"tp_size": 1, "tensor_parallel_size": 1}, "--tensor_parallel_size is given twice"),
+        ("convert llama", {"weight_only_precision": "int4"}, "needs --use_weight_only"),
+        ("build", {"checkpoint_dir": "c", "checkpoint_dri": "c"}, "Did you mean --checkpoint_dir?"),
+        ("build", {"checkpoint_dir": "c", "xyzzy": 1}, "See `python -m labs.trtllm flags`"),
+    ],
+)
+def test_what_is_wrong_is_said(name: str, args: dict[str, object], words: str) -> None:
+    with pytest.raises(FlagError, match=re.escape(words)):
+        check(name, args)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    with pytest.raises(FlagError) as caught:
+        check("build", {"max_output_len": 5, "workers": "x"})
+    assert len(caught.value.problems) == 3
+
+
+def test_values_come_back_typed() -> None:
+    given = {
+        "checkpoint_dir": Path("c"),
+        "workers": "2",
+        "use_fused_mlp": False,
+        "strip_plan": False,
+        "lora_dir": None,
+    }
+    assert check("build", given) == {"--checkpoint_dir": "c", "--workers": 2, "--use_fused_mlp": "disable"}
