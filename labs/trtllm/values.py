@@ -42,7 +42,10 @@ def typed(name: str, flag: Flag, value: object) -> Value:
     if not (flag.many or flag.repeat):
         return _scalar(name, flag, value)
     if flag.many and flag.repeat:
-        return [_words(name, flag, one) for one in (value if isinstance(value, list | tuple) else [value])]
+        return [
+            _words(name, flag, one)
+            for one in (value if isinstance(value, list | tuple) and value else [value])
+        ]
     return _words(name, flag, value if isinstance(value, list | tuple) else [value])
 
 

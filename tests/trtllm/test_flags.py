@@ -94,6 +94,7 @@ def test_defaults_that_lessons_speak_of(name: str, flag: str, default: object) -
         ("quantize", {"qformat": "int8sq", "model_dir": "m"}, "Did you mean int8_sq?"),
         ("bench throughput", {"target_input_len": 0}, "--target_input_len takes 1 or more"),
         ("run", {"max_output_len": 1, "stop_words": "x"}, "--stop_words takes lists of words, not 'x'"),
+        ("run", {"max_output_len": 1, "stop_words": []}, "--stop_words takes lists of words, not []"),
         ("run", {"max_output_len": 1, "lora_dir": []}, "--lora_dir takes lists of words, not []"),
         ("run", {"max_output_len": 1, "input_text": "-x"}, "would read '-x' as a flag"),
         ("serve", {"tp_size": 1, "tensor_parallel_size": 1}, "--tensor_parallel_size is given twice"),
