@@ -44,6 +44,13 @@ class Forward:
             :, : self.model.vocab_size
         ]
 
+    def greedy(self, tokens: list[int], most: int, stop: int | None = None) -> list[int]:
+        """Up to `most` tokens that follow, each the likeliest; ends after `stop`."""
+        answer: list[int] = []
+        while len(answer) < most and (not answer or answer[-1] != stop):
+            answer.append(int(self.logits(tokens + answer)[-1].argmax()))
+        return answer
+
     def embed(self, ranks: list[Weights], tokens: torch.Tensor) -> torch.Tensor:
         tables = [rank["transformer.vocab_embedding.weight"] for rank in ranks]
         if self.layout.use_parallel_embedding:

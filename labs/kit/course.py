@@ -24,6 +24,8 @@ LESSONS = [
     Lesson(0, "00_preflight", "Preflight", "What have I got, and what will it cost?", "labs.preflight", 15, 15),
     Lesson(1, "01_serve_with_vllm", "Serve with vLLM", "How far do good defaults go?", "labs.serving", 35, 25),
     Lesson(2, "02_measure", "Measure", "Is it fast, and for whom?", "labs.load", 45, 35),
+    Lesson(4, "04_convert_checkpoint", "Convert a checkpoint", "What does conversion do to the weights?",
+           "labs.checkpoint", 40, 30),
 ]  # fmt: skip
 
 

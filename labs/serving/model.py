@@ -29,6 +29,19 @@ def locate(model: str) -> str:
     return model
 
 
+def local(model: str) -> Path:
+    """The folder of ``model``; an id of the Hugging Face hub is downloaded first, without pickled weights.
+
+    Raises FileNotFoundError as `locate`, and what huggingface_hub raises for a model that is gated or unknown.
+    """
+    found = locate(model)
+    if Path(found).is_dir():
+        return Path(found)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(found, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+
+
 def dtype(machine: Machine) -> str:
     """bfloat16 where the processor computes in it, else float32: emulated bfloat16 is slower than float32."""
     if machine.gpus:

@@ -7,6 +7,12 @@ from collections.abc import Iterator
 import httpx
 import psutil
 import pytest
+from playwright.sync_api import Page
+
+from labs.author.files import ROOT, write_whole
+from labs.author.gates.book import output_text
+from labs.author.gates.exercises import check_calls
+from labs.author.source import dumps, read
 from tests.browser.browser_lab import (
     SCREENSHOTS,
     Lab,
@@ -17,12 +23,6 @@ from tests.browser.browser_lab import (
     running_lab,
     scroll_to,
 )
-from playwright.sync_api import Page
-
-from labs.author.files import ROOT, write_whole
-from labs.author.gates.book import output_text
-from labs.author.gates.exercises import check_calls
-from labs.author.source import dumps, read
 
 SOURCE = ROOT / "solutions" / "00_preflight.py"
 LESSON = "00_preflight.ipynb"

@@ -182,9 +182,9 @@ def test_output_not_empty(tmp_path: Path) -> None:
 
 def test_output_in_use(tmp_path: Path) -> None:
     write(tmp_path / "hf")
-    with output_directory(tmp_path / "out", 0):
-        with pytest.raises(CheckpointError, match="being written by another conversion"):
-            convert(tmp_path / "hf", tmp_path / "out")
+    busy = pytest.raises(CheckpointError, match="being written by another conversion")
+    with output_directory(tmp_path / "out", 0), busy:
+        convert(tmp_path / "hf", tmp_path / "out")
 
 
 def test_disk_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

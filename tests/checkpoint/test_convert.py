@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from pathlib import Path
 
@@ -44,10 +45,12 @@ def cases(draw: st.DrawFn) -> tuple[Model, Layout]:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-@given(cases(), st.integers(1, 3))
-def test_shards_join_to_the_source(case: tuple[Model, Layout], files: int) -> None:
+@given(cases(), st.integers(1, 3), st.sampled_from([1, 200, 16 * 2**20]))
+def test_shards_join_to_the_source(case: tuple[Model, Layout], files: int, block: int) -> None:
     model, layout = case
-    with tempfile.TemporaryDirectory() as folder:
+    module = importlib.import_module("labs.checkpoint.convert")
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK", block)
         weights = write(Path(folder) / "hf", model, files)
         checkpoint = open_checkpoint(convert(Path(folder) / "hf", Path(folder) / "out", layout=layout))
         assert checkpoint.model == model and checkpoint.layout == layout

@@ -17,6 +17,7 @@ from labs.kit.check import Result, check, exercises
 from labs.kit.machine import machine
 from labs.load.checks import GOAL, RUN
 from labs.serving.checks import _metrics
+from tests.lessons import answers_04
 
 HERE = machine()
 RATE = cost.price_per_hour("H100")
@@ -64,6 +65,7 @@ RIGHT: dict[str, tuple[Any, ...]] = {
     "02.goodput": (load.throughput, load.goodput),
     "02.max_rate": (best,),
     "02.little": (lambda traces: len(traces) / load.duration(traces) * mean_e2e(traces), RUN),
+    **answers_04.RIGHT,
 }
 
 WRONG: list[tuple[str, tuple[Any, ...], str]] = [
@@ -157,6 +159,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("02.little", (mean_e2e, RUN), "the mean latency"),
     ("02.little", (lambda traces: len(traces) / load.duration(traces), RUN), "the rate"),
     ("02.little", (lambda traces: 7.0, RUN), "Requests per second of the run"),
+    *answers_04.WRONG,
 ]  # fmt: skip
 
 ALL = [exercise.id for lesson in course.LESSONS for exercise in exercises(lesson)]

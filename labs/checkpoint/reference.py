@@ -1,0 +1,19 @@
+"""What the original model computes, by Hugging Face transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+
+def reference_logits(model_dir: str | Path, tokens: list[int]) -> torch.Tensor:
+    """float32 [len(tokens), vocab_size] of the model in `model_dir`, computed in float32."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    with torch.inference_mode():
+        return model(torch.tensor([tokens])).logits[0]

@@ -1,0 +1,274 @@
+# %% [markdown]
+# # 04 · Convert a checkpoint
+#
+# **What does conversion do to the weights?**
+#
+# vLLM reads a Hugging Face folder as it is. An engine builder does not: it wants each GPU's weights in a file of their
+# own, under its own names, already fused and cut. In this lesson you do the interesting parts of that by hand, then
+# convert the whole model, and see what a conversion that went wrong looks like. It looks like nothing, until you ask.
+#
+# ## What you will be able to do
+#
+# - read a TensorRT-LLM checkpoint: its names, its ranks, its config
+# - fuse q, k and v, and cut them for tensor parallelism
+# - say what more GPUs than KV heads cost
+# - tell a right conversion from a wrong one
+#
+# ## Time and money
+
+# %% tags=["parameters"]
+model = "course"
+tp_size = 2
+
+# %%
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer
+
+from labs import checkpoint, trtllm
+from labs.checkpoint import plots
+from labs.kit.check import check, needs
+from labs.preflight import time_and_money
+from labs.serving.model import local
+
+print(time_and_money(4))
+model_dir = local(model)
+folder = Path(tempfile.mkdtemp(prefix="lesson-04-"))
+
+# %% [markdown]
+# ## What is in the folder
+#
+# The Hugging Face folder, opened: a config, and tensors with a name, a dtype and a shape. Weights of linear layers are
+# stored as `[outputs, inputs]`. Here is one layer.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+source = checkpoint.open_model(model_dir)
+print(source.model)
+for name, tensor in source.tensors.items():
+    if ".layers.0." in name:
+        print(f"{name:<50} {tensor}")
+
+# %% [markdown]
+# Three separate projections q, k and v: three small matrix products a layer. Stacked, they are one larger product, and
+# GPUs like one large product better than three small ones. This stack is the first thing that conversion makes.
+#
+# This model has 8 query heads and 4 KV heads, grouped-query attention: two query heads share one KV head. So k and v
+# are half as tall as q.
+#
+# ### Exercise: fuse q, k and v
+#
+# TensorRT-LLM's `attention.qkv.weight`: all rows of q, below them those of k, below them those of v.
+
+# %%
+def fuse_qkv(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """q [heads * head_size, hidden], k and v [kv_heads * head_size, hidden] -> one tensor."""
+    ### BEGIN SOLUTION
+    return torch.cat([q, k, v])
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+check("04.fuse", fuse_qkv)
+
+# %% [markdown]
+# ## One weight, many GPUs
+#
+# With **tensor parallelism** every GPU (a *rank*) computes a part of each layer. Attention is cut by heads: a rank
+# gets some query heads and the KV heads that belong to them. Here is what that does to one row of `q_proj`, the black
+# line, for one, two and four ranks.
+
+# %%
+plots.journey(source.model, row=300)
+
+# %% [markdown]
+# Each bar is a rank's own `attention.qkv.weight`. Every one of them has a blue, an orange and a green part: a rank
+# computes its queries against its own keys and values, and asks nobody.
+#
+# ### Exercise: cut it
+#
+# Write the share of one rank. With `tp_size` 1 it is the fused tensor.
+
+# %%
+def shard_qkv(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tp_size: int, tp_rank: int) -> torch.Tensor:
+    """The rows of attention.qkv.weight that rank `tp_rank` of `tp_size` holds."""
+    ### BEGIN SOLUTION
+    return fuse_qkv(*(x.chunk(tp_size)[tp_rank] for x in (q, k, v)))
+    ### STARTER
+    # ...  # torch.Tensor.chunk(n) cuts dimension 0 into n equal parts
+    ### END SOLUTION
+
+
+check("04.shard", shard_qkv)
+
+# %% [markdown]
+# ## The whole model
+#
+# The flags are those of NVIDIA's `convert_checkpoint.py`. The program is ours: it streams the weights through, so a
+# model of any size fits into a small memory, and needs no GPU.
+
+# %%
+flags = {"model_dir": model_dir, "output_dir": folder / "tp2", "dtype": "bfloat16", "tp_size": tp_size}
+line = [f"--{name}={value}" for name, value in flags.items()]
+done = subprocess.run([sys.executable, "-m", "labs.checkpoint", "convert", *line], capture_output=True, text=True)
+print(done.stdout.replace(str(folder), "…"), done.stderr if done.returncode else "")
+
+# %% [markdown]
+# One `config.json`, and a file for each rank. `inspect` lists what a rank holds; layers that look the same are shown
+# once.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+right = checkpoint.open_checkpoint(folder / "tp2")
+print(checkpoint.inspect(right, rank=0))
+
+# %% [markdown]
+# - `qkv`, `fc` and `gate` lost rows: they are **column parallel**, each rank computes some of the outputs.
+# - `dense` and `proj` lost columns: they are **row parallel**, each rank has some of the inputs. The results are summed
+#   over the ranks; that sum is the all-reduce you will meet in profiles.
+# - Norms and the embedding are whole on every rank. The `lm_head` is cut by vocabulary.
+#
+# Does your function agree with the file?
+
+# %%
+q, k, v = (checkpoint.load(source.tensors[f"model.layers.0.self_attn.{x}_proj.weight"]) for x in "qkv")
+needs("04.shard", shard_qkv(q, k, v, tp_size, 1))
+in_file = right.tensor(1, "transformer.layers.0.attention.qkv.weight")
+print("rank 1, layer 0:", "equal" if torch.equal(shard_qkv(q, k, v, tp_size, 1), in_file) else "different")
+
+# %% [markdown]
+# ### Exercise: the crossed names
+#
+# The MLP has two inputs that are multiplied, `gate_proj` and `up_proj` at Hugging Face. In the rank files they are
+# called `mlp.fc` and `mlp.gate`. Which is which? Compare the tensors.
+
+# %%
+fc = right.tensor(0, "transformer.layers.0.mlp.fc.weight")
+gate = right.tensor(0, "transformer.layers.0.mlp.gate.weight")
+mlp = "model.layers.0.mlp."
+theirs = {x: checkpoint.load(source.tensors[f"{mlp}{x}.weight"]) for x in ("gate_proj", "up_proj")}
+### BEGIN SOLUTION
+rows = len(fc)
+fc_is = next(name for name, tensor in theirs.items() if torch.equal(tensor[:rows], fc))
+gate_is = next(name for name, tensor in theirs.items() if torch.equal(tensor[:rows], gate))
+### STARTER
+# fc_is = ...  # a name in quotes; rank 0 holds the upper part of the rows
+# gate_is = ...
+### END SOLUTION
+check("04.names", fc_is, gate_is)
+
+# %% [markdown]
+# Remember this one. Who writes a converter from the names alone gets it wrong, and every shape still fits.
+#
+# ## More ranks than KV heads
+#
+# Eight ranks, four KV heads. Every rank needs a KV head for its queries, so each head is stored twice. On one GPU that
+# costs nothing; over all of them it costs weights, and later the same share of the KV cache.
+#
+# ### Exercise: the price of copies
+#
+# How many more bytes do all ranks together store, when `tp_size` exceeds the number of KV heads? Count k and v, all
+# layers, in bfloat16. `model` has `num_key_value_heads`, `head_size`, `hidden_size` and `num_hidden_layers`.
+
+# %%
+def extra_bytes(model: checkpoint.Model, tp_size: int) -> int:
+    ### BEGIN SOLUTION
+    copies = max(0, tp_size - model.num_key_value_heads)
+    return 2 * copies * model.head_size * model.hidden_size * model.num_hidden_layers * 2
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+def qkv_bytes(tp_size: int) -> int:
+    """Measured: bytes of all attention.qkv.weight in all rank files."""
+    made = checkpoint.convert(
+        model_dir, folder / f"ranks{tp_size}", layout=checkpoint.Layout(checkpoint.Mapping(tp_size)), dtype="bfloat16"
+    )
+    ranks = checkpoint.open_checkpoint(made).ranks
+    return sum(place.nbytes for rank in ranks for name, place in rank.items() if "qkv.weight" in name)
+
+
+measured = qkv_bytes(8) - qkv_bytes(1)
+check("04.copies", extra_bytes, source.model, 8, measured)
+
+# %% [markdown]
+# ## Is it right?
+#
+# Compute the logits straight from the rank files: each rank its part, the parts summed, as the GPUs would. Beside it a
+# second checkpoint that somebody else converted. It has the same names, the same shapes and the same dtypes.
+
+# %%
+suspect = checkpoint.open_checkpoint(checkpoint.fuse_then_cut(folder / "tp2", folder / "suspect"))
+shapes = [{name: str(place) for name, place in one.ranks[0].items()} for one in (right, suspect)]
+print("same names, shapes and dtypes:", shapes[0] == shapes[1])
+
+tokenizer = AutoTokenizer.from_pretrained(model_dir)
+chat = [{"role": "user", "content": "What is goodput?"}]
+tokens = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+for name, one in {"ours": right, "suspect": suspect}.items():
+    answer = checkpoint.Forward(one).greedy(tokens, 40, stop=tokenizer.eos_token_id)
+    print(f"{name + ':':<9}{tokenizer.decode(answer, skip_special_tokens=True)}")
+
+# %%
+original = checkpoint.reference_logits(model_dir, tokens)
+ours, other = (checkpoint.Forward(one).logits(tokens) for one in (right, suspect))
+plots.logits(original, {"ours": ours, "suspect": other})
+
+# %% [markdown]
+# Left, every dot on the line: the conversion changed nothing that matters. Right, noise. No error was raised, no shape
+# was wrong, and an engine would be built from it without a word. `diff` finds the tensors:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+for one in checkpoint.diff(right, suspect)[:4]:
+    print(one)
+
+# %% [markdown]
+# Only `qkv`: it was fused first and cut afterwards. You know that mistake from the exercise.
+#
+# The habit to keep: after every conversion compare logits with the original, on one prompt. It takes seconds.
+#
+# ## On an H100
+#
+# NVIDIA's own converter, with the same flags. Where TensorRT-LLM 1.2.1 is installed, the next cells run it and compare
+# its checkpoint with ours, tensor by tensor; elsewhere they show the line.
+
+# %%
+command = trtllm.convert("llama", **flags | {"output_dir": folder / "nvidia"})
+print(str(command).replace(str(folder), "…").replace(str(model_dir), "models/course"))
+
+# %%
+if command.available():
+    subprocess.run(command.argv, check=True)
+    for one in checkpoint.diff(right, checkpoint.open_checkpoint(folder / "nvidia")):
+        print(one)
+else:
+    print("TensorRT-LLM is not on this machine: NVIDIA's converter was not run.")
+
+# %% [markdown]
+# What stands in for it on every other machine: this course's tests export tiny models of each family with NVIDIA's
+# ModelOpt 0.37.0, the release that TensorRT-LLM 1.2.1 pins, and compare every tensor with ours, bit by bit.
+#
+# `trtllm-build` takes such a checkpoint and compiles it for one GPU type. That path ended in July 2026, when NVIDIA
+# removed the engine backend; 1.2.1 is its last stable release. What replaced it reads Hugging Face folders, as vLLM
+# does. The fusing and cutting did not go away: it now happens while the model loads.
+#
+# ## Recap
+#
+# - Conversion renames, fuses and cuts. It computes nothing.
+# - Column parallel loses rows, row parallel loses columns, and the sum over ranks repairs it.
+# - Cut first, then fuse. The names of the MLP are crossed.
+# - More ranks than KV heads means copies, in the weights and in the cache.
+# - Shapes prove nothing. Logits do.
+#
+# **Keep:** `python -m labs.checkpoint convert | inspect | diff`, and one prompt whose logits you compare.
+
+# %%
+shutil.rmtree(folder)
