@@ -33,6 +33,7 @@ INPUTS = (
     "requirements/vllm-companion/pyproject.toml",
     "requirements/vllm-companion/vllm_companion.py",
 )
+EXTRA = ("quantize",)  # environments of their own in .venv/NAME, with the course's torch: --NAME brings one
 # Importing once, with byte code written, halves every later start of a server (uv installs sources only).
 WARM_UP = (
     "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.worker.cpu_worker",
@@ -49,6 +50,9 @@ def main() -> int:
         with one_at_a_time():
             if not up_to_date():
                 set_up()
+            for name in EXTRA:
+                if f"--{name}" in sys.argv[1:]:
+                    bring_environment(name)
         if "--browser" in sys.argv[1:]:
             bring_browser()
     except SetupError as error:
@@ -106,6 +110,24 @@ def set_up() -> None:
     temporary.write_text(fingerprint())
     temporary.replace(STAMP)
     print(f"Set up in {time.monotonic() - began:.0f} s.", flush=True)
+
+
+def bring_environment(name: str) -> None:
+    """`.venv/NAME` from requirements/NAME.lock; what it lacks (torch) it imports from the course's environment."""
+    folder, lock = VENV / name, f"requirements/{name}.lock"
+    stamp, wanted = (
+        folder / ".engineroom",
+        fingerprint() + hashlib.sha256((ROOT / lock).read_bytes()).hexdigest(),
+    )
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    stamp.unlink(missing_ok=True)
+    uv, python = find_uv(), str(folder / "bin" / "python")
+    step(f"environment {name}", [*uv, "venv", "--allow-existing", "--python", str(PYTHON), str(folder)])
+    step("", [*uv, "pip", "sync", "--python", python, "--require-hashes", lock])
+    packages = f"lib/python{PYTHON_VERSION}/site-packages"
+    (folder / packages / "course.pth").write_text(f"{VENV / packages}\n")
+    stamp.write_text(wanted)
 
 
 def check_system() -> None:

@@ -116,8 +116,9 @@ check("04.shard", shard_qkv)
 # %%
 flags = {"model_dir": model_dir, "output_dir": folder / "tp2", "dtype": "bfloat16", "tp_size": tp_size}
 line = [f"--{name}={value}" for name, value in flags.items()]
-done = subprocess.run([sys.executable, "-m", "labs.checkpoint", "convert", *line], capture_output=True, text=True)
-print(done.stdout.replace(str(folder), "…"), done.stderr if done.returncode else "")
+program = [sys.executable, "-m", "labs.checkpoint", "convert"]
+done = subprocess.run([*program, *line], check=True, stdout=subprocess.PIPE, text=True)
+print(done.stdout.replace(str(folder), "…"))
 
 # %% [markdown]
 # One `config.json`, and a file for each rank. `inspect` lists what a rank holds; layers that look the same are shown

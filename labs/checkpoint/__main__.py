@@ -49,7 +49,13 @@ def convert_command(
         DownloadColumn(),
         TransferSpeedColumn(),
     )
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
         task = bar.add_task("converting", total=source_bytes(open_model(model_dir)))
         convert(model_dir, output_dir, dtype=dtype, layout=layout, progress=lambda n: bar.advance(task, n))
     ranks = layout.mapping.world_size

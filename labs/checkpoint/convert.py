@@ -20,7 +20,7 @@ from labs.checkpoint.plan import Layout, Piece, Target, plan
 from labs.checkpoint.source import HfModel, open_model
 from labs.checkpoint.tensorfile import DTYPES, SIZES, Stored, create
 
-BLOCK = 16 * 2**20  # bytes of the source that are in memory at once
+BLOCK = 2**20  # bytes read at once; with 16 MB the page cache wants large pages, and a VM may wait for them
 CONFIG = "config.json"
 Progress = Callable[[int], object]
 
@@ -106,14 +106,18 @@ def stream(name: str, stored: Stored, landings: list[Landing], progress: Progres
 
 
 def blocks(stored: Stored) -> Iterator[tuple[int, torch.Tensor]]:
-    """(first row, tensor [rows, columns]) for a matrix or vector; a vector is a matrix of one column."""
+    """(first row, tensor [rows, columns]) for a matrix or vector; a vector is a matrix of one column.
+
+    All blocks share one buffer: take what you need of one before asking for the next.
+    """
     columns = prod(stored.shape[1:])
     width = columns * SIZES[stored.dtype]
     step = max(1, BLOCK // width)
+    buffer = memoryview(bytearray(min(step, stored.shape[0]) * width))
     with stored.file.open("rb", buffering=0) as file:
         for first in range(0, stored.shape[0], step):
             rows = min(step, stored.shape[0] - first)
-            raw = bytearray(rows * width)
+            raw = buffer[: rows * width]
             file.seek(stored.begin + first * width)
             if file.readinto(raw) != len(raw):
                 raise CheckpointError(f"{stored.file} became shorter while it was read. Convert again.")

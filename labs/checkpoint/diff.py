@@ -9,11 +9,8 @@ from typing import Any
 import torch
 
 from labs.checkpoint.checkpoint import Checkpoint
+from labs.checkpoint.harmless import ABSENT, harmless
 from labs.checkpoint.tensorfile import load
-
-HARMLESS = {
-    "producer": "ModelOpt signs what it writes; no reader of release 1.2.1 looks",
-}
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,11 @@ def diff(a: Checkpoint, b: Checkpoint) -> list[Difference]:
 
 def diff_config(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> Iterator[Difference]:
     for key in sorted(a.keys() | b.keys()):
-        name, left, right = prefix + key, a.get(key, "absent"), b.get(key, "absent")
+        name, left, right = prefix + key, a.get(key, ABSENT), b.get(key, ABSENT)
         if isinstance(left, dict) and isinstance(right, dict):
             yield from diff_config(left, right, f"{name}.")
         elif left != right:
-            reason = HARMLESS.get(name, HARMLESS.get(name.split(".")[0], ""))
+            reason = harmless(name, left, right)
             yield Difference("config", name, f"{left!r} against {right!r}", reason)
 
 

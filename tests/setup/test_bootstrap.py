@@ -50,6 +50,26 @@ def test_a_set_up_that_stands_costs_at_most_three_seconds() -> None:
     assert time.monotonic() - begin < 3
 
 
+QUANTIZE = ROOT / ".venv" / "quantize"
+
+
+def test_the_quantize_environment_has_its_own_transformers_and_the_course_s_torch() -> None:
+    """`make test` brings it; it was made from its lock, and a second run leaves it alone."""
+    says = "import modelopt, torch, transformers; print(modelopt.__version__, transformers.__version__, torch.__file__)"
+    python = [QUANTIZE / "bin" / "python", "-c", says]
+    found = subprocess.run(python, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert found[:2] == ["0.37.0", "4.56.2"]
+    assert Path(found[2]).is_relative_to(ROOT / ".venv" / "lib")
+    before = (QUANTIZE / ".engineroom").stat().st_mtime_ns
+    subprocess.run([sys.executable, "bootstrap.py", "--quantize"], check=True, cwd=ROOT)
+    assert (QUANTIZE / ".engineroom").stat().st_mtime_ns == before
+
+
+def test_the_quantize_lock_leaves_torch_out() -> None:
+    lock = (ROOT / "requirements" / "quantize.lock").read_text()
+    assert not re.search(r"^(torch|triton|nvidia-cu)[=-]", lock, re.M)
+
+
 def test_a_missing_compiler_is_named_with_the_line_that_installs_it(clone: Path, tmp_path: Path) -> None:
     result = run(clone, PATH=str(tmp_path / "nothing"))
     assert result.returncode == 1
