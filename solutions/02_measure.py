@@ -257,3 +257,5 @@ record.find("vllm-h200-8b-tpot")
 # - Little's law catches wrong benchmarks.
 #
 # **Keep:** your SLO, your highest good rate, and `load.sweep`.
+#
+# Next: [04 · Convert a checkpoint](04_convert_checkpoint.ipynb)
