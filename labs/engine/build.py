@@ -1,0 +1,172 @@
+"""From a TensorRT-LLM checkpoint to an engine directory, and new weights into one that stands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labs.checkpoint import Checkpoint, open_checkpoint
+from labs.checkpoint.output import output_directory
+from labs.engine import compile as compiler
+from labs.engine import model as decoder_source
+from labs.engine.compile import Say, compile_graphs
+from labs.engine.config import BuildConfig, BuildError, deduce
+from labs.engine.directory import (
+    CONFIG,
+    LOG,
+    TOKENIZER,
+    VERSION,
+    EngineDir,
+    open_engine,
+    package,
+    target,
+    write_manifest,
+)
+from labs.engine.directory import weights as weight_file
+from labs.engine.model import Decoder
+from labs.kit.home import home
+
+Fill = Callable[[Path], dict[str, Any]]
+
+
+def build(
+    checkpoint_dir: str | Path,
+    output_dir: str | Path,
+    config: BuildConfig | None = None,
+    *,
+    device: str = "cpu",
+    tokenizer_dir: str | Path | None = None,
+    say: Say = print,
+) -> EngineDir:
+    """Compile a checkpoint of one rank for `device` ("cpu" or "cuda") and write the engine directory.
+
+    Code that was compiled before for the same sizes, limits, machine and torch comes out of the build cache. Raises
+    BuildError for limits that cannot be, CheckpointError for an unreadable checkpoint or an output that is taken.
+    """
+    checkpoint = open_checkpoint(checkpoint_dir)
+    made, explained = deduce(config or BuildConfig(), checkpoint.config)
+    _refuse(checkpoint, device)
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        say(line)
+
+    for line in explained:
+        tell(line)
+
+    def fill(folder: Path) -> dict[str, Any]:
+        seconds = _code(checkpoint, made, device, folder / package(0), tell)
+        _weights(checkpoint, folder)
+        text = {"version": VERSION, "pretrained_config": checkpoint.config, "build_config": asdict(made)}
+        (folder / CONFIG).write_text(json.dumps(text, indent=1) + "\n")
+        if tokenizer_dir:
+            _tokenizer(Path(tokenizer_dir), folder / TOKENIZER)
+        (folder / LOG).write_text("\n".join(lines) + "\n")
+        return {"seconds": seconds}
+
+    return _write(output_dir, device, fill, nbytes(checkpoint))
+
+
+def refit(engine_dir: str | Path, checkpoint_dir: str | Path, output_dir: str | Path) -> EngineDir:
+    """A copy of an engine with the weights of another checkpoint of the same sizes and dtype; nothing is compiled.
+
+    Raises BuildError when the checkpoint has other sizes, another dtype or another rope; EngineError for the engine.
+    """
+    engine, checkpoint = open_engine(engine_dir), open_checkpoint(checkpoint_dir)
+    ours, theirs = engine.pretrained, checkpoint.config
+    if unequal := sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key)):
+        raise BuildError(
+            f"{checkpoint_dir} differs from what was built in {', '.join(unequal)}. Build it anew."
+        )
+
+    def fill(folder: Path) -> dict[str, Any]:
+        began = time.perf_counter()
+        for name in (package(0), CONFIG, LOG):
+            shutil.copy(engine.path / name, folder / name)
+        if (engine.path / TOKENIZER).is_dir():
+            shutil.copytree(engine.path / TOKENIZER, folder / TOKENIZER)
+        _weights(checkpoint, folder)
+        return {"seconds": {"refit": time.perf_counter() - began}}
+
+    return _write(output_dir, engine.manifest["target"]["device"], fill, nbytes(checkpoint))
+
+
+def nbytes(checkpoint: Checkpoint) -> int:
+    return sum(place.nbytes for place in checkpoint.ranks[0].values())
+
+
+def _refuse(checkpoint: Checkpoint, device: str) -> None:
+    if len(checkpoint.ranks) != 1:
+        raise BuildError(
+            f"{checkpoint.directory} has {len(checkpoint.ranks)} ranks. Convert it with --tp_size 1 --pp_size 1."
+        )
+    if device not in ("cpu", "cuda"):
+        raise BuildError(f"--device {device}: expected cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BuildError(
+            "--device cuda: this machine has no NVIDIA GPU that torch can use. Build for the cpu here."
+        )
+
+
+def _write(output_dir: str | Path, device: str, fill: Fill, needed: int) -> EngineDir:
+    with output_directory(output_dir, needed) as folder:
+        more = fill(folder)
+        write_manifest(folder, device, more)
+    return open_engine(output_dir)
+
+
+def _weights(checkpoint: Checkpoint, folder: Path) -> None:
+    shutil.copyfile(checkpoint.directory / "rank0.safetensors", folder / weight_file(0))
+
+
+def _tokenizer(source: Path, folder: Path) -> None:
+    names = (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+        "generation_config.json",
+    )
+    found = [source / name for name in names if (source / name).is_file()]
+    if not any(file.name == "tokenizer.json" for file in found):
+        raise BuildError(
+            f"--tokenizer_dir {source}: no tokenizer.json. Give the Hugging Face folder of the model."
+        )
+    folder.mkdir()
+    for file in found:
+        shutil.copyfile(file, folder / file.name)
+
+
+def _code(checkpoint: Checkpoint, config: BuildConfig, device: str, goal: Path, say: Say) -> dict[str, float]:
+    """Put the package at `goal`, compiled or out of the cache."""
+    kept = home("engine-cache") / f"{_key(checkpoint, config, device)}.pt2"
+    if kept.is_file():
+        say("compiled before for these sizes, limits and machine: taken from the build cache")
+        shutil.copyfile(kept, goal)
+        return {"cached": 0.0}
+    with torch.device("meta"):
+        decoder = Decoder(checkpoint.model, checkpoint.config)
+    dtype = getattr(torch, checkpoint.config["dtype"])
+    decoder = decoder.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    seconds = compile_graphs(decoder, config, goal, say)
+    temporary = kept.with_suffix(f".{os.getpid()}")
+    shutil.copyfile(goal, temporary)
+    temporary.replace(kept)
+    return seconds
+
+
+def _key(checkpoint: Checkpoint, config: BuildConfig, device: str) -> str:
+    """Everything that the compiled code depends on; weights are not among it."""
+    sources = [Path(str(module.__file__)).read_text() for module in (compiler, decoder_source)]
+    facts = [checkpoint.config, asdict(config), target(device), sources]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""torch.export and AOTInductor: the two graphs of a decoder, compiled to one package without weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import Dim, ExportedProgram
+from torch.export.pt2_archive._package import package_pt2
+
+from labs.engine.config import BuildConfig
+from labs.engine.model import Decoder, Pools
+
+GRAPHS = ("context", "generation")
+MOST_BLOCKS = 2**20
+OPTIONS = {
+    "aot_inductor.package": True,
+    "aot_inductor.package_constants_in_so": False,  # weights stay outside: one copy for both graphs, and refit
+    "aot_inductor.check_lowerbound": False,
+}
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What the KV pools look like: one pair [blocks, tokens_per_block, kv_heads, head_size] a layer."""
+
+    layers: int
+    tokens_per_block: int
+    kv_heads: int
+    head_size: int
+    dtype: torch.dtype
+    device: str
+
+    def pools(self, blocks: int) -> tuple[Pools, Pools]:
+        size = (blocks, self.tokens_per_block, self.kv_heads, self.head_size)
+        keys, values = (
+            [torch.zeros(size, dtype=self.dtype, device=self.device) for _ in range(self.layers)]
+            for _ in "kv"
+        )
+        return keys, values
+
+    def bytes_per_block(self) -> int:
+        """Of one block of all layers, keys and values."""
+        return 2 * self.layers * self.tokens_per_block * self.kv_heads * self.head_size * self.dtype.itemsize
+
+
+def shapes(decoder: Decoder, config: BuildConfig) -> Shapes:
+    model, weight = decoder.model, decoder.lm_head.weight
+    kind = (weight.dtype, weight.device.type)
+    return Shapes(
+        model.num_hidden_layers, config.tokens_per_block, model.num_key_value_heads, model.head_size, *kind
+    )
+
+
+def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram:
+    """One graph with its sizes open up to the limits of `config`, deduced."""
+    keys, values = shapes(decoder, config).pools(8)
+    sequences, tokens = (1, 6) if graph == "context" else (2, 2)
+
+    def whole(*size: int) -> torch.Tensor:
+        return torch.zeros(size, dtype=torch.long, device=keys[0].device)
+
+    most = int(config.max_num_tokens or 0) if graph == "context" else config.max_batch_size
+    count = Dim("tokens", min=1, max=max(2, most))
+    width = Dim("pages", min=1, max=max(2, config.blocks_per_sequence))
+    pools = [{0: Dim("blocks", min=2, max=MOST_BLOCKS)}] * len(keys)
+    rows = {} if graph == "context" else {0: count}
+    dynamic: tuple[Any, ...] = ({0: count}, {0: count}, {0: count}, {**rows, 1: width}, rows, pools, pools)
+    arguments = (
+        whole(tokens),
+        whole(tokens),
+        whole(tokens),
+        whole(sequences, 3),
+        whole(sequences),
+        keys,
+        values,
+    )
+    return torch.export.export(decoder, arguments, dynamic_shapes=dynamic, strict=False)
+
+
+def compile_graphs(decoder: Decoder, config: BuildConfig, path: Path, say: Say = print) -> dict[str, float]:
+    """Write the package `path`; returns the seconds of each stage."""
+    seconds: dict[str, float] = {}
+    files: dict[str, Any] = {}
+    for graph in GRAPHS:
+        began = time.perf_counter()
+        program = export(decoder, config, graph)
+        seconds[f"{graph} export"] = time.perf_counter() - began
+        say(f"{graph}: exported in {seconds[f'{graph} export']:.1f} s")
+        began = time.perf_counter()
+        arguments, named = program.example_inputs
+        files[graph] = torch._inductor.aot_compile(program.module(), arguments, named, options=dict(OPTIONS))
+        seconds[f"{graph} compile"] = time.perf_counter() - began
+        say(f"{graph}: compiled in {seconds[f'{graph} compile']:.1f} s")
+    package_pt2(str(path), aoti_files=files)
+    return seconds

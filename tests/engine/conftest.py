@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labs.checkpoint import Checkpoint, convert, open_checkpoint
+from labs.engine.build import build
+from labs.engine.config import BuildConfig
+from labs.engine.directory import EngineDir
+
+COURSE = Path(__file__).parents[2] / "models" / "course"
+LIMITS = BuildConfig(
+    max_batch_size=6, max_input_len=192, max_seq_len=256, max_num_tokens=48, tokens_per_block=16
+)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The course model in float32."""
+    return open_checkpoint(convert(COURSE, tmp_path_factory.mktemp("engine") / "checkpoint", dtype="float32"))
+
+
+@pytest.fixture(scope="session")
+def engine(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> EngineDir:
+    """Really compiled, once for all tests, for this machine's processor."""
+    folder = tmp_path_factory.mktemp("engine") / "engine"
+    return build(checkpoint.directory, folder, LIMITS, tokenizer_dir=COURSE)

@@ -1,0 +1,149 @@
+"""An engine that does not belong here, or is not what was built, is refused before its code is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from labs.checkpoint import Checkpoint, CheckpointError, Layout, Mapping, convert
+from labs.engine import compile as compiler
+from labs.engine.build import build, refit
+from labs.engine.config import BuildError
+from labs.engine.directory import EngineDir, EngineError, open_engine
+from labs.engine.runtime.executor import Executor, KvCacheConfig
+from labs.engine.runtime.sampling import SamplingParams
+from tests.engine.conftest import COURSE, LIMITS
+
+Break = Callable[[Path], object]
+
+
+def manifest(**changes: object) -> Break:
+    def change(folder: Path) -> None:
+        found = json.loads((folder / "manifest.json").read_text())
+        found["target"] |= changes
+        (folder / "manifest.json").write_text(json.dumps(found))
+
+    return change
+
+
+def flip(name: str) -> Break:
+    def change(folder: Path) -> None:
+        raw = bytearray((folder / name).read_bytes())
+        raw[len(raw) // 2] ^= 1
+        (folder / name).write_bytes(raw)
+
+    return change
+
+
+BREAKS: list[tuple[str, Break, str]] = [
+    (
+        "not an engine",
+        lambda f: (f / "config.json").unlink(),
+        "config.json does not exist.*labs.engine build",
+    ),
+    ("no manifest", lambda f: (f / "manifest.json").unlink(), "manifest.json does not exist"),
+    (
+        "other layout",
+        lambda f: (f / "config.json").write_text('{"version": "1.2.1"}'),
+        "layout '1.2.1', expected",
+    ),
+    ("tampered code", flip("rank0.pt2"), r"rank0\.pt2 is not the file that was built.*not loaded"),
+    ("tampered weights", flip("rank0_managed_weights.safetensors"), "its hash differs"),
+    ("tampered tokenizer", flip("tokenizer/tokenizer.json"), "tokenizer.json is not the file"),
+    ("missing code", lambda f: (f / "rank0.pt2").unlink(), "lacks rank0.pt2. Copy the whole directory"),
+    ("other torch", manifest(torch="2.0.0"), "built for torch 2.0.0.*build the engine again"),
+    ("other machine", manifest(machine="aarch64"), "built for machine aarch64"),
+    (
+        "other processor",
+        manifest(isa=["amx_bf16_of_tomorrow"]),
+        "processor with amx_bf16_of_tomorrow.*illegal instruction",
+    ),
+    (
+        "for a GPU",
+        manifest(device="cuda", gpu="NVIDIA H100"),
+        "built for NVIDIA H100; this machine has no GPU",
+    ),
+]
+
+
+@pytest.mark.parametrize(("break_it", "message"), [b[1:] for b in BREAKS], ids=[b[0] for b in BREAKS])
+def test_refused(engine: EngineDir, tmp_path: Path, break_it: Break, message: str) -> None:
+    copy = Path(shutil.copytree(engine.path, tmp_path / "copy"))
+    open_engine(copy)
+    break_it(copy)
+    with pytest.raises(EngineError, match=f"(?s){message}"):
+        Executor(copy)
+
+
+def test_other_rank_count(engine: EngineDir) -> None:
+    with pytest.raises(EngineError, match="built for 1 ranks, and 2 would run it"):
+        open_engine(engine.path, world_size=2)
+
+
+def test_what_an_interrupted_build_left(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("ENGINEROOM_HOME", str(tmp_path / "home"))  # an empty build cache
+    monkeypatch.setattr(compiler, "export", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(checkpoint.directory, tmp_path / "engine", LIMITS)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
+    (tmp_path / "engine.incomplete").mkdir()
+    with pytest.raises(EngineError, match="interrupted build"):
+        open_engine(tmp_path / "engine.incomplete")
+
+
+def test_the_build_cache_knows_what_matters(
+    engine: EngineDir, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    build(checkpoint.directory, tmp_path / "same", LIMITS, say=said.append)
+    assert "build cache" in said[-1]
+    assert (tmp_path / "same" / "rank0.pt2").read_bytes() == (engine.path / "rank0.pt2").read_bytes()
+
+
+def test_builds_that_cannot_be(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    two = convert(COURSE, tmp_path / "two", layout=Layout(Mapping(2)))
+    with pytest.raises(BuildError, match="has 2 ranks"):
+        build(two, tmp_path / "engine")
+    with pytest.raises(BuildError, match="--device tpu: expected cpu or cuda"):
+        build(checkpoint.directory, tmp_path / "engine", device="tpu")
+    with pytest.raises(CheckpointError, match="is not empty"):
+        build(checkpoint.directory, two, LIMITS)
+    if not torch.cuda.is_available():
+        with pytest.raises(BuildError, match="no NVIDIA GPU"):
+            build(checkpoint.directory, tmp_path / "engine", device="cuda")
+    assert not list(tmp_path.glob("engine*"))
+
+
+def test_refit(engine: EngineDir, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """New weights in an engine that stands: it answers as the new checkpoint does, and the old one still as before."""
+    other = Path(shutil.copytree(checkpoint.directory, tmp_path / "other"))
+    weights = load_file(other / "rank0.safetensors")
+    weights["lm_head.weight"] = weights["lm_head.weight"].roll(1, 0)
+    save_file(weights, other / "rank0.safetensors")
+    changed = refit(engine.path, other, tmp_path / "refitted")
+    prompts, params = [[5, 6, 7]], SamplingParams(max_tokens=1)
+    kv = KvCacheConfig(max_tokens=256)
+    before = Executor(engine, kv).generate(prompts, params)[0][0]
+    assert Executor(changed, kv).generate(prompts, params)[0][0] == (before + 1) % 4096
+    assert changed.manifest["seconds"].keys() == {"refit"}
+
+
+def test_refit_with_another_model(engine: EngineDir, tmp_path: Path) -> None:
+    draft = convert(COURSE.parent / "draft", tmp_path / "draft", dtype="float32")
+    with pytest.raises(BuildError, match=r"differs from what was built in .*hidden_size"):
+        refit(engine.path, draft, tmp_path / "refitted")
+    half = convert(COURSE, tmp_path / "half", dtype="float16")
+    with pytest.raises(BuildError, match="built in dtype"):
+        refit(engine.path, half, tmp_path / "refitted")
+    assert not list(tmp_path.glob("refitted*"))
