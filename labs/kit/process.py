@@ -1,8 +1,7 @@
 """The one way to start and stop a server: a free port, a readiness wait, a log, and nothing left behind.
 
 Each server runs under a keeper (keeper.py), which stops the server's whole process tree when asked to and
-also when this process dies, even by SIGKILL. A ledger in the data home covers the keeper's own death.
-Linux only.
+also when this process dies, even by SIGKILL. ``reap`` cleans up after a keeper that was killed. Linux only.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ import psutil
 from labs.kit import keeper
 from labs.kit.diagnose import diagnose
 from labs.kit.home import home
-from labs.kit.ledger import reap
 from labs.kit.port import HOST, answers, free_port, holder, listener
 from labs.kit.show import StatusLine
 
@@ -59,7 +57,9 @@ class Server(AbstractContextManager["Server"]):
 
     def alive(self) -> bool:
         """True while the server's first process runs."""
-        return self._guard.poll() is None and keeper.identity(self.pid) is not None
+        with suppress(psutil.NoSuchProcess):
+            return self._guard.poll() is None and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        return False
 
     def logs(self, n: int = 20) -> str:
         """The last ``n`` lines of the server's output."""
@@ -133,6 +133,11 @@ def start(
     return server
 
 
+def reap() -> list[str]:
+    """Clean up after servers whose keeper was killed; say what was done. All others are left alone."""
+    return keeper.reap(home("servers"))
+
+
 def running() -> list[Server]:
     """The servers that this process started and that still run."""
     _servers[:] = [server for server in _servers if server.alive()]
@@ -149,10 +154,10 @@ atexit.register(stop_all)
 
 
 def _launch(command: list[str], env: dict[str, str], name: str, port: int) -> Server:
-    tag = uuid.uuid4().hex[:12]
-    label = re.sub(r"[^\w.-]", "_", f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{tag[:4]}")
+    stamp = f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:8]}"
+    label = re.sub(r"[^\w.-]", "_", stamp)
     try:
-        log, ledger = home("logs") / f"{label}.log", home("servers") / f"{tag}.json"
+        log, ledger = home("logs") / f"{label}.log", home("servers") / label
         for old in sorted(log.parent.glob("*.log"), key=os.path.getmtime)[:-KEPT_LOGS]:
             old.unlink(missing_ok=True)
         log.write_text(f"$ {' '.join(command)}\n")
@@ -161,8 +166,8 @@ def _launch(command: list[str], env: dict[str, str], name: str, port: int) -> Se
         raise ServerFailed(f"Cannot write the log of {name}: {error}. {todo}") from error
     with log.open("a") as output:
         guard = subprocess.Popen(
-            [sys.executable, "-EP", keeper.__file__, ledger, name, str(port), *command],
-            env={**env, keeper.TAG: tag},
+            [sys.executable, "-EP", keeper.__file__, ledger, *command],
+            env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,

@@ -1,7 +1,8 @@
 """A real HTTP server with the habits that make servers hard to stop.
 
-It forks a child and a grandchild in a session of its own, holds shared memory that nobody tracks, and ignores
-SIGTERM. Usage: stubborn_server.py PORT [polite|dies|silent]. GET /state lists its processes and segments.
+It forks a child and a grandchild in a session of its own, which renames itself as vLLM's processes do, holds
+shared memory that nobody tracks, and ignores SIGTERM. Usage: stubborn_server.py PORT [polite|dies|silent].
+GET /state lists its processes and segments.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import resource_tracker, shared_memory
+
+from setproctitle import setproctitle
 
 
 def segment() -> str:
@@ -31,6 +34,7 @@ def fork_child(setsid: bool) -> dict:
             os.setsid()
             if os.fork():  # a double fork: the grandchild's parent is gone at once
                 os._exit(0)
+            setproctitle("grandchild")
         os.write(write, json.dumps({"pid": os.getpid(), "shm": segment()}).encode())
         while True:
             time.sleep(60)
