@@ -118,18 +118,17 @@ class Record(BaseModel):
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a record and check it against the schema and its hash; raises RecordError."""
-        import fastjsonschema
-
+        """Read a record and check it against the model and its hash; raises RecordError."""
         try:
-            facts = json.loads(Path(path).read_text())
-            fastjsonschema.validate(json.loads((RECORDS / "schema.json").read_text()), facts)
-            return cls.model_validate(facts)
+            one = cls.model_validate_json(Path(path).read_bytes())
         except FileNotFoundError as error:
             raise RecordError(f"There is no record {path}.") from error
-        except ValueError as error:  # of JSON, of the schema, of the model
-            why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-            raise RecordError(f"{path} is refused: {why}. Measure again, or take it from git.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise _refused(path, " ".join(map(str, (*first["loc"], first["msg"])))) from error
+        if "sha256" not in one.model_fields_set:
+            raise _refused(path, "sha256 is missing")
+        return one
 
     def __str__(self) -> str:
         shown = []
@@ -153,6 +152,10 @@ class Record(BaseModel):
         where = (self.machine.get("gpus") or [cpu])[0]
         versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
         return f"Measured on {where}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
+
+
+def _refused(path: Path | str, why: str) -> RecordError:
+    return RecordError(f"{path} is refused: {why}. Measure again, or take it from git.")
 
 
 def _series(samples: Samples) -> dict[str, list[float]]:
