@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -100,17 +100,17 @@ def start(
     *,
     name: str,
     env: Mapping[str, str] | None = None,
-    ready: str | Callable[[Server], bool] = "/health",
+    ready: str = "/health",
     timeout: float = 240,
     port: int | None = None,
 ) -> Server:
     """Start ``command`` and return its Server once it is ready.
 
     ``{port}`` inside a part of the command becomes the port: ``port`` if given, else a free one. ``env`` adds
-    to the environment. Ready means HTTP 200 on the path ``ready``, or that ``ready(server)`` is true, within
-    ``timeout`` seconds. A server of the same name that this process started before is stopped first, so that
-    a cell can be run again. Raises ServerFailed with the cause, what to do, and the end of the log; nothing
-    is left running then, nor after an interrupt.
+    to the environment. Ready means HTTP 200 on the path ``ready`` within ``timeout`` seconds. A server of the
+    same name that this process started before is stopped first, so that a cell can be run again. Raises
+    ServerFailed with the cause, what to do, and the end of the log; nothing is left running then, nor after an
+    interrupt.
     """
     for line in reap():
         print(line, flush=True)
@@ -126,7 +126,7 @@ def start(
     server = _launch(parts, environment, name, port)
     _servers.append(server)
     try:
-        _wait(server, ready, timeout)
+        _wait(server, server.url + ready, timeout)
     except BaseException:
         server.stop(grace=3)
         raise
@@ -177,7 +177,7 @@ def _launch(command: list[str], env: dict[str, str], name: str, port: int) -> Se
     return Server(name, port, log, ledger, guard)
 
 
-def _wait(server: Server, ready: str | Callable[[Server], bool], timeout: float) -> None:
+def _wait(server: Server, url: str, timeout: float) -> None:
     line, begin = StatusLine(), time.monotonic()
     try:
         with server._guard.stdout as answer:
@@ -185,7 +185,7 @@ def _wait(server: Server, ready: str | Callable[[Server], bool], timeout: float)
         if not said.isdigit():
             raise _failure(server, f"It could not be run: {said or 'its keeper died'}.", "Check the command.")
         server.pid = int(said)
-        while not (ready(server) if callable(ready) else answers(server.url + ready)):
+        while not answers(url):
             elapsed = time.monotonic() - begin
             if not server.alive():
                 server.stop()
@@ -196,7 +196,7 @@ def _wait(server: Server, ready: str | Callable[[Server], bool], timeout: float)
             line.show(f"{server.name}: starting, {elapsed:.0f} s | {server.logs(1)}")
             time.sleep(0.2)
         family = psutil.Process(server._guard.pid).children(recursive=True)
-        if (pid := listener(server.port)) and pid not in {process.pid for process in family}:
+        if listener(server.port) not in (None, *(process.pid for process in family)):
             what = f"Port {server.port} was taken by {holder(server.port)} before the server had it."
             raise _failure(server, what, "Run the cell again: it picks a new port.")
     except BaseException:

@@ -15,14 +15,21 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from labs.kit.home import write_atomic
 from labs.kit.machine import machine as look
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "records"
-Samples = list[float] | dict[str, list[float]]
 
 
 class RecordError(ValueError):
@@ -50,8 +57,8 @@ class Source(BaseModel):
 class Record(BaseModel):
     """Samples of one quantity in one unit, as one or more named series, with where they come from.
 
-    Make one with ``Record.measured`` or ``Record.published``. ``sha256`` covers all other fields as canonical
-    JSON.
+    ``values`` has the samples of each series, ``sources`` who published each. ``sha256`` covers all other fields
+    as canonical JSON; it is filled in for a new record.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +76,7 @@ class Record(BaseModel):
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
     @classmethod
-    def measured(cls, *, samples: Samples, **facts: Any) -> Self:
+    def measured(cls, *, samples: list[float] | dict[str, list[float]], **facts: Any) -> Self:
         """A measurement of ours. ``samples`` is a list, or series by name; ``facts`` are the other fields.
 
         ``machine``, ``versions``, ``started`` and ``commit`` are filled in from here and now unless given;
@@ -78,17 +85,11 @@ class Record(BaseModel):
         here = look()
         found = {"machine": here.short(), "versions": here.versions, "commit": commit()}
         found["started"] = datetime.now(UTC).replace(microsecond=0)
-        return cls(kind="measured", values=_series(samples), **{**found, **facts})
-
-    @classmethod
-    def published(cls, *, samples: Samples, sources: Source | dict[str, Source], **facts: Any) -> Self:
-        """A number of somebody else: one source, or one for each series."""
-        values = _series(samples)
-        each = sources if isinstance(sources, dict) else dict.fromkeys(values, sources)
-        return cls(kind="published", values=values, sources=each, **facts)
+        values = samples if isinstance(samples, dict) else {"value": samples}
+        return cls(kind="measured", values=values, **{**found, **facts})
 
     @model_validator(mode="after")
-    def _seal(self) -> Self:
+    def _seal(self, info: ValidationInfo) -> Self:
         if not all(self.values.values()):
             raise ValueError("a series has no samples")
         if self.kind == "published" and self.sources.keys() != self.values.keys():
@@ -98,7 +99,7 @@ class Record(BaseModel):
         facts = self.model_dump(mode="json", exclude={"sha256"})
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()
-        if self.sha256 not in ("", digest):
+        if self.sha256 != digest and (self.sha256 or info.context == "file"):
             raise ValueError("sha256 does not match: the record was changed after it was written")
         object.__setattr__(self, "sha256", digest)
         return self
@@ -120,15 +121,13 @@ class Record(BaseModel):
     def load(cls, path: Path | str) -> Self:
         """Read a record and check it against the model and its hash; raises RecordError."""
         try:
-            one = cls.model_validate_json(Path(path).read_bytes())
+            return cls.model_validate_json(Path(path).read_bytes(), context="file")
         except FileNotFoundError as error:
             raise RecordError(f"There is no record {path}.") from error
         except ValidationError as error:
             first = error.errors()[0]
-            raise _refused(path, " ".join(map(str, (*first["loc"], first["msg"])))) from error
-        if "sha256" not in one.model_fields_set:
-            raise _refused(path, "sha256 is missing")
-        return one
+            why = " ".join(map(str, (*first["loc"], first["msg"])))
+            raise RecordError(f"{path} is refused: {why}. Measure again, or take it from git.") from error
 
     def __str__(self) -> str:
         shown = []
@@ -152,14 +151,6 @@ class Record(BaseModel):
         where = (self.machine.get("gpus") or [cpu])[0]
         versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
         return f"Measured on {where}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
-
-
-def _refused(path: Path | str, why: str) -> RecordError:
-    return RecordError(f"{path} is refused: {why}. Measure again, or take it from git.")
-
-
-def _series(samples: Samples) -> dict[str, list[float]]:
-    return dict(samples) if isinstance(samples, dict) else {"value": list(samples)}
 
 
 def find(name: str, kind: Literal["measured", "published"] = "measured") -> Record:

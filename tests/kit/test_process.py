@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -241,17 +242,19 @@ def test_port_taken() -> None:
 
 
 def test_port_taken_after_it_was_chosen() -> None:
-    taken = []
+    port, taken = free_port(), []
 
-    def ready(server: process.Server) -> bool:
-        taken.append(socket.create_server(("127.0.0.1", server.port)))
-        return True
+    def take() -> None:
+        taken.append(ThreadingHTTPServer(("127.0.0.1", port), SimpleHTTPRequestHandler))
+        taken[0].serve_forever()
 
-    with pytest.raises(process.ServerFailed, match=rf"was taken by process {os.getpid()} "):
-        try:
-            process.start(["sleep", "60"], name="one", ready=ready)
-        finally:
-            taken[0].close()
+    threading.Timer(0.5, take).start()
+    try:
+        with pytest.raises(process.ServerFailed, match=rf"was taken by process {os.getpid()} "):
+            process.start(["sleep", "60"], name="one", ready="/", port=port)
+    finally:
+        taken[0].shutdown()
+        taken[0].server_close()
     assert process.running() == []
 
 
@@ -293,13 +296,6 @@ def test_not_executable(tmp_path: Path) -> None:
     script.chmod(0o755)
     with pytest.raises(process.ServerFailed, match=r"could not be run: .*Exec format error"):
         process.start([script], name="one")
-
-
-def test_ready_may_be_a_function() -> None:
-    with process.start(
-        [*COMMAND, "silent"], name="one", ready=lambda server: "listening" in server.logs()
-    ) as server:
-        server.stop(grace=0.1)
 
 
 def test_interrupt_during_readiness() -> None:

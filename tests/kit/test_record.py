@@ -118,11 +118,11 @@ def test_bad_facts_make_no_record(changes: dict) -> None:
 
 
 def test_published_needs_a_source_for_each_series() -> None:
-    facts = {"name": "post", "what": "Speed", "unit": "tokens/s", "samples": {"a": [1.0], "b": [2.0]}}
-    one = Record.published(**facts, sources=PAGE)
+    facts = {"name": "post", "what": "Speed", "unit": "tokens/s", "values": {"a": [1.0], "b": [2.0]}}
+    one = Record(kind="published", **facts, sources={"a": PAGE, "b": PAGE})
     assert "Published: https://example.org/post (2026-01-02)" in str(one)
     with pytest.raises(ValidationError, match="needs a source"):
-        Record.published(**facts, sources={"a": PAGE})
+        Record(kind="published", **facts, sources={"a": PAGE})
 
 
 def test_series_by_name() -> None:
