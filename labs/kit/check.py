@@ -23,13 +23,7 @@ LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib
 OURS = (f"{Path(__file__).parents[1]}{os.sep}", *LIBRARIES, "<frozen")  # any other file is the learner's
 COLOURS = {"PASSED": "#1f7a46", "NOT YET": "#a85d00", "CHECK FAILED": "#b3261e"}
 MORE = "<br><small>Still stuck? Run the check again for another hint.</small>"
-EMPTY = {
-    "RESUME",
-    "NOP",
-    "LOAD_CONST",
-    "RETURN_VALUE",
-    "RETURN_CONST",
-}  # bytecode of a body that does nothing
+EMPTY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # bytecode that does nothing
 
 
 class Mistake(Exception):
@@ -90,7 +84,7 @@ class Result:
         """Nothing: ``check`` has shown it already, also when its cell goes on."""
 
 
-def check(id: str, *values: object, **named: object) -> Result:
+def check(id: str, *values: object) -> Result:
     """Check an answer, show the verdict, note it in the progress file; the Result is true when it passed.
 
     Raises ValueError for an unknown id; a wrong answer raises nothing.
@@ -99,35 +93,37 @@ def check(id: str, *values: object, **named: object) -> Result:
     if id not in known:
         near = difflib.get_close_matches(str(id), known, n=3, cutoff=0.4) or sorted(known)
         raise ValueError(f"There is no exercise {id!r}. Did you mean {' or '.join(map(repr, near))}?")
-    result = _judge(known[id], values, named)
+    result = _judge(known[id], values)
     say(str(result), result._repr_html_())
     return result
 
 
-def _judge(one: Exercise, values: tuple, named: dict) -> Result:
-    everything = [*values, *named.values()]
-    unwritten = any(map(_unwritten, everything))
+def _judge(one: Exercise, values: tuple[object, ...]) -> Result:
+    unwritten = any(map(_unwritten, values))
     try:
-        one.function(*values, **named)
+        one.function(*values)
         hints = (one.title,) if unwritten else ()
     except Mistake as mistake:
         hints = mistake.args or ("That is not it yet.",)
     except Exception as error:
         blame = _blame(error)
-        unwritten |= isinstance(error, NotImplementedError) and blame is not None
         if not (unwritten or blame):
             return _broken(one, error)
+        unwritten |= isinstance(error, NotImplementedError)
         hints = (one.title if unwritten else blame,)
     level = _note(one, hints)
     if not hints:
         return Result("PASSED", one, one.title)
-    hint = hints[0 if unwritten else min(level, len(hints) - 1)]
-    if everything:
-        kind = {type(None): "None", type(...): "`...`"}.get(type(everything[0]), type(everything[0]).__name__)
-        hint = hint.replace("{type}", kind).replace("{value}", repr(everything[0])[:60])
     if unwritten:
-        return Result("NOT YET", one, f"not written yet: {hint}")
-    return Result("NOT YET", one, hint, level < len(hints) - 1)
+        return Result("NOT YET", one, f"not written yet: {_filled(hints[0], values)}")
+    last = len(hints) - 1
+    return Result("NOT YET", one, _filled(hints[min(level, last)], values), more=level < last)
+
+
+def _filled(hint: str, values: tuple[object, ...]) -> str:
+    first = values[0] if values else None
+    kind = {type(None): "None", type(...): "`...`"}.get(type(first), type(first).__name__)
+    return hint.replace("{type}", kind).replace("{value}", repr(first)[:60])
 
 
 def _note(one: Exercise, hints: tuple[str, ...]) -> int:

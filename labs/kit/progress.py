@@ -111,14 +111,20 @@ def _lesson(lesson: course.Lesson, progress: Progress) -> dict:
 
 
 def _page(facts: dict, text: str) -> str:
-    rows = []
-    for lesson in facts["lessons"]:
-        rows.append(f"<tr><th colspan=3>{lesson['lesson']}: {lesson['done']} of {lesson['total']}</th></tr>")
-        for one in lesson["exercises"]:
-            cells = html.escape(one["title"]), MARKS[one["status"]], f"attempts: {one['attempts']}"
-            rows.append(f"<tr><td>{'</td><td>'.join(cells)}</td></tr>")
-    shown = {name: " ".join(one) if isinstance(one, list) else one for name, one in facts["machine"].items()}
-    machine = ", ".join(f"{name} {value}" for name, value in shown.items() if value)
+    import pandas
+
+    rows = [
+        {
+            "lesson": f"{lesson['lesson']}: {lesson['done']} of {lesson['total']}",
+            "exercise": one["title"],
+            "status": MARKS[one["status"]],
+            "attempts": one["attempts"],
+        }
+        for lesson in facts["lessons"]
+        for one in lesson["exercises"]
+    ]
+    table = pandas.DataFrame(rows).to_html(index=False, border=0, justify="left")
+    machine = ", ".join([facts["machine"]["cpu"], *facts["machine"]["gpus"]])
     about = html.escape(f"Written {facts['written']}, course commit {facts['commit']}, on {machine}")
     data = DATA + text.replace("<", "\\u003c") + "</script>"
-    return f"<h2>Engine Room: progress</h2><p>{about}</p><table>{''.join(rows)}</table>{data}"
+    return f"<h2>Engine Room: progress</h2><p>{about}</p>{table}{data}"

@@ -7,15 +7,13 @@ import html
 import io
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Item = TypeVar("Item")
 
 # Okabe & Ito, "Color Universal Design" (2008)
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
@@ -86,18 +84,6 @@ def _show(figure: Figure, alt: str) -> None:
     figure.savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode()
     say(alt, f'<img style="max-width:100%" alt="{html.escape(alt)}" src="data:image/png;base64,{data}">')
-
-
-def progress(items: Iterable[Item], what: str) -> Iterator[Item]:
-    """Go through ``items`` with a progress bar: a widget in JupyterLab, a line of text elsewhere."""
-    from tqdm.auto import tqdm
-
-    bar = tqdm(list(items), desc=what)
-    try:
-        yield from bar
-    finally:
-        bar.total = bar.n  # a loop that ends early is done as well
-        bar.close()
 
 
 def table(rows: list[dict[str, object]], caption: str) -> None:

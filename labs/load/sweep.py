@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labs.kit import show
+from tqdm.auto import tqdm
+
 from labs.kit.process import Server
 from labs.load.drive import closed_loop, open_loop, random_prompts
 from labs.load.stats import SLO, goodput, meets, summary
@@ -47,11 +48,14 @@ async def sweep(
     ``most`` runs.
     """
     points: list[Point] = []
-    for step in show.progress(range(most), "request rates"):
-        rate = first * factor**step
-        prompts = random_prompts(max(8, round(rate * seconds)), tokens, seed=step)
-        traces = await open_loop(server, prompts, max_tokens, rate, ignore_eos=True, **more)
-        points.append(Point(rate, traces))
-        if sum(point.share(slo) < 0.5 for point in points) == 2:
-            break
+    with tqdm(total=most, desc="request rates") as bar:
+        for step in range(most):
+            rate = first * factor**step
+            prompts = random_prompts(max(8, round(rate * seconds)), tokens, seed=step)
+            traces = await open_loop(server, prompts, max_tokens, rate, ignore_eos=True, **more)
+            points.append(Point(rate, traces))
+            bar.update()
+            if sum(point.share(slo) < 0.5 for point in points) == 2:
+                break
+        bar.total = bar.n  # a sweep that ends early is done as well
     return points
