@@ -150,7 +150,7 @@ def _blame(error: Exception) -> str | None:
         return None
     last = theirs[-1]
     file = "" if "ipykernel" in last.filename else f" of {Path(last.filename).name}"
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = traceback.format_exception_only(error)[-1].strip()
     return f"your code raised {text}, in `{last.name}`, line {last.lineno}{file}: `{last.line}`"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import html
 import json
 from datetime import UTC, datetime
 from typing import Literal
 
+import jinja2
 from pydantic import BaseModel, ValidationError
 
 from labs.kit import course
@@ -18,6 +18,17 @@ from labs.kit.record import commit
 
 DATA = '<script type="application/json">'
 MARKS = {"done": "✓", "changed": "↻ changed since you did it", "started": "started", "open": "not yet"}
+PAGE = """<h2>Engine Room: progress</h2>
+<p>Written {{ written }}, course commit {{ commit }}, on {{ machine.cpu }} {{ machine.gpus | join(", ") }}</p>
+<table>
+{% for lesson in lessons %}
+  <tr><th colspan=3>{{ lesson.lesson }}: {{ lesson.done }} of {{ lesson.total }}</th></tr>
+  {% for one in lesson.exercises %}
+  <tr><td>{{ one.title }}</td><td>{{ marks[one.status] }}</td><td>attempts: {{ one.attempts }}</td></tr>
+  {% endfor %}
+{% endfor %}
+</table>
+"""
 
 
 class Attempts(BaseModel):
@@ -83,7 +94,10 @@ def report(format: Literal["html", "json"] = "html") -> str:
     facts = {"written": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()}
     facts |= {"machine": machine().short(), "lessons": [_lesson(one, progress) for one in course.LESSONS]}
     text = json.dumps(facts | {"sha256": _digest(facts)}, indent=1)
-    return text if format == "json" else _page(facts, text)
+    if format == "json":
+        return text
+    page = jinja2.Template(PAGE, autoescape=True).render(facts, marks=MARKS)
+    return page + DATA + text.replace("<", "\\u003c") + "</script>"
 
 
 def verify(text: str) -> bool:
@@ -108,23 +122,3 @@ def _lesson(lesson: course.Lesson, progress: Progress) -> dict:
         rows.append(row | entry.model_dump(mode="json", include={"attempts", "passed_at"}))
     done = sum(row["status"] == "done" for row in rows)
     return {"lesson": lesson.slug, "done": done, "total": len(rows), "exercises": rows}
-
-
-def _page(facts: dict, text: str) -> str:
-    import pandas
-
-    rows = [
-        {
-            "lesson": f"{lesson['lesson']}: {lesson['done']} of {lesson['total']}",
-            "exercise": one["title"],
-            "status": MARKS[one["status"]],
-            "attempts": one["attempts"],
-        }
-        for lesson in facts["lessons"]
-        for one in lesson["exercises"]
-    ]
-    table = pandas.DataFrame(rows).to_html(index=False, border=0, justify="left")
-    machine = ", ".join([facts["machine"]["cpu"], *facts["machine"]["gpus"]])
-    about = html.escape(f"Written {facts['written']}, course commit {facts['commit']}, on {machine}")
-    data = DATA + text.replace("<", "\\u003c") + "</script>"
-    return f"<h2>Engine Room: progress</h2><p>{about}</p>{table}{data}"
