@@ -7,6 +7,7 @@ overrides them.
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import threading
 import time
@@ -25,13 +26,9 @@ def price_per_hour(gpu: str = "H100") -> float:
     ``gpu`` is a name as in the list or as nvidia-smi says it. Raises ValueError for one that is not listed.
     """
     if own := os.environ.get(PRICE):
-        try:
-            price = float(own)
-        except ValueError:
-            price = -1
-        if not 0 <= price < float("inf"):
+        if not re.fullmatch(r"\d+(\.\d+)?", own):
             raise ValueError(f"{PRICE} must be dollars per hour such as 3.99, not {own!r}.")
-        return price
+        return float(own)
     record = find(PRICES, "published")
     listed = [one.median for series, one in record.summary.items() if series.split()[0] in gpu]
     if not listed:
@@ -115,9 +112,9 @@ def _rate() -> tuple[float | None, str]:
     if os.environ.get(PRICE):
         return price_per_hour(), "your price"
     gpus = machine().gpus
+    if not gpus:
+        return None, "no GPU here, so nothing to pay"
     try:
-        if gpus:
-            return sum(price_per_hour(gpu.name) for gpu in gpus), f"reference price, set {PRICE} for yours"
+        return sum(price_per_hour(gpu.name) for gpu in gpus), f"reference price, set {PRICE} for yours"
     except ValueError as error:
         return None, str(error).rstrip(".")
-    return None, "no GPU here, so nothing to pay"
