@@ -41,13 +41,20 @@ def shm_files() -> set[str]:
 
 
 def shm_used_by(pids: Iterable[int]) -> set[str]:
-    """The files in /dev/shm that these processes have mapped or open, as far as they may be read."""
+    """The files in /dev/shm that these processes have mapped or open, as far as they may be read.
+
+    They are told by inode: glibc makes a named semaphore under another name, which /proc goes on to show.
+    """
     used: set[str] = set()
     for pid in pids:
         with suppress(OSError):
-            used.update(re.findall(r"/dev/shm/.*", Path(f"/proc/{pid}/maps").read_text(errors="replace")))
-            used.update(map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()))
-    return {file for file in shm_files() if file.partition(" ")[2] in used}
+            maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+            used.update(re.findall(r"(\d+) +/dev/shm/", maps))
+        for link in Path(f"/proc/{pid}").glob("fd/*"):
+            with suppress(OSError):
+                if os.readlink(link).startswith("/dev/shm/"):
+                    used.add(str(link.stat().st_ino))
+    return {file for file in shm_files() if file.partition(" ")[0] in used}
 
 
 def remove_shm(files: set[str]) -> None:

@@ -17,7 +17,7 @@ if __name__ == "__main__":
     name, mode = sys.argv[1], (sys.argv[2:] or ["stubborn"])[0]
     server = process.start([sys.executable, SERVER, "{port}", mode], name=name, timeout=20)
     state = httpx.get(server.url, trust_env=False).json()
-    while len(server._ledger.read_text().splitlines()) < 3:  # one line for each of its segments
+    while len(server._ledger.read_text().splitlines()) < 4:  # one line for each of its files
         time.sleep(0.05)
     print(json.dumps({"port": server.port, "keeper": server._guard.pid, "state": state}), flush=True)
     time.sleep(300)

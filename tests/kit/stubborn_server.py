@@ -1,8 +1,8 @@
 """A real HTTP server with the habits that make servers hard to stop.
 
 It forks a child and a grandchild in a session of its own, which renames itself as vLLM's processes do, holds
-shared memory that nobody tracks, and ignores SIGTERM. Usage: stubborn_server.py PORT [polite|dies|silent].
-GET /state lists its processes and segments.
+shared memory and a named semaphore that nobody tracks, and ignores SIGTERM.
+Usage: stubborn_server.py PORT [polite|dies|silent]. GET /state lists its processes and files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing import resource_tracker, shared_memory
+from multiprocessing import get_context, resource_tracker, shared_memory
 
 from setproctitle import setproctitle
 
@@ -23,6 +23,14 @@ def segment() -> str:
     resource_tracker.unregister(memory._name, "shared_memory")
     keep.append(memory)
     return memory.name
+
+
+def semaphore() -> str:
+    """A named one, whose file glibc makes under another name first: /proc/PID/maps never shows the last one."""
+    lock = get_context("spawn").Semaphore()
+    resource_tracker.unregister(lock._semlock.name, "semaphore")
+    keep.append(lock)
+    return f"sem.{lock._semlock.name.strip('/')}"
 
 
 def fork_child(setsid: bool) -> dict:
@@ -41,7 +49,7 @@ def fork_child(setsid: bool) -> dict:
     return json.loads(os.read(read, 1000))
 
 
-keep: list[shared_memory.SharedMemory] = []
+keep: list[object] = []
 port, mode = int(sys.argv[1]), (sys.argv[2:] or ["stubborn"])[0]
 print(f"\x1b[32mmode {mode}\x1b[0m", flush=True)
 if mode == "dies":
@@ -50,6 +58,7 @@ if mode == "dies":
 if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 state = {"pid": os.getpid(), "shm": segment(), "children": [fork_child(False), fork_child(True)]}
+state["semaphore"] = semaphore()
 
 
 class Handler(BaseHTTPRequestHandler):
