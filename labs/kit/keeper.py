@@ -143,13 +143,13 @@ def reap(folder: Path) -> list[str]:
     for ledger in sorted(folder.iterdir()):
         with suppress(FileNotFoundError, BlockingIOError), ledger.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the keeper lives
-            said.append(clean(ledger, set(file.read().decode(errors="replace").split("\n"))))
+            said.append(_clean(ledger, set(file.read().decode(errors="replace").split("\n"))))
     return said
 
 
-def clean(ledger: Path, shm: set[str]) -> str:
+def _clean(ledger: Path, shm: set[str]) -> str:
     deadline = time.monotonic() + PATIENCE
-    while rest := marked(ledger.name):
+    while rest := _marked(ledger.name):
         if time.monotonic() > deadline:
             return f"Processes of {ledger.name} do not die; restart the machine."
         shm |= shm_used_by(process.pid for process in rest)
@@ -160,7 +160,7 @@ def clean(ledger: Path, shm: set[str]) -> str:
     return f"Cleaned up after {ledger.name}, which an earlier crash had left."
 
 
-def marked(name: str) -> set[psutil.Process]:
+def _marked(name: str) -> set[psutil.Process]:
     """Live processes that carry this mark, and their descendants."""
     found = set()
     for process in psutil.process_iter():
