@@ -1,8 +1,9 @@
-"""Own a stubborn server, print its state, wait to be killed. Usage: owner.py NAME [MODE]"""
+"""Own a stubborn server, print its state, wait to be killed. Usage: owner.py NAME [MODE [fork]]"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,5 +20,9 @@ if __name__ == "__main__":
     state = httpx.get(server.url, trust_env=False).json()
     while len(server._ledger.read_text().splitlines()) < 4:  # one line for each of its files
         time.sleep(0.05)
-    print(json.dumps({"port": server.port, "keeper": server._guard.pid, "state": state}), flush=True)
+    facts = {"port": server.port, "keeper": server._guard.pid, "state": state}
+    if "fork" in sys.argv:
+        facts["fork"] = os.fork()
+    if facts.get("fork") != 0:
+        print(json.dumps(facts), flush=True)
     time.sleep(300)

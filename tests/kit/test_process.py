@@ -114,28 +114,13 @@ def test_owner_killed(owner: Callable) -> None:
 
 def test_owner_killed_while_its_other_child_holds_the_pipe(owner: Callable) -> None:
     """A fork of the owner keeps a copy of the pipe: the keeper must not wait for that one."""
-    code = (
-        "import os, sys, time, runpy; sys.argv = ['owner.py', 'one']; real = time.sleep\n"
-        "def sleep(s):\n"
-        "    if s > 100 and not os.fork(): real(30); os._exit(0)\n"
-        "    real(s)\n"
-        f"time.sleep = sleep; runpy.run_path({str(HERE / 'owner.py')!r}, run_name='__main__')"
-    )
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    popen = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env, start_new_session=True
-    )
-    group = popen.pid
+    popen, facts = owner("one", "stubborn", "fork")
     try:
-        facts = json.loads(next(line for line in popen.stdout if line.startswith("{")))
-        assert eventually(
-            lambda: len(psutil.Process(group).children(recursive=True)) >= 5
-        )  # keeper, server, two children, fork
-        os.kill(popen.pid, signal.SIGKILL)
-        assert popen.wait() == -signal.SIGKILL
+        popen.kill()
         assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
+        assert alive(facts["fork"])
     finally:
-        os.killpg(group, signal.SIGKILL)
+        os.kill(facts["fork"], signal.SIGKILL)
 
 
 def test_keeper_killed(owner: Callable) -> None:
