@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from labs.checkpoint import Checkpoint, open_checkpoint
 from labs.checkpoint.output import output_directory
@@ -32,7 +33,7 @@ from labs.engine.directory import (
     write_manifest,
 )
 from labs.engine.directory import weights as weight_file
-from labs.engine.model import Decoder
+from labs.engine.model import Decoder, fuse
 from labs.kit.home import home
 
 Fill = Callable[[Path], dict[str, Any]]
@@ -47,7 +48,7 @@ def build(
     tokenizer_dir: str | Path | None = None,
     say: Say = print,
 ) -> EngineDir:
-    """Compile a checkpoint of one rank for `device` ("cpu" or "cuda") and write the engine directory.
+    """Compile a checkpoint of one rank for `device`, "cpu" so far, and write the engine directory.
 
     Code that was compiled before for the same sizes, limits, machine and torch comes out of the build cache. Raises
     BuildError for limits that cannot be, CheckpointError for an unreadable checkpoint or an output that is taken.
@@ -110,11 +111,9 @@ def _refuse(checkpoint: Checkpoint, device: str) -> None:
         raise BuildError(
             f"{checkpoint.directory} has {len(checkpoint.ranks)} ranks. Convert it with --tp_size 1 --pp_size 1."
         )
-    if device not in ("cpu", "cuda"):
-        raise BuildError(f"--device {device}: expected cpu or cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
+    if device != "cpu":
         raise BuildError(
-            "--device cuda: this machine has no NVIDIA GPU that torch can use. Build for the cpu here."
+            f"--device {device}: this engine is built for the cpu so far; GPU kernels come next."
         )
 
 
@@ -126,7 +125,8 @@ def _write(output_dir: str | Path, device: str, fill: Fill, needed: int) -> Engi
 
 
 def _weights(checkpoint: Checkpoint, folder: Path) -> None:
-    shutil.copyfile(checkpoint.directory / "rank0.safetensors", folder / weight_file(0))
+    """The checkpoint's tensors, fused as the model has them."""
+    save_file(fuse(checkpoint.load(0)), folder / weight_file(0))
 
 
 def _tokenizer(source: Path, folder: Path) -> None:

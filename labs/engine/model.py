@@ -1,4 +1,5 @@
-"""The decoder that is compiled: its parameters have the names of a TensorRT-LLM checkpoint, so one loads as it is.
+"""The decoder that is compiled: its parameters have the names of a TensorRT-LLM checkpoint; `fuse` joins the two
+halves of the MLP, all else loads as it is.
 
 Two graphs of one model: `context` takes one sequence's next tokens, `generation` one token of each sequence. Both read
 and write the pages of the KV cache in place.
@@ -76,16 +77,16 @@ class Attention(nn.Module):
 
 
 class GatedMlp(nn.Module):
-    """proj(silu(fc(x)) * gate(x))."""
+    """proj(silu(fc(x)) * gate(x)), with gate and fc in one product: TensorRT-LLM's FusedGatedMLP, its `fused_fc`."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.fc = Linear(model.hidden_size, model.intermediate_size, model.mlp_bias)
-        self.gate = Linear(model.hidden_size, model.intermediate_size, model.mlp_bias)
+        self.fused_fc = Linear(model.hidden_size, 2 * model.intermediate_size, model.mlp_bias)
         self.proj = Linear(model.intermediate_size, model.hidden_size, model.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(F.silu(self.fc(x)) * self.gate(x))
+        gate, fc = self.fused_fc(x).chunk(2, -1)
+        return self.proj(F.silu(fc) * gate)
 
 
 class Layer(nn.Module):
@@ -152,6 +153,19 @@ class Decoder(nn.Module):
         for layer, k, v in zip(self.transformer.layers, keys, values, strict=True):
             x = layer(x, rotary, step, k, v)
         return self.lm_head(self.transformer.ln_f(x[last])).float()
+
+
+def fuse(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a rank file as this model has them: mlp.gate on top of mlp.fc, all else as it is."""
+    fused = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if ".mlp.gate." not in name and ".mlp.fc." not in name
+    }
+    for name in [name for name in tensors if ".mlp.gate." in name]:
+        both = [tensors[name], tensors[name.replace(".gate.", ".fc.")]]
+        fused[name.replace(".gate.", ".fused_fc.")] = torch.cat(both)
+    return fused
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

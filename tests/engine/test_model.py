@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from labs.checkpoint import convert, open_checkpoint
-from labs.engine.model import Decoder
+from labs.engine.model import Decoder, fuse
 
 LLAMA31 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -35,7 +35,7 @@ TOKENS = torch.arange(40) * 7 % 101
 def decoder(folder: Path, dtype: str) -> Decoder:
     checkpoint = open_checkpoint(convert(folder, folder.parent / f"out-{dtype}", dtype=dtype))
     made = Decoder(checkpoint.model, checkpoint.config).to(getattr(torch, dtype)).requires_grad_(False)
-    made.load_state_dict(checkpoint.load(0), strict=True)
+    made.load_state_dict(fuse(checkpoint.load(0)), strict=True)
     made.inv_freq = Decoder(checkpoint.model, checkpoint.config).inv_freq
     return made
 
