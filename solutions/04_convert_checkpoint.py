@@ -252,7 +252,8 @@ for one in checkpoint.diff(right, suspect)[:4]:
 # its checkpoint with ours, tensor by tensor; elsewhere they show the line.
 
 # %%
-command = trtllm.convert("llama", **flags | {"output_dir": folder / "nvidia"})
+family = "qwen" if source.model.architecture.startswith("Qwen") else "llama"
+command = trtllm.convert(family, **flags | {"output_dir": folder / "nvidia"})
 print(str(command).replace(str(folder), "…").replace(str(model_dir), "models/course"))
 
 # %%

@@ -14,6 +14,7 @@ from labs.checkpoint.mapping import Mapping
 from labs.checkpoint.plan import Layout, plan
 from labs.checkpoint.planted import fuse_then_cut
 from labs.checkpoint.reference import reference_logits
+from labs.checkpoint.rope import frequencies
 from labs.checkpoint.source import open_model
 from labs.checkpoint.tensorfile import load
 
@@ -27,6 +28,7 @@ __all__ = [
     "Model",
     "convert",
     "diff",
+    "frequencies",
     "fuse_then_cut",
     "inspect",
     "join",

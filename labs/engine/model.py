@@ -7,14 +7,13 @@ and write the pages of the KV cache in place.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labs.checkpoint import Model
+from labs.checkpoint import Model, frequencies
 
 Pools = list[Tensor]  # one [num_blocks, tokens_per_block, kv_heads, head_size] a layer
 
@@ -172,22 +171,3 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary position embedding, gpt_neox halves. x [tokens, heads, size]; cos, sin [tokens, 1, size / 2]."""
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
-
-
-def frequencies(size: int, base: float, scaling: dict[str, Any] | None) -> Tensor:
-    """float32 [size / 2]: inverse frequencies, with the scaling of Llama 3.1 or a linear one.
-
-    Follows transformers' modeling_rope_utils. Raises ValueError for another kind of scaling.
-    """
-    plain = 1.0 / base ** (torch.arange(0, size, 2).float() / size)
-    if not scaling:
-        return plain
-    kind, factor = scaling.get("rope_type", scaling.get("type")), float(scaling["factor"])
-    if kind == "linear":
-        return plain / factor
-    if kind != "llama3":
-        raise ValueError(f"rope scaling {kind!r}: this engine knows 'llama3' and 'linear'.")
-    low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
-    turns = scaling["original_max_position_embeddings"] * plain / (2 * math.pi)
-    smooth = ((turns - low) / (high - low)).clamp(0, 1)
-    return plain * smooth + plain / factor * (1 - smooth)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from labs.checkpoint import convert, open_checkpoint
+from labs.checkpoint import Forward, Layout, Mapping, convert, open_checkpoint
 from labs.engine.model import Decoder, fuse
 
 LLAMA31 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -69,3 +69,7 @@ def test_logits_equal_transformers(tmp_path: Path, family: str, dtype: str, tole
         got = run(decoder(tmp_path / "hf", dtype), getattr(torch, dtype))
     assert got.dtype == torch.float32
     assert (got - want).abs().max() / want.abs().max() < tolerance
+    if dtype == "float32":
+        cut = convert(tmp_path / "hf", tmp_path / "cut", dtype=dtype, layout=Layout(Mapping(4, 2)))
+        plain = Forward(open_checkpoint(cut)).logits(TOKENS.tolist())
+        assert (plain - want).abs().max() / want.abs().max() < tolerance

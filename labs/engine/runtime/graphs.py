@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from labs.checkpoint import frequencies
 from labs.engine.compile import GRAPHS, Shapes
 from labs.engine.directory import EngineDir, EngineError, package, weights
-from labs.engine.model import frequencies
 from labs.engine.runtime.kv_cache import PADDING
 
 
