@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from labs.checkpoint.errors import CheckpointError
@@ -27,35 +27,44 @@ def output_directory(path: str | Path, needed_bytes: int) -> Iterator[Path]:
         raise CheckpointError(
             f"{path} exists and is not empty. Choose another --output_dir, or remove it first."
         )
-    temporary = path.with_name(path.name + SUFFIX)
+    temporary, lock, ours = path.with_name(path.name + SUFFIX), None, False
+    try:
+        lock = _take(temporary, path)
+        ours = True
+        _empty(temporary)
+        _room(temporary, needed_bytes)
+        yield temporary
+        temporary.replace(path)
+    except BaseException as error:
+        if ours:
+            shutil.rmtree(temporary, ignore_errors=True)
+        elif not isinstance(error, CheckpointError):
+            # interrupted before the lock was ours: an empty folder at most
+            with suppress(OSError):
+                temporary.rmdir()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _full(path, needed_bytes) from None
+        raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _take(temporary: Path, path: Path) -> int:
+    """Make the folder and lock it, so that two conversions never write one; the lock's descriptor."""
     try:
         temporary.mkdir(parents=True, exist_ok=True)
+        lock = os.open(temporary, os.O_RDONLY)
     except OSError as error:
         raise CheckpointError(
             f"{temporary} cannot be made ({error.strerror}). Choose another --output_dir."
         ) from None
-    lock = os.open(temporary, os.O_RDONLY)
-    try:
-        _take(lock, path)
-        _empty(temporary)
-        try:
-            _room(temporary, needed_bytes)
-            yield temporary
-            temporary.replace(path)
-        except BaseException as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise _full(path, needed_bytes) from None
-            raise
-    finally:
-        os.close(lock)
-
-
-def _take(lock: int, path: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        os.close(lock)
         raise CheckpointError(f"{path} is being written by another conversion. Wait for it.") from None
+    return lock
 
 
 def _empty(directory: Path) -> None:
