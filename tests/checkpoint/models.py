@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from labs.checkpoint import Layout, Mapping, convert
 from labs.checkpoint.config import Model
 from labs.checkpoint.plan import sources
 from labs.checkpoint.source import INDEX
 
+LAYOUT = Layout(Mapping(2))
 SMALL = Model("LlamaForCausalLM", 32, 3, 4, 2, 8, 48, 50)
 
 
@@ -53,3 +57,10 @@ def write(folder: Path, model: Model = SMALL, files: int = 1, dtype: torch.dtype
     if files > 1:
         (folder / INDEX).write_text(json.dumps({"weight_map": index}))
     return weights
+
+
+def convert_once(source: Path, output: Path, begun: Event) -> None:
+    """For a process of its own: it says that it begins, and converts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    begun.set()
+    convert(source, output, layout=LAYOUT)
