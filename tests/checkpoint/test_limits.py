@@ -11,13 +11,12 @@ SMALLER = SHAPES["llama-3.1-8b"] | {"num_hidden_layers": 1, "vocab_size": 4000} 
 
 
 def test_time_and_memory(tmp_path: Path) -> None:
-    """The best of five, taken in turn: what else the machine does only ever adds time."""
+    """Copied and converted in turn until one pair is undisturbed: what else the machine does only ever adds time."""
     source = write_source(SMALLER, tmp_path / "source")
-    copies, conversions, growths = [], [], []
-    for _ in range(5):
-        copies.append(timed_copy(source, tmp_path / "copy"))
+    ratios: list[float] = []
+    while not ratios or (min(ratios) > 2 and len(ratios) < 12):
+        copying = timed_copy(source, tmp_path / "copy")
         seconds, growth, _, largest = timed_conversion(source, tmp_path / "made", tp_size=2)
-        conversions.append(seconds)
-        growths.append(growth / largest)
-    assert min(conversions) <= 2 * min(copies), (copies, conversions)
-    assert max(growths) <= 0.3, growths  # far below the 1.3 that is promised: blocks, not tensors
+        ratios.append(seconds / copying)
+        assert growth <= 0.3 * largest  # far below the 1.3 that is promised: blocks, not tensors
+    assert min(ratios) <= 2, ratios
