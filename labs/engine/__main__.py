@@ -34,7 +34,7 @@ def build(
     max_beam_width: Annotated[int, typer.Option("--max_beam_width")] = DEFAULT.max_beam_width,
     kv_cache_type: Annotated[str, typer.Option("--kv_cache_type")] = DEFAULT.kv_cache_type,
     tokens_per_block: Annotated[int, typer.Option("--tokens_per_block")] = DEFAULT.tokens_per_block,
-    device: Annotated[str, typer.Option(help="cpu, so far")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     tokenizer_dir: Annotated[
         Path | None, typer.Option("--tokenizer_dir", help="copied beside the engine")
     ] = None,

@@ -17,9 +17,7 @@ from safetensors.torch import save_file
 
 from labs.checkpoint import Checkpoint, open_checkpoint
 from labs.checkpoint.output import output_directory
-from labs.engine import compile as compiler
-from labs.engine import model as decoder_source
-from labs.engine.compile import Say, compile_graphs
+from labs.engine.compile import GRAPHS, Say, compile_graphs
 from labs.engine.config import BuildConfig, BuildError, deduce
 from labs.engine.directory import (
     CONFIG,
@@ -33,7 +31,7 @@ from labs.engine.directory import (
     write_manifest,
 )
 from labs.engine.directory import weights as weight_file
-from labs.engine.model import Decoder, fuse
+from labs.engine.model import fuse, skeleton
 from labs.kit.home import home
 
 Fill = Callable[[Path], dict[str, Any]]
@@ -48,14 +46,14 @@ def build(
     tokenizer_dir: str | Path | None = None,
     say: Say = print,
 ) -> EngineDir:
-    """Compile a checkpoint of one rank for `device`, "cpu" so far, and write the engine directory.
+    """Compile a checkpoint of one rank for `device`, "cpu" or "cuda", and write the engine directory.
 
     Code that was compiled before for the same sizes, limits, machine and torch comes out of the build cache. Raises
     BuildError for limits that cannot be, CheckpointError for an unreadable checkpoint or an output that is taken.
     """
     checkpoint = open_checkpoint(checkpoint_dir)
     made, explained = deduce(config or BuildConfig(), checkpoint.config)
-    _refuse(checkpoint, device)
+    _refuse(checkpoint, made, device)
     lines: list[str] = []
 
     def tell(line: str) -> None:
@@ -106,14 +104,20 @@ def nbytes(checkpoint: Checkpoint) -> int:
     return sum(place.nbytes for place in checkpoint.ranks[0].values())
 
 
-def _refuse(checkpoint: Checkpoint, device: str) -> None:
+def _refuse(checkpoint: Checkpoint, config: BuildConfig, device: str) -> None:
     if len(checkpoint.ranks) != 1:
         raise BuildError(
             f"{checkpoint.directory} has {len(checkpoint.ranks)} ranks. Convert it with --tp_size 1 --pp_size 1."
         )
-    if device != "cpu":
+    if device not in GRAPHS:
+        raise BuildError(f"--device {device}: expected one of {', '.join(GRAPHS)}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BuildError("--device cuda: this machine has no GPU that torch can use. Build for the cpu here.")
+    size = checkpoint.model.head_size
+    if device == "cuda" and (size < 16 or size & (size - 1) or config.tokens_per_block < 16):
         raise BuildError(
-            f"--device {device}: this engine is built for the cpu so far; GPU kernels come next."
+            f"--device cuda: head_size is {size}, --tokens_per_block {config.tokens_per_block}; the attention kernel "
+            f"takes powers of two from 16 up."
         )
 
 
@@ -154,11 +158,10 @@ def _code(checkpoint: Checkpoint, config: BuildConfig, device: str, goal: Path, 
         say("compiled before for these sizes, limits and machine: taken from the build cache")
         shutil.copyfile(kept, goal)
         return {"cached": 0.0}
-    with torch.device("meta"):
-        decoder = Decoder(checkpoint.model, checkpoint.config)
-    dtype = getattr(torch, checkpoint.config["dtype"])
-    decoder = decoder.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    decoder = skeleton(checkpoint.model, checkpoint.config).to_empty(device=device)
     seconds = compile_graphs(decoder, config, goal, say)
+    del decoder
+    torch.cuda.empty_cache()
     temporary = kept.with_suffix(f".{os.getpid()}")
     shutil.copyfile(goal, temporary)
     temporary.replace(kept)
@@ -167,6 +170,7 @@ def _code(checkpoint: Checkpoint, config: BuildConfig, device: str, goal: Path, 
 
 def _key(checkpoint: Checkpoint, config: BuildConfig, device: str) -> str:
     """Everything that the compiled code depends on; weights are not among it."""
-    sources = [Path(str(module.__file__)).read_text() for module in (compiler, decoder_source)]
+    parts = ("compile.py", "model.py", "kernels.py")
+    sources = [(Path(__file__).parent / part).read_text() for part in parts]
     facts = [checkpoint.config, asdict(config), target(device), sources]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

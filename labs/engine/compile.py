@@ -1,4 +1,4 @@
-"""torch.export and AOTInductor: the two graphs of a decoder, compiled to one package without weights."""
+"""torch.export and AOTInductor: the graphs of a decoder, compiled to one package without weights."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._inductor.utils import clear_caches
 from torch.export import Dim, ExportedProgram
 from torch.export.pt2_archive._package import package_pt2
 
 from labs.engine.config import BuildConfig
 from labs.engine.model import Decoder, Pools
 
-GRAPHS = ("context", "generation")
+# no name may begin with another: the loader of a package takes every file whose path begins with the name
+GRAPHS = {"cpu": ("context", "generation"), "cuda": ("context", "generation", "single")}
 MOST_BLOCKS = 2**20
 OPTIONS = {
     "aot_inductor.package": True,
@@ -60,7 +62,7 @@ def shapes(decoder: Decoder, config: BuildConfig) -> Shapes:
 def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram:
     """One graph with its sizes open up to the limits of `config`, deduced."""
     keys, values = shapes(decoder, config).pools(8)
-    sequences, tokens = (1, 6) if graph == "context" else (2, 2)
+    sequences, tokens = {"context": (1, 6), "generation": (2, 2), "single": (1, 1)}[graph]
 
     def whole(*size: int) -> torch.Tensor:
         return torch.zeros(size, dtype=torch.long, device=keys[0].device)
@@ -69,8 +71,9 @@ def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram
     count = Dim("tokens", min=1, max=max(2, most))
     width = Dim("pages", min=1, max=max(2, config.blocks_per_sequence))
     pools = [{0: Dim("blocks", min=2, max=MOST_BLOCKS)}] * len(keys)
-    rows = {} if graph == "context" else {0: count}
-    dynamic: tuple[Any, ...] = ({0: count}, {0: count}, {0: count}, {**rows, 1: width}, rows, pools, pools)
+    rows = {0: count} if graph == "generation" else {}
+    many = {} if graph == "single" else {0: count}
+    dynamic: tuple[Any, ...] = (many, many, many, {**rows, 1: width}, rows, pools, pools)
     arguments = (
         whole(tokens),
         whole(tokens),
@@ -87,15 +90,19 @@ def compile_graphs(decoder: Decoder, config: BuildConfig, path: Path, say: Say =
     """Write the package `path`; returns the seconds of each stage."""
     seconds: dict[str, float] = {}
     files: dict[str, Any] = {}
-    for graph in GRAPHS:
+
+    def timed(stage: str, began: float) -> None:
+        seconds[stage] = time.perf_counter() - began
+        say(f"{stage}: {seconds[stage]:.1f} s")
+
+    for graph in GRAPHS[decoder.lm_head.weight.device.type]:
         began = time.perf_counter()
         program = export(decoder, config, graph)
-        seconds[f"{graph} export"] = time.perf_counter() - began
-        say(f"{graph}: exported in {seconds[f'{graph} export']:.1f} s")
+        timed(f"{graph} export", began)
         began = time.perf_counter()
+        clear_caches()  # names of an earlier graph's constants would come out of a cache, undeclared
         arguments, named = program.example_inputs
         files[graph] = torch._inductor.aot_compile(program.module(), arguments, named, options=dict(OPTIONS))
-        seconds[f"{graph} compile"] = time.perf_counter() - began
-        say(f"{graph}: compiled in {seconds[f'{graph} compile']:.1f} s")
+        timed(f"{graph} compile", began)
     package_pt2(str(path), aoti_files=files)
     return seconds

@@ -1,8 +1,9 @@
 """The decoder that is compiled: its parameters have the names of a TensorRT-LLM checkpoint; `fuse` joins the two
 halves of the MLP, all else loads as it is.
 
-Two graphs of one model: `context` takes one sequence's next tokens, `generation` one token of each sequence. Both read
-and write the pages of the KV cache in place.
+Graphs of one model: `context` takes one sequence's next tokens, `generation` one token of each sequence; both read and
+write the pages of the KV cache in place. On a GPU our own kernels do the attention, and the matrix products where there
+is one token (`alone`); that is decided while the graph is exported.
 """
 
 from __future__ import annotations
@@ -18,16 +19,33 @@ from labs.checkpoint import Model, frequencies
 Pools = list[Tensor]  # one [num_blocks, tokens_per_block, kv_heads, head_size] a layer
 
 
-class Linear(nn.Module):
-    """weight [out, in], bias [out] or none; no initialisation, as the values come from a checkpoint."""
+def alone(x: Tensor) -> bool:
+    """Is this one row on a GPU, and known to be one when the graph is exported?"""
+    return x.is_cuda and isinstance(x.shape[0], int) and x.shape[0] == 1
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
+
+class Linear(nn.Module):
+    """add + norm(x) · weight + bias; no initialisation, as the values come from a checkpoint.
+
+    weight [out, in], bias [out] or none. `gated` is the first product of an MLP: gate above fc, silu(fc) * gate.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = False, gated: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.weight, self.gated = nn.Parameter(torch.empty(outputs, inputs)), gated
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, norm: RmsNorm | None = None, add: Tensor | None = None) -> Tensor:
+        if alone(x):
+            from labs.engine.kernels import gemv
+
+            weight, eps = (norm.weight, norm.eps) if norm else (None, 0.0)
+            return gemv(x, self.weight, self.bias, weight, eps, add, self.gated)
+        y = F.linear(norm(x) if norm else x, self.weight, self.bias)
+        if self.gated:
+            gate, fc = y.chunk(2, -1)
+            y = F.silu(fc) * gate
+        return y if add is None else add + y
 
 
 class RmsNorm(nn.Module):
@@ -52,20 +70,41 @@ class Attention(nn.Module):
             self.q_layernorm, self.k_layernorm = RmsNorm(self.size, eps), RmsNorm(self.size, eps)
 
     def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], step: Step, keys: Tensor, values: Tensor
+        self,
+        x: Tensor,
+        norm: RmsNorm,
+        rotary: tuple[Tensor, Tensor],
+        step: Step,
+        keys: Tensor,
+        values: Tensor,
     ) -> Tensor:
         """x [tokens, hidden]; the new keys and values go to their slots, then every page of the tables is read."""
-        q, k, v = self.qkv(x).unflatten(-1, (-1, self.size)).split([self.heads, self.kv, self.kv], 1)
+        q, k, v = self.qkv(x, norm).unflatten(-1, (-1, self.size)).split([self.heads, self.kv, self.kv], 1)
         if hasattr(self, "q_layernorm"):
             q, k = self.q_layernorm(q), self.k_layernorm(k)
-        q, k = rotate(q, *rotary), rotate(k, *rotary)
-        place = (step.slots // keys.shape[1], step.slots % keys.shape[1])
-        keys.index_put_(place, k)
-        values.index_put_(place, v)
-        return self.dense(self.attend(q, step, keys, values).flatten(1))
+        mix = self.paged if q.is_cuda else self.gathered
+        return self.dense(mix((q, k, v), rotary, step, keys, values).flatten(1), add=x)
 
-    def attend(self, q: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
-        """q [tokens, heads, size] -> the same shape. The query heads that share a KV head are stacked as rows."""
+    def paged(
+        self, qkv: tuple[Tensor, ...], rotary: tuple[Tensor, Tensor], step: Step, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        """q, k, v [tokens, heads, size] -> as q; the fewer sequences, the more programs share the pages of each."""
+        from labs.engine.kernels import paged_attention, rotate_and_store
+
+        q = rotate_and_store(*qkv, *rotary, step.slots, keys, values)
+        context = isinstance(step.tables.shape[0], int) and not alone(q)
+        splits = 1 if context else 16 if alone(q) else 4
+        return paged_attention(q, keys, values, step.tables, step.positions, context, splits)
+
+    def gathered(
+        self, qkv: tuple[Tensor, ...], rotary: tuple[Tensor, Tensor], step: Step, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        """The same by PyTorch's own operators. The query heads that share a KV head are stacked as rows."""
+        q, k, v = qkv
+        place = (step.slots // keys.shape[1], step.slots % keys.shape[1])
+        keys.index_put_(place, rotate(k, *rotary))
+        values.index_put_(place, v)
+        q = rotate(q, *rotary)
         sequences, group = step.tables.shape[0], self.heads // self.kv
         k = keys[step.tables].flatten(1, 2).transpose(1, 2)  # [sequences, kv, length, size]
         v = values[step.tables].flatten(1, 2).transpose(1, 2)
@@ -76,16 +115,15 @@ class Attention(nn.Module):
 
 
 class GatedMlp(nn.Module):
-    """proj(silu(fc(x)) * gate(x)), with gate and fc in one product: TensorRT-LLM's FusedGatedMLP, its `fused_fc`."""
+    """x + proj(silu(fc) * gate), with gate and fc in one product: TensorRT-LLM's FusedGatedMLP, its `fused_fc`."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.fused_fc = Linear(model.hidden_size, 2 * model.intermediate_size, model.mlp_bias)
+        self.fused_fc = Linear(model.hidden_size, 2 * model.intermediate_size, model.mlp_bias, gated=True)
         self.proj = Linear(model.intermediate_size, model.hidden_size, model.mlp_bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate, fc = self.fused_fc(x).chunk(2, -1)
-        return self.proj(F.silu(fc) * gate)
+    def forward(self, x: Tensor, norm: RmsNorm) -> Tensor:
+        return self.proj(self.fused_fc(x, norm), add=x)
 
 
 class Layer(nn.Module):
@@ -98,15 +136,14 @@ class Layer(nn.Module):
         self.attention, self.mlp = Attention(model, eps), GatedMlp(model)
 
     def forward(self, x: Tensor, *cache: Any) -> Tensor:
-        x = x + self.attention(self.input_layernorm(x), *cache)
-        return x + self.mlp(self.post_layernorm(x))
+        return self.mlp(self.attention(x, self.input_layernorm, *cache), self.post_layernorm)
 
 
 class Step:
     """What every layer of one step shares. mask: bool [sequences, tokens each, length]."""
 
-    def __init__(self, slots: Tensor, tables: Tensor, mask: Tensor) -> None:
-        self.slots, self.tables, self.mask = slots, tables, mask
+    def __init__(self, slots: Tensor, tables: Tensor, positions: Tensor, mask: Tensor) -> None:
+        self.slots, self.tables, self.positions, self.mask = slots, tables, positions, mask
 
 
 class Transformer(nn.Module):
@@ -148,10 +185,19 @@ class Decoder(nn.Module):
         rotary = (angle.cos()[:, None].to(x.dtype), angle.sin()[:, None].to(x.dtype))
         length = tables.shape[1] * keys[0].shape[1]
         reach = positions.view(tables.shape[0], -1, 1)
-        step = Step(slots, tables, torch.arange(length, device=x.device) <= reach)
+        step = Step(slots, tables, positions, torch.arange(length, device=x.device) <= reach)
         for layer, k, v in zip(self.transformer.layers, keys, values, strict=True):
             x = layer(x, rotary, step, k, v)
-        return self.lm_head(self.transformer.ln_f(x[last])).float()
+        return self.lm_head(x[last], self.transformer.ln_f).float()
+
+
+def skeleton(model: Model, pretrained: dict[str, Any]) -> Decoder:
+    """The decoder without values, on the meta device, in the checkpoint's dtype; rotary frequencies stay float32."""
+    with torch.device("meta"):
+        made = Decoder(model, pretrained).eval().requires_grad_(False)
+    made = made.to(getattr(torch, pretrained["dtype"]))
+    made.inv_freq = made.inv_freq.float()
+    return made
 
 
 def fuse(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

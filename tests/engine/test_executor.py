@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labs.checkpoint import Checkpoint, Forward
+from labs.checkpoint import Checkpoint, Forward, convert, open_checkpoint
+from labs.engine.build import build
 from labs.engine.directory import EngineDir
 from labs.engine.runtime.executor import AsyncExecutor, Executor, KvCacheConfig
 from labs.engine.runtime.sampling import SamplingParams
 from labs.engine.runtime.scheduler import Policy, Request, RequestError
+from tests.engine.conftest import COURSE, LIMITS
 
 PROMPTS = [[7 * n + i for i in range(length)] for n, length in enumerate((3, 20, 47, 90, 130, 16, 33))]
 PARAMS = SamplingParams(max_tokens=24)
 
 
 def executor(
-    engine: EngineDir, tokens: int = 2048, policy: Policy = "guaranteed_no_evict", reuse: bool = True
+    engine: EngineDir,
+    tokens: int = 2048,
+    policy: Policy = "guaranteed_no_evict",
+    reuse: bool = True,
+    lag: int = 0,
 ) -> Executor:
-    return Executor(engine, KvCacheConfig(max_tokens=tokens, enable_block_reuse=reuse), policy)
+    return Executor(engine, KvCacheConfig(max_tokens=tokens, enable_block_reuse=reuse), policy, lag)
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +45,34 @@ def test_alone_equals_the_reference(alone: Sequence[list[int]], checkpoint: Chec
     assert [reference.greedy(prompt, 24) for prompt in PROMPTS[:5]] == alone[:5]
 
 
+def test_a_compiled_bfloat16_engine_is_close_to_the_reference(tmp_path: Path) -> None:
+    """Each graph within 3 % of the largest logit; rotary frequencies in bfloat16 would be off by half of it."""
+    checkpoint = open_checkpoint(convert(COURSE, tmp_path / "checkpoint", dtype="bfloat16"))
+    one, reference = executor(build(checkpoint.directory, tmp_path / "engine", LIMITS)), Forward(checkpoint)
+    for prompt in PROMPTS:
+        want = reference.logits(prompt)[-1]
+        blocks = list(range(1, 2 + len(prompt) // 16))
+        found = [one.graphs.context(prompt, 0, 0, blocks)[0]]
+        found += [one.graphs.generation([prompt[-1]] * 2, [0, 0], [len(prompt) - 1] * 2, [blocks] * 2)[1]]
+        assert all((logits - want).abs().max() < 0.03 * want.abs().max() for logits in found)
+
+
 @pytest.mark.parametrize("policy", ["guaranteed_no_evict", "max_utilization"])
 @pytest.mark.parametrize("tokens", [2048, 320, 160])
+@pytest.mark.parametrize("lag", [0, 1, 2])
 def test_together_equals_alone(
-    engine: EngineDir, alone: list[list[int]], policy: Policy, tokens: int
+    engine: EngineDir, alone: list[list[int]], policy: Policy, tokens: int, lag: int
 ) -> None:
-    one = executor(engine, tokens, policy)
+    """`lag` 1 is how a GPU runs: the next step is asked for before the last is read."""
+    one = executor(engine, tokens, policy, lag=lag)
     assert one.generate(PROMPTS, PARAMS) == alone
     assert one.blocks.available == one.blocks.total
 
 
-def test_pausing_really_happened(engine: EngineDir, alone: list[list[int]]) -> None:
+@pytest.mark.parametrize("lag", [0, 1])
+def test_pausing_really_happened(engine: EngineDir, alone: list[list[int]], lag: int) -> None:
     """Seven requests in 320 tokens of cache: max_utilization starts more than fit, and pauses some."""
-    one = executor(engine, 320, "max_utilization")
+    one = executor(engine, 320, "max_utilization", lag=lag)
     requests = [Request(list(prompt), PARAMS) for prompt in PROMPTS]
     for request in requests:
         one.scheduler.add(request)
@@ -93,8 +115,9 @@ def test_joining_and_leaving_at_any_step(engine: EngineDir, alone: list[list[int
     assert [request.tokens[request.prompt :] for request in requests] == alone
 
 
-def test_endings(engine: EngineDir, alone: list[list[int]]) -> None:
-    one = executor(engine)
+@pytest.mark.parametrize("lag", [0, 1])
+def test_endings(engine: EngineDir, alone: list[list[int]], lag: int) -> None:
+    one = executor(engine, lag=lag)
     first, third = alone[0][0], alone[0][2]
     assert one.generate([PROMPTS[0]], SamplingParams(max_tokens=24, end_id=first)) == [[first]]
     found = one.generate([PROMPTS[0]], SamplingParams(max_tokens=24, stop_words=((alone[0][1], third),)))[0]
@@ -126,12 +149,14 @@ def traces(draw: st.DrawFn) -> list[tuple[int, int, int, int]]:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(trace=traces(), policy=st.sampled_from(["guaranteed_no_evict", "max_utilization"]))
+@given(
+    trace=traces(), policy=st.sampled_from(["guaranteed_no_evict", "max_utilization"]), lag=st.integers(0, 1)
+)
 def test_any_trace_leaves_nothing(
-    engine: EngineDir, trace: list[tuple[int, int, int, int]], policy: Policy
+    engine: EngineDir, trace: list[tuple[int, int, int, int]], policy: Policy, lag: int
 ) -> None:
     """Every request is answered once, or was cancelled; then every block is free."""
-    one = executor(engine, 144, policy)
+    one = executor(engine, 144, policy, lag=lag)
     requests = [Request([3] * prompt, SamplingParams(max_tokens=answer)) for _, prompt, answer, _ in trace]
     ends: dict[Request, list[str]] = {request: [] for request in requests}
     for turn in range(2000):

@@ -16,6 +16,7 @@ from labs.engine.build import build, refit
 from labs.engine.config import BuildError
 from labs.engine.directory import EngineDir, EngineError, open_engine
 from labs.engine.runtime.executor import Executor, KvCacheConfig
+from labs.engine.runtime.graphs import Graphs
 from labs.engine.runtime.sampling import SamplingParams
 from tests.engine.conftest import COURSE, LIMITS
 
@@ -114,7 +115,7 @@ def test_builds_that_cannot_be(checkpoint: Checkpoint, tmp_path: Path) -> None:
     two = convert(COURSE, tmp_path / "two", layout=Layout(Mapping(2)))
     with pytest.raises(BuildError, match="has 2 ranks"):
         build(two, tmp_path / "engine")
-    with pytest.raises(BuildError, match="--device cuda: this engine is built for the cpu"):
+    with pytest.raises(BuildError, match="--device cuda: this machine has no GPU"):
         build(checkpoint.directory, tmp_path / "engine", device="cuda")
     with pytest.raises(CheckpointError, match="is not empty"):
         build(checkpoint.directory, two, LIMITS)
@@ -133,6 +134,18 @@ def test_refit(engine: EngineDir, checkpoint: Checkpoint, tmp_path: Path) -> Non
     before = Executor(engine, kv).generate(prompts, params)[0][0]
     assert Executor(changed, kv).generate(prompts, params)[0][0] == (before + 1) % 4096
     assert changed.manifest["seconds"].keys() == {"refit"}
+
+
+@pytest.mark.parametrize("change", ["dtype", "shape", "missing"])
+def test_weights_that_the_code_was_not_made_for(engine: EngineDir, tmp_path: Path, change: str) -> None:
+    """The compiled code would take them, and compute nonsense or stop the process."""
+    found = load_file(engine.path / "rank0_managed_weights.safetensors")
+    old = found.pop("lm_head.weight")
+    if change != "missing":
+        found["lm_head.weight"] = old.half() if change == "dtype" else old[:-1].contiguous()
+    save_file(found, tmp_path / "weights.safetensors")
+    with pytest.raises(EngineError, match=r"lm_head.weight is .*, expected \(4096, 512, torch.float32\)"):
+        Graphs(engine).load_weights(tmp_path / "weights.safetensors")
 
 
 def test_refit_with_another_model(engine: EngineDir, tmp_path: Path) -> None:

@@ -1,21 +1,27 @@
-"""The loop: plan a step, run it, sample, hand tokens out; and the same behind async iterators."""
+"""The loop: plan a step, run it, sample, hand tokens out; and the same behind async iterators.
+
+The device is asked for the next step before the tokens of the last are read (`lag`): a step reads its own input from
+`Graphs.last`. A request that ends by a stop word has then computed one token too many, which is dropped.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
 from labs.engine.directory import EngineDir, open_engine
 from labs.engine.runtime.graphs import Graphs, shapes
 from labs.engine.runtime.kv_cache import BlockManager
-from labs.engine.runtime.sampling import SamplingParams, sample
-from labs.engine.runtime.scheduler import Plan, Policy, Request, Scheduler
+from labs.engine.runtime.sampling import SamplingParams, logprobs, sample
+from labs.engine.runtime.scheduler import UNKNOWN, Policy, Request, Scheduler
 
 CPU_SHARE = 0.2  # of the free memory, for the KV cache, when nothing else is said
 
@@ -38,6 +44,25 @@ class KvCacheConfig:
     enable_block_reuse: bool = True
 
 
+@dataclass
+class Asked:
+    """Tokens that the device was asked for in one step, on their way to the host."""
+
+    step: int
+    requests: list[Request]
+    tokens: Tensor
+    logprobs: Tensor | None
+    ready: torch.cuda.Event | None
+
+    def read(self) -> list[tuple[int, float]]:
+        if self.ready:
+            self.ready.synchronize()
+        chosen = self.tokens.tolist()
+        return list(
+            zip(chosen, [0.0] * len(chosen) if self.logprobs is None else self.logprobs.tolist(), strict=True)
+        )
+
+
 class Executor:
     """An engine that serves requests together. `step` is one turn of the loop; not thread-safe by itself."""
 
@@ -46,57 +71,94 @@ class Executor:
         engine: EngineDir | str | Path,
         kv: KvCacheConfig | None = None,
         policy: Policy = "guaranteed_no_evict",
+        lag: int | None = None,
     ) -> None:
-        """Raises EngineError when the engine cannot be used here."""
+        """`lag`: steps that the host reads behind; 1 on a GPU and 0 on a CPU unless given. Raises EngineError."""
         self.engine = engine if isinstance(engine, EngineDir) else open_engine(engine)
         kv = kv or KvCacheConfig()
+        self.graphs = Graphs(self.engine)
         count = num_blocks(self.engine, kv)
         self.blocks = BlockManager(count, self.engine.build.tokens_per_block, kv.enable_block_reuse)
         self.scheduler = Scheduler(self.engine.build, self.blocks, policy)
-        self.graphs = Graphs(self.engine, count)
+        self.graphs.allocate(count)
+        self.lag = int(self.graphs.device == "cuda") if lag is None else lag
         self.steps = 0
+        self._asked: deque[Asked] = deque()
 
     def step(self) -> list[tuple[Request, Output]]:
-        """One step for everybody; the tokens it gave. Empty when nothing is to do."""
-        plan = self.scheduler.plan()
-        given: list[tuple[Request, Output]] = []
+        """Ask for one more step of everybody, and give the tokens that are due. Empty when nothing is to do."""
+        plan, given = self.scheduler.plan(), []
+        self.steps += (busy := bool(plan.context or plan.generation))
+        if any(UNKNOWN in r.tokens[r.computed : r.computed + count] for r, count in plan.context):
+            given += self._read(self.steps)  # a paused request comes back: its own tokens are its prompt now
         for request, count in plan.context:
-            logits = self._context(request, count)
-            if request.computed == len(request.tokens):
-                given += self._give([request], logits)
-        if plan.generation:
-            given += self._give(plan.generation, self._generation(plan))
-        self.steps += bool(plan.context or plan.generation)
-        return given
+            if not request.finished:
+                self._context(request, count)
+        if many := [request for request in plan.generation if not request.finished]:
+            self._generation(many)
+        return given + self._read(self.steps - self.lag if busy else self.steps)
 
-    def _context(self, request: Request, count: int) -> torch.Tensor:
+    def _context(self, request: Request, count: int) -> None:
         first, last = request.computed, request.computed + count
-        logits = self.graphs.context(request.tokens[first:last], first, request.pages.blocks)
+        logits = self.graphs.context(request.tokens[first:last], first, request.seat, request.pages.blocks)
         request.computed = last
         self.blocks.commit(request.pages, request.tokens[:last])
-        return logits
+        if last == len(request.tokens):
+            self._choose([request], logits)
 
-    def _generation(self, plan: Plan) -> torch.Tensor:
-        many = plan.generation
-        logits = self.graphs.generation(
-            [r.tokens[-1] for r in many], [r.computed for r in many], [r.pages.blocks for r in many]
-        )
+    def _generation(self, many: list[Request]) -> None:
+        rows = [(r.tokens[-1], r.seat, r.computed, r.pages.blocks) for r in many]
+        logits = self.graphs.generation(*zip(*rows, strict=True))
         for request in many:
             request.computed += 1
-            if request.computed % self.blocks.tokens_per_block == 0:
-                self.blocks.commit(request.pages, request.tokens)
-        return logits
+        self._choose(many, logits)
 
-    def _give(self, requests: Sequence[Request], logits: torch.Tensor) -> list[tuple[Request, Output]]:
-        tokens, logprobs = sample(logits, [r.params for r in requests], [r.stream for r in requests])
+    def _choose(self, requests: list[Request], logits: Tensor) -> None:
+        """Sample on the device and let the tokens travel; on the host they are UNKNOWN until `_read`."""
+        params, places = [r.params for r in requests], [len(r.tokens) for r in requests]
+        tokens = sample(logits, params, [r.seed for r in requests], places)
+        self.graphs.remember([r.seat for r in requests], tokens)
+        chances = (
+            logprobs(logits, tokens).to("cpu", non_blocking=True) if any(p.logprobs for p in params) else None
+        )
+        there = tokens.to("cpu", non_blocking=True)
+        ready = torch.cuda.Event() if tokens.is_cuda else None
+        if ready:
+            ready.record()
+        self._asked.append(Asked(self.steps, requests, there, chances, ready))
+        for request in requests:
+            request.tokens.append(UNKNOWN)
+            request.pending += 1
+
+    def _read(self, until: int) -> list[tuple[Request, Output]]:
+        """The tokens of all steps up to number `until`."""
         given = []
-        for request, token, logprob in zip(requests, tokens, logprobs, strict=True):
-            request.tokens.append(token)
-            reason = request.finish_reason()
-            if reason:
-                self.scheduler.finish(request)
-            given.append((request, Output(token, logprob, reason)))
+        while self._asked and self._asked[0].step <= until:
+            asked = self._asked.popleft()
+            for request, (token, chance) in zip(asked.requests, asked.read(), strict=True):
+                if not request.finished:
+                    given.append((request, Output(token, chance, self._receive(request, token))))
         return given
+
+    def _receive(self, request: Request, token: int) -> str | None:
+        reason = request.receive(token)
+        known = len(request.tokens) - request.pending
+        if reason:
+            del request.tokens[known:]
+            self.scheduler.finish(request)
+        elif (
+            request.seat is not None
+            and known <= request.computed
+            and known % self.blocks.tokens_per_block == 0
+        ):
+            self.blocks.commit(request.pages, request.tokens[:known])
+        return reason
+
+    def abandon(self) -> None:
+        """Forget all requests: what they held is free, and nobody waits for a token that was asked for."""
+        self._asked.clear()
+        for request in [*self.scheduler.running, *self.scheduler.waiting]:
+            self.scheduler.finish(request)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[int]]:
         """Answers to all prompts, served together. Raises RequestError for a prompt beyond the limits."""
@@ -188,9 +250,7 @@ class AsyncExecutor:
 
     def _fail(self, error: Exception) -> None:
         """Nothing is lost in silence: whoever waits is told."""
-        scheduler = self.executor.scheduler
-        for request in [*scheduler.running, *scheduler.waiting]:
-            scheduler.finish(request)
+        self.executor.abandon()
         for request in list(self._queues):
             self._send(request, error)
         self._queues.clear()

@@ -1,4 +1,9 @@
-"""The two compiled graphs with their weights and the KV pools they work on."""
+"""The compiled graphs with their weights, the KV pools they work on, and what the device knows of each running request.
+
+Every running request has a seat: a row of `tables` (its pages) and of `last` (its newest token, which need not have
+been on the host). On a GPU a generation step is one CUDA graph for each of some batch sizes; rows to spare sit on the
+last, unused seat, whose page is PADDING.
+"""
 
 from __future__ import annotations
 
@@ -12,55 +17,142 @@ from torch import Tensor
 from labs.checkpoint import frequencies
 from labs.engine.compile import GRAPHS, Shapes
 from labs.engine.directory import EngineDir, EngineError, package, weights
+from labs.engine.model import skeleton
 from labs.engine.runtime.kv_cache import PADDING
+from labs.engine.runtime.scheduler import UNKNOWN
+
+BATCHES = (1, 2, 4, *range(8, 64, 8), *range(64, 256, 32), *range(256, 2049, 128))
 
 
 class Graphs:
     """An engine's code, loaded: `context` and `generation` fill the pools and give float32 logits."""
 
-    def __init__(self, engine: EngineDir, num_blocks: int) -> None:
+    def __init__(self, engine: EngineDir) -> None:
         self.engine, self.device = engine, str(engine.manifest["target"]["device"])
         self.size = engine.build.tokens_per_block
-        self.keys, self.values = shapes(engine).pools(num_blocks)
         file = str(engine.path / package(0))
         self._graphs = {
-            name: torch._C._aoti.AOTIModelPackageLoader(file, name, True, 1, -1) for name in GRAPHS
+            name: torch._C._aoti.AOTIModelPackageLoader(file, name, True, 1, -1)
+            for name in GRAPHS[self.device]
         }
         self._weights = self.load_weights(engine.path / weights(0))
+        seats = engine.build.max_batch_size + 1
+        self.last = torch.zeros(seats, dtype=torch.long, device=self.device)
+        self.tables = torch.full((seats, engine.build.blocks_per_sequence), PADDING, device=self.device)
+        self._shown: list[list[int]] = [[] for _ in range(seats)]
+        self._captured: dict[int, Captured] = {}
+
+    def allocate(self, num_blocks: int) -> None:
+        """Make the KV pools; on a GPU also capture the generation graph for each batch size up to the limit."""
+        self.keys, self.values = shapes(self.engine).pools(num_blocks)
+        if self.device == "cuda":
+            most = next(
+                size for size in BATCHES if size >= min(self.engine.build.max_batch_size, BATCHES[-1])
+            )
+            for size in [size for size in BATCHES if size <= most]:
+                self._captured[size] = Captured(self, size)
 
     def load_weights(self, path: Path) -> dict[str, Tensor]:
         """Give both graphs the same tensors; what is missing or of another shape or dtype is refused here, as the
         graphs themselves would take anything. Raises EngineError."""
         found = load_file(path, device=self.device)
         found["inv_freq"] = inverse_frequencies(self.engine).to(self.device)
+        made = skeleton(self.engine.model, self.engine.pretrained)
+        for name, wanted in {**made.state_dict(), "inv_freq": made.inv_freq}.items():
+            got = found.get(name)
+            if got is None or (got.shape, got.dtype) != (wanted.shape, wanted.dtype):
+                raise EngineError(
+                    f"{path}: {name} is {got if got is None else (*got.shape, got.dtype)}, expected "
+                    f"{(*wanted.shape, wanted.dtype)}. Build or refit the engine again."
+                )
         for graph in self._graphs.values():
-            names = graph.get_constant_fqns()
-            if missing := sorted(set(names) - found.keys()):
-                raise EngineError(f"{path} lacks {', '.join(missing[:3])}. Build or refit the engine again.")
-            graph.load_constants({name: found[name] for name in names}, False, True, True)
+            graph.load_constants({name: found[name] for name in graph.get_constant_fqns()}, False, True, True)
         return found
 
-    def context(self, tokens: Sequence[int], first: int, blocks: Sequence[int]) -> Tensor:
+    def context(self, tokens: Sequence[int], first: int, seat: int, blocks: Sequence[int]) -> Tensor:
         """Logits [1, vocabulary] after the last of `tokens`, which stand at positions `first` and on."""
-        positions = torch.arange(first, first + len(tokens))
-        table = torch.tensor(blocks)
-        slots = table[positions // self.size] * self.size + positions % self.size
-        inputs = (torch.tensor(tokens), positions, slots, table[None], torch.tensor([len(tokens) - 1]))
-        return self._run("context", inputs)
+        self._show(seat, blocks)
+        if self.device == "cuda" and len(tokens) == 1:
+            return self.generation(tokens, [seat], [first], [blocks])
+        at = torch.arange(first, first + len(tokens), device=self.device)
+        last = torch.tensor([len(tokens) - 1], device=self.device)
+        table = self.tables[seat, : len(blocks)]
+        return self._run(
+            "context", self._place(tokens), at, self._slots(table[at // self.size], at), table[None], last
+        )
 
     def generation(
-        self, tokens: Sequence[int], positions: Sequence[int], blocks: Sequence[Sequence[int]]
+        self,
+        tokens: Sequence[int],
+        seats: Sequence[int],
+        positions: Sequence[int],
+        blocks: Sequence[Sequence[int]],
     ) -> Tensor:
-        """Logits [sequences, vocabulary] after one token of each sequence."""
-        width = max(map(len, blocks))
-        table = torch.tensor([[*row, *[PADDING] * (width - len(row))] for row in blocks])
-        at, rows = torch.tensor(positions), torch.arange(len(tokens))
-        slots = table[rows, at // self.size] * self.size + at % self.size
-        return self._run("generation", (torch.tensor(tokens), at, slots, table, rows))
+        """Logits [sequences, vocabulary] after one token of each sequence; UNKNOWN tokens are read from `last`."""
+        for seat, row in zip(seats, blocks, strict=True):
+            self._show(seat, row)
+        many = len(tokens)
+        rows = torch.tensor([tokens, seats, positions])
+        if self.device == "cpu":
+            return self.generate("generation", rows, max(map(len, blocks)))
+        captured = self._captured[next(size for size in BATCHES if size >= many)]
+        return captured(rows)[:many]
 
-    def _run(self, graph: str, inputs: tuple[Tensor, ...]) -> Tensor:
-        placed = [tensor.to(self.device) for tensor in inputs]
-        return self._graphs[graph].boxed_run([*placed, *self.keys, *self.values])[0]
+    def generate(self, graph: str, rows: Tensor, width: int) -> Tensor:
+        """rows int64 [3, sequences] on the device: token or UNKNOWN, seat, position."""
+        known, seats, at = rows
+        tokens = torch.where(known == UNKNOWN, self.last[seats], known)
+        tables = self.tables[seats, :width].contiguous()
+        blocks = tables.gather(1, (at // self.size)[:, None])[:, 0]
+        return self._run(
+            graph, tokens, at, self._slots(blocks, at), tables, torch.arange(len(at), device=self.device)
+        )
+
+    def remember(self, seats: Sequence[int], tokens: Tensor) -> None:
+        """Keep the newest tokens where the next step looks for them."""
+        self.last[self._place(seats)] = tokens
+
+    def _show(self, seat: int, blocks: Sequence[int]) -> None:
+        shown = self._shown[seat]
+        if shown != blocks:
+            self.tables[seat, : len(blocks)] = self._place(blocks)
+            self._shown[seat] = list(blocks)
+
+    def _slots(self, blocks: Tensor, positions: Tensor) -> Tensor:
+        return blocks * self.size + positions % self.size
+
+    def _place(self, values: Sequence[int]) -> Tensor:
+        """On the device; a GPU fetches it from pinned memory when it gets there, and nobody waits."""
+        made = torch.tensor(values)
+        return made if self.device == "cpu" else made.pin_memory().to(self.device, non_blocking=True)
+
+    def _run(self, graph: str, *inputs: Tensor) -> Tensor:
+        return self._graphs[graph].boxed_run([*inputs, *self.keys, *self.values])[0]
+
+
+class Captured:
+    """A CUDA graph of one generation step for `size` sequences: one launch instead of hundreds."""
+
+    def __init__(self, graphs: Graphs, size: int) -> None:
+        spare = torch.tensor([[0], [graphs.engine.build.max_batch_size], [0]])
+        self.spare, self.rows = spare.expand(3, size), spare.expand(3, size).cuda()
+
+        def step() -> Tensor:
+            width = graphs.tables.shape[1]
+            return graphs.generate("single" if size == 1 else "generation", self.rows, width)
+
+        with torch.cuda.stream(torch.cuda.Stream()):
+            step()
+        torch.cuda.synchronize()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.logits = step()
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        padded = torch.cat([rows, self.spare[:, rows.shape[1] :]], 1).pin_memory()
+        self.rows.copy_(padded, non_blocking=True)
+        self.graph.replay()
+        return self.logits
 
 
 def shapes(engine: EngineDir) -> Shapes:

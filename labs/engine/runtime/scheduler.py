@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from secrets import randbits
 from typing import Literal
-
-import torch
 
 from labs.engine.config import BuildConfig
 from labs.engine.runtime.kv_cache import BlockManager, Pages
-from labs.engine.runtime.sampling import SamplingParams, generator
+from labs.engine.runtime.sampling import SamplingParams
 
 Policy = Literal["guaranteed_no_evict", "max_utilization"]
+UNKNOWN = -1  # a token that the device has chosen and the host has not yet read
 
 
 class RequestError(ValueError):
@@ -25,37 +25,53 @@ class RequestError(ValueError):
 
 @dataclass(eq=False)
 class Request:
-    """`tokens` is the prompt and what was answered so far; keys and values of the first `computed` are in `pages`."""
+    """`tokens` is the prompt and what was answered so far; keys and values of the first `computed` are in `pages`.
+
+    The last `pending` tokens are UNKNOWN still. A running request has a `seat`: its row of the device's tables.
+    """
 
     tokens: list[int]
     params: SamplingParams
     prompt: int = 0
     computed: int = 0
+    pending: int = 0
+    seat: int | None = None
     pages: Pages = field(default_factory=Pages)
-    stream: torch.Generator | None = None
+    seed: int = 0
     cancelled: bool = False
+    finished: bool = False
     paused: int = 0
 
     def __post_init__(self) -> None:
         self.prompt = len(self.tokens)
-        self.stream = generator(self.params)
+        self.seed = randbits(63) if self.params.seed is None else self.params.seed
 
     @property
     def longest(self) -> int:
         return self.prompt + self.params.max_tokens
 
     @property
-    def answered(self) -> int:
-        return len(self.tokens) - self.prompt
+    def complete(self) -> bool:
+        """All tokens were asked of the device, if not read yet."""
+        return len(self.tokens) == self.longest
 
-    def finish_reason(self) -> str | None:
-        """ "stop", "length", or None while it goes on."""
-        answer = self.tokens[self.prompt :]
-        if answer and answer[-1] == self.params.end_id:
+    @property
+    def generating(self) -> bool:
+        return self.computed >= self.prompt and len(self.tokens) - self.computed == 1
+
+    def receive(self, token: int) -> str | None:
+        """Fill in the first UNKNOWN; "stop", "length", or None while the answer goes on."""
+        known = len(self.tokens) - self.pending
+        self.tokens[known] = token
+        self.pending -= 1
+        known += 1
+        words = [(self.params.end_id,), *self.params.stop_words]
+        if any(
+            known - len(word) >= self.prompt and tuple(self.tokens[known - len(word) : known]) == word
+            for word in words
+        ):
             return "stop"
-        if any(answer[-len(word) :] == list(word) for word in self.params.stop_words):
-            return "stop"
-        return "length" if len(answer) >= self.params.max_tokens else None
+        return "length" if known == self.longest else None
 
 
 @dataclass
@@ -75,6 +91,7 @@ class Scheduler:
         self.limits, self.blocks, self.policy = limits, blocks, policy
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
+        self.seats = list(range(limits.max_batch_size))
 
     def check(self, request: Request) -> None:
         """Raises RequestError when no step could ever hold the request."""
@@ -102,28 +119,38 @@ class Scheduler:
         """The next step. Every running request takes part; new ones join while limits and blocks allow it."""
         made = Plan()
         self._drop_cancelled()
-        for request in list(self.running):
-            ready = request in self.running and len(request.tokens) - request.computed == 1
-            if ready and self._room(request, len(request.tokens)):
+        unfinished = []
+        for request in [r for r in self.running if not r.complete]:
+            if not request.generating:
+                unfinished.append(request)
+            elif request.seat is not None and self._room(request, len(request.tokens)):
                 made.generation.append(request)
         budget = int(self.limits.max_num_tokens or 0) - len(made.generation)
-        for request in [r for r in self.running if r not in made.generation]:
+        for request in [r for r in unfinished if r.seat is not None]:
             budget -= self._chunk(request, budget, made)
-        while self.waiting and budget > 0 and len(self.running) < self.limits.max_batch_size:
+        while self.waiting and budget > 0 and self.seats:
             if not self._start(self.waiting[0]):
                 break
             request = self.waiting.popleft()
+            request.seat = self.seats.pop()
             self.running.append(request)
             budget -= self._chunk(request, budget, made)
         return made
 
     def finish(self, request: Request) -> None:
         """Take a request out, wherever it is, and free its blocks."""
-        self.blocks.release(request.pages)
-        if request in self.running:
-            self.running.remove(request)
-        elif request in self.waiting:
+        request.finished = True
+        self._leave(request)
+        if request in self.waiting:
             self.waiting.remove(request)
+
+    def _leave(self, request: Request) -> None:
+        """The device works in order: whoever gets the blocks or the seat next writes after what was asked before."""
+        self.blocks.release(request.pages)
+        if request.seat is not None:
+            self.running.remove(request)
+            self.seats.append(request.seat)
+            request.seat = None
 
     def _drop_cancelled(self) -> None:
         for request in [r for r in (*self.running, *self.waiting) if r.cancelled]:
@@ -167,7 +194,7 @@ class Scheduler:
         return True
 
     def _pause(self, request: Request) -> None:
-        self.finish(request)
+        self._leave(request)
         request.computed = 0
         request.paused += 1
         self.waiting.appendleft(request)
