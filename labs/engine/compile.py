@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.pt2_archive._package import package_pt2
 
 from labs.engine.config import BuildConfig
-from labs.engine.model import Decoder, Pools
+from labs.engine.model import Decoder, Pools, tile
 
 # no name may begin with another: the loader of a package takes every file whose path begins with the name
 GRAPHS = {"cpu": ("context", "generation"), "cuda": ("context", "generation", "single")}
@@ -62,23 +62,29 @@ def shapes(decoder: Decoder, config: BuildConfig) -> Shapes:
 def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram:
     """One graph with its sizes open up to the limits of `config`, deduced."""
     keys, values = shapes(decoder, config).pools(8)
-    sequences, tokens = {"context": (1, 6), "generation": (2, 2), "single": (1, 1)}[graph]
+    several = graph == "context" and keys[0].is_cuda
+    sequences, tokens = {"context": (1 + several, 6), "generation": (2, 2), "single": (1, 1)}[graph]
 
     def whole(*size: int) -> torch.Tensor:
         return torch.zeros(size, dtype=torch.long, device=keys[0].device)
 
-    most = int(config.max_num_tokens or 0) if graph == "context" else config.max_batch_size
-    count = Dim("tokens", min=1, max=max(2, most))
-    width = Dim("pages", min=1, max=max(2, config.blocks_per_sequence))
+    most = config.max_batch_size
+    if graph == "context":
+        most = int(config.max_num_tokens or 0) + several * tile(1) * config.max_batch_size
+    count = Dim("tokens", min=1, max=max(8, most))
+    width = Dim("pages", min=1, max=max(4, config.blocks_per_sequence))
     pools = [{0: Dim("blocks", min=2, max=MOST_BLOCKS)}] * len(keys)
     rows = {0: count} if graph == "generation" else {}
+    if several:
+        rows = {0: Dim("sequences", min=1, max=max(4, config.max_batch_size))}
     many = {} if graph == "single" else {0: count}
-    dynamic: tuple[Any, ...] = (many, many, many, {**rows, 1: width}, rows, pools, pools)
+    dynamic: tuple[Any, ...] = (many, many, many, {**rows, 1: width}, many, rows, pools, pools)
     arguments = (
         whole(tokens),
         whole(tokens),
         whole(tokens),
         whole(sequences, 3),
+        whole(tokens),
         whole(sequences),
         keys,
         values,

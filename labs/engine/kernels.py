@@ -15,7 +15,6 @@ from torch.library import triton_op, wrap_triton
 
 LEAST_ROWS = 16  # of tl.dot
 LONG_ROW = 8192  # of a weight; beyond, small chunks were faster on an H200
-CONTEXT_ROWS = 64  # query rows (tokens × heads of a group) of one program
 
 
 @triton.jit
@@ -127,7 +126,7 @@ def rotate_and_store(
 
 @triton.jit
 def _attend(
-    q, keys, values, tables, positions, part, stats, tokens, width, heads, kv_heads,
+    q, keys, values, tables, owners, positions, part, stats, tokens, width, heads, kv_heads,
     SCALE: tl.constexpr, EACH: tl.constexpr, GROUP: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
     SIZE: tl.constexpr, PAGE: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
@@ -140,7 +139,7 @@ def _attend(
     last = tl.load(positions + token, mask=real, other=0)
     pages = tl.max(last, 0) // PAGE + 1
     each = (pages + SPLITS - 1) // SPLITS
-    sequence = tile if EACH == 1 else 0
+    sequence = tl.load(owners + tile * EACH)
     place = (token * heads + head)[:, None] * SIZE + columns[None, :]
     mine = tl.load(q + place, mask=real[:, None], other=0)
     most = tl.full((ROWS,), -1e30, tl.float32)
@@ -182,11 +181,18 @@ def _combine(part, stats, y, SIZE: tl.constexpr, SPLITS: tl.constexpr):
 
 @triton_op("engineroom::paged_attention", mutates_args={})
 def paged_attention(
-    q: Tensor, keys: Tensor, values: Tensor, tables: Tensor, positions: Tensor, context: bool, splits: int
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    tables: Tensor,
+    owners: Tensor,
+    positions: Tensor,
+    each: int,
+    splits: int,
 ) -> Tensor:
     """Causal attention over pages. q [tokens, heads, size], size a power of two; keys, values [blocks, page, kv_heads,
-    size]; int64 positions [tokens]. In a context all tokens belong to the one sequence of `tables` [1, width]; else
-    token i is the newest of sequence i. `splits`, a power of two, is how many programs share the pages of one.
+    size]; int64: tables [sequences, width], positions [tokens], owners [tokens]: the row of `tables` that is a token's.
+    Tokens come in tiles of `each`, all of one owner. `splits`, a power of two: programs that share a tile's pages.
     """
     tokens, heads, size = q.shape
     _, page, kv_heads, _ = keys.shape
@@ -197,10 +203,9 @@ def paged_attention(
         stats = torch.empty(tokens, heads, splits, 2, dtype=torch.float32, device=q.device)
     group = heads // kv_heads
     padded = triton.next_power_of_2(group)
-    each = max(1, CONTEXT_ROWS // padded) if context else 1
     grid = (triton.cdiv(tokens, each), kv_heads, splits)
     wrap_triton(_attend)[grid](
-        q, keys, values, tables, positions, part, stats, tokens, tables.shape[1], heads, kv_heads,
+        q, keys, values, tables, owners, positions, part, stats, tokens, tables.shape[1], heads, kv_heads,
         SCALE=size**-0.5, EACH=each, GROUP=group, PADDED=padded, ROWS=max(LEAST_ROWS, each * padded),
         SIZE=size, PAGE=page, SPLITS=splits, num_warps=4,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 
 from labs.checkpoint import Model, frequencies
@@ -22,6 +23,11 @@ Pools = list[Tensor]  # one [num_blocks, tokens_per_block, kv_heads, head_size] 
 def alone(x: Tensor) -> bool:
     """Is this one row on a GPU, and known to be one when the graph is exported?"""
     return x.is_cuda and isinstance(x.shape[0], int) and x.shape[0] == 1
+
+
+def tile(group: int) -> int:
+    """Tokens of one sequence that a GPU kernel takes together, if `group` query heads share a KV head."""
+    return max(1, 64 >> (group - 1).bit_length())
 
 
 class Linear(nn.Module):
@@ -92,9 +98,10 @@ class Attention(nn.Module):
         from labs.engine.kernels import paged_attention, rotate_and_store
 
         q = rotate_and_store(*qkv, *rotary, step.slots, keys, values)
-        context = isinstance(step.tables.shape[0], int) and not alone(q)
-        splits = 1 if context else 16 if alone(q) else 4
-        return paged_attention(q, keys, values, step.tables, step.positions, context, splits)
+        each, splits = tile(self.heads // self.kv), 1
+        if statically_known_true(q.shape[0] == step.tables.shape[0]):  # one token of each sequence
+            each, splits = 1, 16 if alone(q) else 4
+        return paged_attention(q, keys, values, step.tables, step.owners, step.positions, each, splits)
 
     def gathered(
         self, qkv: tuple[Tensor, ...], rotary: tuple[Tensor, Tensor], step: Step, keys: Tensor, values: Tensor
@@ -142,8 +149,11 @@ class Layer(nn.Module):
 class Step:
     """What every layer of one step shares. mask: bool [sequences, tokens each, length]."""
 
-    def __init__(self, slots: Tensor, tables: Tensor, positions: Tensor, mask: Tensor) -> None:
-        self.slots, self.tables, self.positions, self.mask = slots, tables, positions, mask
+    def __init__(
+        self, slots: Tensor, tables: Tensor, owners: Tensor, positions: Tensor, mask: Tensor
+    ) -> None:
+        self.slots, self.tables, self.owners = slots, tables, owners
+        self.positions, self.mask = positions, mask
 
 
 class Transformer(nn.Module):
@@ -171,21 +181,23 @@ class Decoder(nn.Module):
         positions: Tensor,
         slots: Tensor,
         tables: Tensor,
+        owners: Tensor,
         last: Tensor,
         keys: Pools,
         values: Pools,
     ) -> Tensor:
         """Logits float32 [rows of `last`, vocabulary].
 
-        int64: tokens, positions, slots [sequences × tokens each]; tables [sequences, pages]; last: the rows whose
-        logits are wanted. A slot is block * tokens_per_block + offset. Attention goes up to a token's own position.
+        int64: tokens, positions, slots [all tokens]; tables [sequences, pages]; owners [all tokens], the row of tables;
+        last: the tokens whose logits are wanted. A slot is block * tokens_per_block + offset. Attention goes up to a
+        token's own position. On a CPU all sequences have as many tokens; on a GPU they come in tiles of `tile`.
         """
         x = F.embedding(tokens, self.transformer.vocab_embedding.weight)
         angle = positions[:, None].float() * self.inv_freq
         rotary = (angle.cos()[:, None].to(x.dtype), angle.sin()[:, None].to(x.dtype))
         length = tables.shape[1] * keys[0].shape[1]
-        reach = positions.view(tables.shape[0], -1, 1)
-        step = Step(slots, tables, positions, torch.arange(length, device=x.device) <= reach)
+        reach = positions.view(1 if x.is_cuda else tables.shape[0], -1, 1)  # a GPU has no use for the mask
+        step = Step(slots, tables, owners, positions, torch.arange(length, device=x.device) <= reach)
         for layer, k, v in zip(self.transformer.layers, keys, values, strict=True):
             x = layer(x, rotary, step, k, v)
         return self.lm_head(x[last], self.transformer.ln_f).float()

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # in the order of the course; labs.quality scores any model and needs none of the lessons
-ORDER = ["kit", "serving", "preflight", "quality", "load", "trtllm", "checkpoint", "engine"]
+ORDER = ["kit", "serving", "preflight", "quality", "load", "trtllm", "checkpoint", "engine", "compare"]
 TOOLS = {"author", "cli"}
 
 

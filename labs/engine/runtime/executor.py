@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from labs.engine.directory import EngineDir, open_engine
-from labs.engine.runtime.graphs import Graphs, shapes
+from labs.engine.runtime.graphs import Chunk, Graphs, shapes
 from labs.engine.runtime.kv_cache import BlockManager
 from labs.engine.runtime.sampling import SamplingParams, logprobs, sample
 from labs.engine.runtime.scheduler import UNKNOWN, Policy, Request, Scheduler
@@ -66,6 +66,8 @@ class Asked:
 class Executor:
     """An engine that serves requests together. `step` is one turn of the loop; not thread-safe by itself."""
 
+    graphs_class = Graphs
+
     def __init__(
         self,
         engine: EngineDir | str | Path,
@@ -76,7 +78,7 @@ class Executor:
         """`lag`: steps that the host reads behind; 1 on a GPU and 0 on a CPU unless given. Raises EngineError."""
         self.engine = engine if isinstance(engine, EngineDir) else open_engine(engine)
         kv = kv or KvCacheConfig()
-        self.graphs = Graphs(self.engine)
+        self.graphs = self.graphs_class(self.engine)
         count = num_blocks(self.engine, kv)
         self.blocks = BlockManager(count, self.engine.build.tokens_per_block, kv.enable_block_reuse)
         self.scheduler = Scheduler(self.engine.build, self.blocks, policy)
@@ -91,23 +93,27 @@ class Executor:
         self.steps += (busy := bool(plan.context or plan.generation))
         if any(UNKNOWN in r.tokens[r.computed : r.computed + count] for r, count in plan.context):
             given += self._read(self.steps)  # a paused request comes back: its own tokens are its prompt now
-        for request, count in plan.context:
-            if not request.finished:
-                self._context(request, count)
+        if chunks := [(request, count) for request, count in plan.context if not request.finished]:
+            self._context(chunks)
         if many := [request for request in plan.generation if not request.finished]:
             self._generation(many)
         return given + self._read(self.steps - self.lag if busy else self.steps)
 
-    def _context(self, request: Request, count: int) -> None:
-        first, last = request.computed, request.computed + count
-        logits = self.graphs.context(request.tokens[first:last], first, request.seat, request.pages.blocks)
-        request.computed = last
-        self.blocks.commit(request.pages, request.tokens[:last])
-        if last == len(request.tokens):
-            self._choose([request], logits)
+    def _context(self, chunks: list[tuple[Request, int]]) -> None:
+        logits = self.graphs.context(
+            [
+                Chunk(r.tokens[r.computed : r.computed + n], r.computed, r.seat, r.pages.blocks)
+                for r, n in chunks
+            ]
+        )
+        for request, count in chunks:
+            request.computed += count
+            self.blocks.commit(request.pages, request.tokens[: request.computed])
+        if done := [row for row, (r, _) in enumerate(chunks) if r.computed == len(r.tokens)]:
+            self._choose([chunks[row][0] for row in done], logits[done])
 
     def _generation(self, many: list[Request]) -> None:
-        rows = [(r.tokens[-1], r.seat, r.computed, r.pages.blocks) for r in many]
+        rows = [(r.tokens[-1], r.computed, r.seat, r.pages.blocks) for r in many]
         logits = self.graphs.generation(*zip(*rows, strict=True))
         for request in many:
             request.computed += 1

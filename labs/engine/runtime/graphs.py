@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -17,24 +18,34 @@ from torch import Tensor
 from labs.checkpoint import frequencies
 from labs.engine.compile import GRAPHS, Shapes
 from labs.engine.directory import EngineDir, EngineError, package, weights
-from labs.engine.model import skeleton
+from labs.engine.model import skeleton, tile
 from labs.engine.runtime.kv_cache import PADDING
 from labs.engine.runtime.scheduler import UNKNOWN
 
 BATCHES = (1, 2, 4, *range(8, 64, 8), *range(64, 256, 32), *range(256, 2049, 128))
 
 
+class Chunk(NamedTuple):
+    """Consecutive tokens of one request, from position `first` on."""
+
+    tokens: Sequence[int]
+    first: int
+    seat: int
+    blocks: Sequence[int]
+
+
 class Graphs:
     """An engine's code, loaded: `context` and `generation` fill the pools and give float32 logits."""
 
+    cuda_graphs = True
+
     def __init__(self, engine: EngineDir) -> None:
         self.engine, self.device = engine, str(engine.manifest["target"]["device"])
-        self.size = engine.build.tokens_per_block
-        file = str(engine.path / package(0))
-        self._graphs = {
-            name: torch._C._aoti.AOTIModelPackageLoader(file, name, True, 1, -1)
-            for name in GRAPHS[self.device]
-        }
+        self.size, model = engine.build.tokens_per_block, engine.model
+        self.tile = (
+            tile(model.num_attention_heads // model.num_key_value_heads) if self.device == "cuda" else 1
+        )
+        self._graphs = {name: self.load_code(name) for name in GRAPHS[self.device]}
         self._weights = self.load_weights(engine.path / weights(0))
         seats = engine.build.max_batch_size + 1
         self.last = torch.zeros(seats, dtype=torch.long, device=self.device)
@@ -45,12 +56,16 @@ class Graphs:
     def allocate(self, num_blocks: int) -> None:
         """Make the KV pools; on a GPU also capture the generation graph for each batch size up to the limit."""
         self.keys, self.values = shapes(self.engine).pools(num_blocks)
-        if self.device == "cuda":
+        if self.device == "cuda" and self.cuda_graphs:
             most = next(
                 size for size in BATCHES if size >= min(self.engine.build.max_batch_size, BATCHES[-1])
             )
             for size in [size for size in BATCHES if size <= most]:
                 self._captured[size] = Captured(self, size)
+
+    def load_code(self, name: str) -> Any:
+        """One compiled graph; a single-threaded runner, as only that can be captured."""
+        return torch._C._aoti.AOTIModelPackageLoader(str(self.engine.path / package(0)), name, True, 1, -1)
 
     def load_weights(self, path: Path) -> dict[str, Tensor]:
         """Give both graphs the same tensors; what is missing or of another shape or dtype is refused here, as the
@@ -69,23 +84,35 @@ class Graphs:
             graph.load_constants({name: found[name] for name in graph.get_constant_fqns()}, False, True, True)
         return found
 
-    def context(self, tokens: Sequence[int], first: int, seat: int, blocks: Sequence[int]) -> Tensor:
-        """Logits [1, vocabulary] after the last of `tokens`, which stand at positions `first` and on."""
-        self._show(seat, blocks)
-        if self.device == "cuda" and len(tokens) == 1:
-            return self.generation(tokens, [seat], [first], [blocks])
-        at = torch.arange(first, first + len(tokens), device=self.device)
-        last = torch.tensor([len(tokens) - 1], device=self.device)
-        table = self.tables[seat, : len(blocks)]
-        return self._run(
-            "context", self._place(tokens), at, self._slots(table[at // self.size], at), table[None], last
-        )
+    def context(self, chunks: Sequence[Chunk]) -> Tensor:
+        """Logits [chunks, vocabulary] after the last token of each; a GPU computes all of them together."""
+        for chunk in chunks:
+            self._show(chunk.seat, chunk.blocks)
+        if self.device == "cpu":
+            return torch.cat([self._context([chunk]) for chunk in chunks])
+        if len(chunks) == 1 and len(chunks[0].tokens) == 1:
+            return self.generation(*([one] for one in chunks[0]))
+        return self._context(chunks)
+
+    def _context(self, chunks: Sequence[Chunk]) -> Tensor:
+        rows: list[tuple[int, int, int]] = []  # token, position, number of its chunk
+        last: list[int] = []
+        for number, chunk in enumerate(chunks):
+            places = range(chunk.first, chunk.first + len(chunk.tokens))
+            rows += [(token, at, number) for token, at in zip(chunk.tokens, places, strict=True)]
+            last.append(len(rows) - 1)
+            rows += [(0, -1, number)] * (-len(rows) % self.tile)
+        tokens, at, owners = self._place(list(zip(*rows, strict=True)))
+        width = max(len(chunk.blocks) for chunk in chunks)
+        tables = self.tables[self._place([chunk.seat for chunk in chunks]), :width].contiguous()
+        slots = torch.where(at < 0, PADDING, self._slots(tables[owners, at // self.size], at))
+        return self._run("context", tokens, at.clamp(min=0), slots, tables, owners, self._place(last))
 
     def generation(
         self,
         tokens: Sequence[int],
-        seats: Sequence[int],
         positions: Sequence[int],
+        seats: Sequence[int],
         blocks: Sequence[Sequence[int]],
     ) -> Tensor:
         """Logits [sequences, vocabulary] after one token of each sequence; UNKNOWN tokens are read from `last`."""
@@ -93,8 +120,11 @@ class Graphs:
             self._show(seat, row)
         many = len(tokens)
         rows = torch.tensor([tokens, seats, positions])
-        if self.device == "cpu":
-            return self.generate("generation", rows, max(map(len, blocks)))
+        if not self._captured:
+            alone = self.device == "cuda" and many == 1
+            return self.generate(
+                "single" if alone else "generation", rows.to(self.device), max(map(len, blocks))
+            )
         captured = self._captured[next(size for size in BATCHES if size >= many)]
         return captured(rows)[:many]
 
@@ -104,9 +134,8 @@ class Graphs:
         tokens = torch.where(known == UNKNOWN, self.last[seats], known)
         tables = self.tables[seats, :width].contiguous()
         blocks = tables.gather(1, (at // self.size)[:, None])[:, 0]
-        return self._run(
-            graph, tokens, at, self._slots(blocks, at), tables, torch.arange(len(at), device=self.device)
-        )
+        rows = torch.arange(len(at), device=self.device)
+        return self._run(graph, tokens, at, self._slots(blocks, at), tables, rows, rows)
 
     def remember(self, seats: Sequence[int], tokens: Tensor) -> None:
         """Keep the newest tokens where the next step looks for them."""
@@ -121,7 +150,7 @@ class Graphs:
     def _slots(self, blocks: Tensor, positions: Tensor) -> Tensor:
         return blocks * self.size + positions % self.size
 
-    def _place(self, values: Sequence[int]) -> Tensor:
+    def _place(self, values: Sequence[object]) -> Tensor:
         """On the device; a GPU fetches it from pinned memory when it gets there, and nobody waits."""
         made = torch.tensor(values)
         return made if self.device == "cpu" else made.pin_memory().to(self.device, non_blocking=True)

@@ -1,0 +1,90 @@
+"""An engine in a process of its own, idle while another one runs."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+import psutil
+
+from labs.compare.engines import ENGINES, Job, Prompts
+
+
+class Run(NamedTuple):
+    """Seconds of one batch, and how many tokens each answer had."""
+
+    seconds: float
+    tokens: list[int]
+
+
+class Worker:
+    """`start_seconds`: from the start of the process to the first token. Raises RuntimeError: what the engine said."""
+
+    def __init__(self, name: str, job: Job) -> None:
+        self.name = name
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, name, job))
+        began = time.perf_counter()
+        before = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = str(job.threads)
+        try:
+            self._process.start()
+        finally:
+            os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
+        theirs.close()
+        try:
+            self._receive()
+        except BaseException:
+            self.stop()
+            raise
+        self.start_seconds = time.perf_counter() - began
+
+    def run(self, prompts: Prompts, max_tokens: int) -> Run:
+        self._pipe.send((prompts, max_tokens))
+        return self._receive()
+
+    def memory(self) -> int:
+        """Resident bytes of the process and its children."""
+        found = psutil.Process(self._process.pid)
+        return sum(one.memory_info().rss for one in (found, *found.children(recursive=True)))
+
+    def stop(self) -> None:
+        """The whole process group goes: vLLM has an engine process of its own."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+
+    def _receive(self) -> Run:
+        try:
+            said = self._pipe.recv()
+        except EOFError:
+            raise RuntimeError(f"{self.name} ended without a word; see its output above.") from None
+        if isinstance(said, str):
+            raise RuntimeError(f"{self.name}: {said}")
+        return said
+
+
+def _serve(pipe: Connection, name: str, job: Job) -> None:
+    os.setpgrp()
+    try:
+        engine = ENGINES[name](job)
+        pipe.send(_timed(engine.run, [[1, 2, 3]], 1))
+        while True:
+            pipe.send(_timed(engine.run, *pipe.recv()))
+    except EOFError:  # the other side is gone
+        os.killpg(0, signal.SIGKILL)
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+def _timed(run, prompts: Prompts, max_tokens: int) -> Run:  # type: ignore[no-untyped-def]
+    began = time.perf_counter()
+    answers = run(prompts, max_tokens)
+    return Run(time.perf_counter() - began, list(map(len, answers)))
