@@ -79,7 +79,7 @@ class Uncompiled:
         layers = self.decoder.model.num_hidden_layers
         head, keys, values = inputs[: -2 * layers], inputs[-2 * layers : -layers], inputs[-layers:]
         with torch.inference_mode():
-            return [self.decoder(*head, keys, values)]
+            return list(self.decoder(*head, keys, values))
 
 
 class LaunchedGraphs(Graphs):

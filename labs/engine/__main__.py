@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from labs.checkpoint import CheckpointError
-from labs.engine import build as builder
+from labs import engine as builder
 from labs.engine.config import BuildConfig, BuildError
 from labs.engine.directory import TOKENIZER, EngineError, open_engine, package, weights
 

@@ -43,10 +43,10 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor, norm: RmsNorm | None = None, add: Tensor | None = None) -> Tensor:
         if alone(x):
-            from labs.engine.kernels import gemv
+            from labs.engine.kernels import linear
 
             weight, eps = (norm.weight, norm.eps) if norm else (None, 0.0)
-            return gemv(x, self.weight, self.bias, weight, eps, add, self.gated)
+            return linear(x, self.weight, self.bias, weight, eps, add, self.gated)
         y = F.linear(norm(x) if norm else x, self.weight, self.bias)
         if self.gated:
             gate, fc = y.chunk(2, -1)
@@ -84,34 +84,50 @@ class Attention(nn.Module):
         keys: Tensor,
         values: Tensor,
     ) -> Tensor:
-        """x [tokens, hidden]; the new keys and values go to their slots, then every page of the tables is read."""
+        """x [tokens, hidden] -> the same shape, x added; attention reads every page of the tables."""
+        q = self.queries(x, norm, rotary, step, keys, values)
+        mixed = (self.paged if x.is_cuda else self.gathered)(q, step, keys, values)
+        return self.dense(mixed.flatten(1), add=x)
+
+    def queries(
+        self,
+        x: Tensor,
+        norm: RmsNorm,
+        rotary: tuple[Tensor, Tensor],
+        step: Step,
+        keys: Tensor,
+        values: Tensor,
+    ) -> Tensor:
+        """q [tokens, heads, size], rotated; the new keys and values go to their slots of the pages."""
+        normed = hasattr(self, "q_layernorm")
+        if alone(x) and not normed:
+            from labs.engine.kernels import qkv
+
+            weights = (self.qkv.weight, self.qkv.bias, norm.weight, norm.eps)
+            return qkv(x, *weights, *rotary, step.slots, keys, values)
         q, k, v = self.qkv(x, norm).unflatten(-1, (-1, self.size)).split([self.heads, self.kv, self.kv], 1)
-        if hasattr(self, "q_layernorm"):
+        if normed:
             q, k = self.q_layernorm(q), self.k_layernorm(k)
-        mix = self.paged if q.is_cuda else self.gathered
-        return self.dense(mix((q, k, v), rotary, step, keys, values).flatten(1), add=x)
+        if x.is_cuda:
+            from labs.engine.kernels import rotate_and_store
 
-    def paged(
-        self, qkv: tuple[Tensor, ...], rotary: tuple[Tensor, Tensor], step: Step, keys: Tensor, values: Tensor
-    ) -> Tensor:
-        """q, k, v [tokens, heads, size] -> as q; the fewer sequences, the more programs share the pages of each."""
-        from labs.engine.kernels import paged_attention, rotate_and_store
-
-        q = rotate_and_store(*qkv, *rotary, step.slots, keys, values)
-        each, splits = tile(self.heads // self.kv), 1
-        if statically_known_true(q.shape[0] == step.tables.shape[0]):  # one token of each sequence
-            each, splits = 1, 16 if alone(q) else 4
-        return paged_attention(q, keys, values, step.tables, step.owners, step.positions, each, splits)
-
-    def gathered(
-        self, qkv: tuple[Tensor, ...], rotary: tuple[Tensor, Tensor], step: Step, keys: Tensor, values: Tensor
-    ) -> Tensor:
-        """The same by PyTorch's own operators. The query heads that share a KV head are stacked as rows."""
-        q, k, v = qkv
+            return rotate_and_store(q, k, v, *rotary, step.slots, keys, values)
         place = (step.slots // keys.shape[1], step.slots % keys.shape[1])
         keys.index_put_(place, rotate(k, *rotary))
         values.index_put_(place, v)
-        q = rotate(q, *rotary)
+        return rotate(q, *rotary)
+
+    def paged(self, q: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
+        """q [tokens, heads, size] -> the same; the fewer sequences, the more programs share the pages of each."""
+        from labs.engine.kernels import paged_attention
+
+        each, splits = tile(self.heads // self.kv), 1
+        if statically_known_true(q.shape[0] == step.tables.shape[0]):  # one token of each sequence
+            each, splits = 1, 16 if alone(q) else 8
+        return paged_attention(q, keys, values, step.tables, step.owners, step.positions, each, splits)
+
+    def gathered(self, q: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
+        """The same by PyTorch's own operators. The query heads that share a KV head are stacked as rows."""
         sequences, group = step.tables.shape[0], self.heads // self.kv
         k = keys[step.tables].flatten(1, 2).transpose(1, 2)  # [sequences, kv, length, size]
         v = values[step.tables].flatten(1, 2).transpose(1, 2)
@@ -185,8 +201,8 @@ class Decoder(nn.Module):
         last: Tensor,
         keys: Pools,
         values: Pools,
-    ) -> Tensor:
-        """Logits float32 [rows of `last`, vocabulary].
+    ) -> tuple[Tensor, Tensor]:
+        """Logits float32 [rows of `last`, vocabulary], and the likeliest token of each row.
 
         int64: tokens, positions, slots [all tokens]; tables [sequences, pages]; owners [all tokens], the row of tables;
         last: the tokens whose logits are wanted. A slot is block * tokens_per_block + offset. Attention goes up to a
@@ -200,7 +216,8 @@ class Decoder(nn.Module):
         step = Step(slots, tables, owners, positions, torch.arange(length, device=x.device) <= reach)
         for layer, k, v in zip(self.transformer.layers, keys, values, strict=True):
             x = layer(x, rotary, step, k, v)
-        return self.lm_head(x[last], self.transformer.ln_f).float()
+        logits = self.lm_head(x[last], self.transformer.ln_f).float()
+        return logits, likeliest(logits)
 
 
 def skeleton(model: Model, pretrained: dict[str, Any]) -> Decoder:
@@ -223,6 +240,15 @@ def fuse(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         both = [tensors[name], tensors[name.replace(".gate.", ".fc.")]]
         fused[name.replace(".gate.", ".fused_fc.")] = torch.cat(both)
     return fused
+
+
+def likeliest(logits: Tensor, part: int = 128) -> Tensor:
+    """argmax of each row, int64 [rows]; in two steps, as a GPU would leave one long row to a few of its processors."""
+    if logits.shape[1] % part:
+        return logits.argmax(-1)
+    best, place = logits.unflatten(1, (-1, part)).max(-1)
+    where = best.argmax(-1, keepdim=True)
+    return (where * part + place.gather(1, where))[:, 0]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -53,8 +53,8 @@ def test_a_compiled_bfloat16_engine_is_close_to_the_reference(tmp_path: Path) ->
     for prompt in PROMPTS:
         want = reference.logits(prompt)[-1]
         blocks = list(range(1, 2 + len(prompt) // 16))
-        found = [one.graphs.context([Chunk(prompt, 0, 0, blocks)])[0]]
-        found += [one.graphs.generation([prompt[-1]] * 2, [len(prompt) - 1] * 2, [0, 0], [blocks] * 2)[1]]
+        found = [one.graphs.context([Chunk(prompt, 0, 0, blocks)])[0][0]]
+        found += [one.graphs.generation([prompt[-1]] * 2, [len(prompt) - 1] * 2, [0, 0], [blocks] * 2)[0][1]]
         assert all((logits - want).abs().max() < 0.03 * want.abs().max() for logits in found)
 
 

@@ -49,7 +49,9 @@ def run(made: Decoder, dtype: torch.dtype) -> torch.Tensor:
     ]
     table, at = torch.tensor([[2, 5, 1]]), torch.arange(40)
     slots = table[0, at // 16] * 16 + at % 16
-    return made(TOKENS, at, slots, table, 0 * at, at, *pools)
+    logits, likeliest = made(TOKENS, at, slots, table, 0 * at, at, *pools)
+    assert likeliest.equal(logits.argmax(-1))
+    return logits
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("bfloat16", 3e-2)])

@@ -8,12 +8,15 @@ import torch
 from labs.engine.runtime.sampling import SamplingParams, gumbel, logprobs, sample
 
 LOGITS = torch.tensor([[0.0, 1.0, 2.0, 3.0, -9.0]])
+MOST = torch.tensor([3])
 
 
 def drawn(params: SamplingParams, times: int = 2000) -> torch.Tensor:
     """How often each word came at `times` positions, or by as many seeds if none was given."""
     seeds = range(times) if params.seed is None else [params.seed] * times
-    tokens = sample(LOGITS.expand(times, -1), [params] * times, list(seeds), list(range(times)))
+    tokens = sample(
+        LOGITS.expand(times, -1), MOST.expand(times), [params] * times, list(seeds), list(range(times))
+    )
     return torch.bincount(tokens, minlength=5) / times
 
 
@@ -57,10 +60,10 @@ def test_a_seed_gives_the_same_answer_whoever_is_served_beside() -> None:
     mine, other = SamplingParams(temperature=1.0, seed=5), SamplingParams(temperature=3.0, top_k=2, seed=6)
     both = LOGITS.expand(2, -1)
     for at in range(20):
-        together = sample(both, [other, mine], [6, 5], [3, at])[1]
-        assert sample(LOGITS, [mine], [5], [at])[0] == together
-    by_seed = [sample(LOGITS, [mine], [seed], [0]).item() for seed in range(50)]
-    by_position = [sample(LOGITS, [mine], [0], [at]).item() for at in range(50)]
+        together = sample(both, MOST.expand(2), [other, mine], [6, 5], [3, at])[1]
+        assert sample(LOGITS, MOST, [mine], [5], [at])[0] == together
+    by_seed = [sample(LOGITS, MOST, [mine], [seed], [0]).item() for seed in range(50)]
+    by_position = [sample(LOGITS, MOST, [mine], [0], [at]).item() for at in range(50)]
     assert len(set(by_seed)) > 1 and by_seed != by_position
 
 

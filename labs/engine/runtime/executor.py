@@ -7,10 +7,12 @@ The device is asked for the next step before the tokens of the last are read (`l
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -28,11 +30,17 @@ CPU_SHARE = 0.2  # of the free memory, for the KV cache, when nothing else is sa
 
 @dataclass(frozen=True)
 class Output:
-    """One token of an answer; `finish_reason` is set with the last: "stop", "length" or "cancelled"."""
+    """One token of an answer; `finish_reason` is set with the last: "stop" or "length".
+
+    `AsyncExecutor` tells with the first how long the request waited for its turn, in seconds, and how many tokens of
+    its prompt were in the cache.
+    """
 
     token: int
     logprob: float
     finish_reason: str | None = None
+    queue_seconds: float | None = None
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class Executor:
         return given + self._read(self.steps - self.lag if busy else self.steps)
 
     def _context(self, chunks: list[tuple[Request, int]]) -> None:
-        logits = self.graphs.context(
+        logits, tokens = self.graphs.context(
             [
                 Chunk(r.tokens[r.computed : r.computed + n], r.computed, r.seat, r.pages.blocks)
                 for r, n in chunks
@@ -110,20 +118,21 @@ class Executor:
             request.computed += count
             self.blocks.commit(request.pages, request.tokens[: request.computed])
         if done := [row for row, (r, _) in enumerate(chunks) if r.computed == len(r.tokens)]:
-            self._choose([chunks[row][0] for row in done], logits[done])
+            self._choose([chunks[row][0] for row in done], logits[done], tokens[done])
 
     def _generation(self, many: list[Request]) -> None:
         rows = [(r.tokens[-1], r.computed, r.seat, r.pages.blocks) for r in many]
-        logits = self.graphs.generation(*zip(*rows, strict=True))
+        logits, tokens = self.graphs.generation(*zip(*rows, strict=True))
         for request in many:
             request.computed += 1
-        self._choose(many, logits)
+        self._choose(many, logits, tokens)
 
-    def _choose(self, requests: list[Request], logits: Tensor) -> None:
+    def _choose(self, requests: list[Request], logits: Tensor, tokens: Tensor) -> None:
         """Sample on the device and let the tokens travel; on the host they are UNKNOWN until `_read`."""
         params, places = [r.params for r in requests], [len(r.tokens) for r in requests]
-        tokens = sample(logits, params, [r.seed for r in requests], places)
-        self.graphs.remember([r.seat for r in requests], tokens)
+        if not all(one.greedy for one in params):
+            tokens = sample(logits, tokens, params, [r.seed for r in requests], places)
+            self.graphs.remember([r.seat for r in requests], tokens)
         chances = (
             logprobs(logits, tokens).to("cpu", non_blocking=True) if any(p.logprobs for p in params) else None
         )
@@ -190,73 +199,125 @@ def num_blocks(engine: EngineDir, kv: KvCacheConfig) -> int:
     return max(1, min(wanted, most)) + 1
 
 
+class QueueFull(RuntimeError):
+    """As many requests as the engine may hold are running or waiting; ask again later."""
+
+
+class EngineStopped(RuntimeError):
+    """The engine was shut down; no request runs any more."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests that run and that wait, and the share of the KV cache's blocks that running requests hold."""
+
+    running: int
+    waiting: int
+    kv_cache_usage: float
+
+
+Queue = asyncio.Queue[Output | Exception]
+
+
 class AsyncExecutor:
     """The loop in a thread of its own: `async for output in executor.generate(tokens, params)`.
 
     Leaving the loop early, or cancelling the task, cancels the request: its blocks are free before the next step.
+    At most max_batch_size + `max_queue_size` requests are held (the name is TensorRT-LLM's); None: no bound.
     """
 
-    def __init__(self, executor: Executor) -> None:
-        self.executor = executor
-        self._lock, self._work, self._stop = threading.Lock(), threading.Event(), False
-        self._queues: dict[Request, tuple[asyncio.AbstractEventLoop, asyncio.Queue[Output | Exception]]] = {}
+    def __init__(self, executor: Executor, max_queue_size: int | None = None) -> None:
+        self.executor, self.max_queue_size = executor, max_queue_size
+        self._work, self._stop, self._failure = threading.Event(), False, ""
+        self._inbox: deque[Request] = deque()
+        self._queues: dict[Request, tuple[asyncio.AbstractEventLoop, Queue]] = {}
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
-    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> AsyncIterator[Output]:
-        """Stream one answer. Raises RequestError at once for a request beyond the limits."""
-        request = Request(list(tokens), params)
-        queue: asyncio.Queue[Output | Exception] = asyncio.Queue()
-        with self._lock:
-            self.executor.scheduler.add(request)
-            self._queues[request] = (asyncio.get_running_loop(), queue)
+    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> AsyncGenerator[Output]:
+        """Stream one answer. Raises at once RequestError for a request beyond the limits, QueueFull, EngineStopped."""
+        request, queue = Request(list(tokens), params), Queue()
+        self._admit(request)
+        self._queues[request] = (asyncio.get_running_loop(), queue)
+        self._inbox.append(request)
         self._work.set()
         try:
-            while True:
+            if self._stop:
+                raise EngineStopped("the engine was shut down")
+            for number in itertools.count():
                 output = await queue.get()
                 if isinstance(output, Exception):
                     raise output
+                if number == 0 and request.scheduled is not None:
+                    waited = request.scheduled - request.arrived
+                    output = replace(output, queue_seconds=waited, cached_tokens=request.reused)
                 yield output
                 if output.finish_reason:
                     return
         finally:
             request.cancelled = True
+            self._queues.pop(request, None)
             self._work.set()
 
+    def load(self) -> Load:
+        """Read from another thread than the loop's, so each figure is right by itself only."""
+        scheduler, blocks = self.executor.scheduler, self.executor.blocks
+        waiting = len(scheduler.waiting) + len(self._inbox)
+        return Load(len(scheduler.running), waiting, 1 - blocks.available / blocks.total)
+
+    def problem(self) -> str | None:
+        """Why no answer can be expected now: it was shut down, or its last step failed."""
+        return "the engine was shut down" if self._stop else self._failure or None
+
     def close(self) -> None:
-        """Stop the loop; streams that are still open end with an error."""
+        """Stop the loop after the step that runs; streams that are still open end with EngineStopped."""
         self._stop = True
         self._work.set()
         self._thread.join()
-        self._fail(RuntimeError("the engine was shut down while this request ran"))
+        self._fail(EngineStopped("the engine was shut down while this request ran"))
+
+    def _admit(self, request: Request) -> None:
+        self.executor.scheduler.check(request)
+        seats = self.executor.engine.build.max_batch_size
+        if self.max_queue_size is not None and len(self._queues) >= seats + self.max_queue_size:
+            raise QueueFull(
+                f"{seats} requests may run and {self.max_queue_size} wait (max_queue_size), and so many do; ask later."
+            )
 
     def _loop(self) -> None:
+        scheduler = self.executor.scheduler
         while not self._stop:
-            with self._lock:
-                try:
-                    given = self.executor.step()
-                except Exception as error:
-                    self._fail(error)
-                    given = []
-                for request in [r for r in self._queues if r.cancelled]:
-                    del self._queues[request]
-                idle = not (self.executor.scheduler.waiting or self.executor.scheduler.running)
-                if idle:
-                    self._work.clear()
-            for request, output in given:
-                self._send(request, output)
-            if idle:
+            self._work.clear()  # before the look at the inbox: what comes later sets it again
+            while self._inbox:
+                scheduler.add(self._inbox.popleft())
+            try:
+                if given := self.executor.step():
+                    self._failure = ""
+                    self._send(given)
+            except Exception as error:
+                self._failure = f"the last step of the engine failed: {type(error).__name__}: {error}"
+                self._fail(error)
+            if not (scheduler.waiting or scheduler.running):
                 self._work.wait()
 
-    def _send(self, request: Request, output: Output | Exception) -> None:
-        if found := self._queues.get(request):
-            loop, queue = found
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(queue.put_nowait, output)
+    def _send(self, given: Sequence[tuple[Request, Output | Exception]]) -> None:
+        """One wake-up of an event loop for all tokens of a step, not one for each."""
+        letters: defaultdict[asyncio.AbstractEventLoop, list[tuple[Queue, Output | Exception]]]
+        letters = defaultdict(list)
+        for request, output in given:
+            if found := self._queues.get(request):
+                letters[found[0]].append((found[1], output))
+        for loop, batch in letters.items():
+            with suppress(RuntimeError):  # that loop is closed: nobody waits there
+                loop.call_soon_threadsafe(_deliver, batch)
 
     def _fail(self, error: Exception) -> None:
         """Nothing is lost in silence: whoever waits is told."""
         self.executor.abandon()
-        for request in list(self._queues):
-            self._send(request, error)
-        self._queues.clear()
+        self._inbox.clear()
+        self._send([(request, error) for request in list(self._queues)])
+
+
+def _deliver(batch: Sequence[tuple[Queue, Output | Exception]]) -> None:
+    for queue, output in batch:
+        queue.put_nowait(output)

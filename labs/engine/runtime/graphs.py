@@ -84,17 +84,22 @@ class Graphs:
             graph.load_constants({name: found[name] for name in graph.get_constant_fqns()}, False, True, True)
         return found
 
-    def context(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Logits [chunks, vocabulary] after the last token of each; a GPU computes all of them together."""
+    def context(self, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
+        """Logits [chunks, vocabulary] after the last token of each, and its likeliest next token.
+
+        A GPU computes all of them together.
+        """
         for chunk in chunks:
             self._show(chunk.seat, chunk.blocks)
         if self.device == "cpu":
-            return torch.cat([self._context([chunk]) for chunk in chunks])
+            logits, tokens = zip(*(self._context([chunk]) for chunk in chunks), strict=True)
+            return torch.cat(logits), torch.cat(tokens)
         if len(chunks) == 1 and len(chunks[0].tokens) == 1:
-            return self.generation(*([one] for one in chunks[0]))
+            (token,), first, seat, blocks = chunks[0]
+            return self.generation([token], [first], [seat], [blocks])
         return self._context(chunks)
 
-    def _context(self, chunks: Sequence[Chunk]) -> Tensor:
+    def _context(self, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
         rows: list[tuple[int, int, int]] = []  # token, position, number of its chunk
         last: list[int] = []
         for number, chunk in enumerate(chunks):
@@ -104,9 +109,13 @@ class Graphs:
             rows += [(0, -1, number)] * (-len(rows) % self.tile)
         tokens, at, owners = self._place(list(zip(*rows, strict=True)))
         width = max(len(chunk.blocks) for chunk in chunks)
-        tables = self.tables[self._place([chunk.seat for chunk in chunks]), :width].contiguous()
+        seats = self._place([chunk.seat for chunk in chunks])
+        tables = self.tables[seats, :width].contiguous()
         slots = torch.where(at < 0, PADDING, self._slots(tables[owners, at // self.size], at))
-        return self._run("context", tokens, at.clamp(min=0), slots, tables, owners, self._place(last))
+        places = (at.clamp(min=0), slots, tables, owners, self._place(last))
+        logits, likeliest = self._run("context", tokens, *places)
+        self.last[seats] = likeliest
+        return logits, likeliest
 
     def generation(
         self,
@@ -114,8 +123,11 @@ class Graphs:
         positions: Sequence[int],
         seats: Sequence[int],
         blocks: Sequence[Sequence[int]],
-    ) -> Tensor:
-        """Logits [sequences, vocabulary] after one token of each sequence; UNKNOWN tokens are read from `last`."""
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [sequences, vocabulary] after one token of each sequence, and its likeliest next token.
+
+        UNKNOWN tokens are read from `last`; the likeliest are then in it.
+        """
         for seat, row in zip(seats, blocks, strict=True):
             self._show(seat, row)
         many = len(tokens)
@@ -126,19 +138,23 @@ class Graphs:
                 "single" if alone else "generation", rows.to(self.device), max(map(len, blocks))
             )
         captured = self._captured[next(size for size in BATCHES if size >= many)]
-        return captured(rows)[:many]
+        logits, likeliest = captured(rows)
+        return logits[:many], likeliest[:many]
 
-    def generate(self, graph: str, rows: Tensor, width: int) -> Tensor:
-        """rows int64 [3, sequences] on the device: token or UNKNOWN, seat, position."""
+    def generate(self, graph: str, rows: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """The same. rows int64 [3, sequences] on the device: token or UNKNOWN, seat, position."""
         known, seats, at = rows
         tokens = torch.where(known == UNKNOWN, self.last[seats], known)
         tables = self.tables[seats, :width].contiguous()
         blocks = tables.gather(1, (at // self.size)[:, None])[:, 0]
         rows = torch.arange(len(at), device=self.device)
-        return self._run(graph, tokens, at, self._slots(blocks, at), tables, rows, rows)
+        slots = self._slots(blocks, at)
+        logits, likeliest = self._run(graph, tokens, at, slots, tables, rows, rows)
+        self.last[seats] = likeliest
+        return logits, likeliest
 
     def remember(self, seats: Sequence[int], tokens: Tensor) -> None:
-        """Keep the newest tokens where the next step looks for them."""
+        """Keep tokens that are not the likeliest where the next step looks for them."""
         self.last[self._place(seats)] = tokens
 
     def _show(self, seat: int, blocks: Sequence[int]) -> None:
@@ -155,8 +171,9 @@ class Graphs:
         made = torch.tensor(values)
         return made if self.device == "cpu" else made.pin_memory().to(self.device, non_blocking=True)
 
-    def _run(self, graph: str, *inputs: Tensor) -> Tensor:
-        return self._graphs[graph].boxed_run([*inputs, *self.keys, *self.values])[0]
+    def _run(self, graph: str, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        logits, likeliest = self._graphs[graph].boxed_run([*inputs, *self.keys, *self.values])
+        return logits, likeliest
 
 
 class Captured:
@@ -166,7 +183,7 @@ class Captured:
         spare = torch.tensor([[0], [graphs.engine.build.max_batch_size], [0]])
         self.spare, self.rows = spare.expand(3, size), spare.expand(3, size).cuda()
 
-        def step() -> Tensor:
+        def step() -> tuple[Tensor, Tensor]:
             width = graphs.tables.shape[1]
             return graphs.generate("single" if size == 1 else "generation", self.rows, width)
 
@@ -175,13 +192,13 @@ class Captured:
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.logits = step()
+            self.result = step()
 
-    def __call__(self, rows: Tensor) -> Tensor:
+    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         padded = torch.cat([rows, self.spare[:, rows.shape[1] :]], 1).pin_memory()
         self.rows.copy_(padded, non_blocking=True)
         self.graph.replay()
-        return self.logits
+        return self.result
 
 
 def shapes(engine: EngineDir) -> Shapes:

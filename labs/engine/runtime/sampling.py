@@ -49,10 +49,17 @@ class SamplingParams:
 
 
 def sample(
-    logits: Tensor, params: Sequence[SamplingParams], seeds: Sequence[int], positions: Sequence[int]
+    logits: Tensor,
+    likeliest: Tensor,
+    params: Sequence[SamplingParams],
+    seeds: Sequence[int],
+    positions: Sequence[int],
 ) -> Tensor:
-    """One token for each row, int64 [requests] on the device of `logits`, float32 [requests, vocabulary]."""
-    tokens = logits.argmax(-1)
+    """One token for each row, int64 [requests] on the device of `logits`, float32 [requests, vocabulary].
+
+    `likeliest`: the row's likeliest token, which is the answer where a request is greedy.
+    """
+    tokens = likeliest.clone()
     if rows := [row for row, one in enumerate(params) if not one.greedy]:
         where = torch.tensor(rows, device=logits.device)
         chosen = [params[row] for row in rows]

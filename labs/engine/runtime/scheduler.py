@@ -6,6 +6,7 @@ stopped. `max_utilization` starts what fits now, and when blocks run out pauses 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from secrets import randbits
@@ -28,6 +29,8 @@ class Request:
     """`tokens` is the prompt and what was answered so far; keys and values of the first `computed` are in `pages`.
 
     The last `pending` tokens are UNKNOWN still. A running request has a `seat`: its row of the device's tables.
+    `arrived` and `scheduled` (None while it waits) are times in seconds, of time.perf_counter; `reused` is how many of
+    its prompt's tokens the cache had.
     """
 
     tokens: list[int]
@@ -41,6 +44,9 @@ class Request:
     cancelled: bool = False
     finished: bool = False
     paused: int = 0
+    arrived: float = field(default_factory=time.perf_counter)
+    scheduled: float | None = None
+    reused: int = 0
 
     def __post_init__(self) -> None:
         self.prompt = len(self.tokens)
@@ -167,7 +173,10 @@ class Scheduler:
             fits = self.blocks.available > 0
         if not fits:
             self.blocks.release(request.pages)
+            self.blocks.reused_tokens -= request.computed  # it asks again at the next step
             request.computed = 0
+        elif request.scheduled is None:
+            request.scheduled, request.reused = time.perf_counter(), request.computed
         return fits
 
     def _outstanding(self, request: Request) -> int:
