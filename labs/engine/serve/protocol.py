@@ -65,6 +65,11 @@ class SamplingRequest(Model):
         return self.logprobs is not None and self.logprobs is not False
 
     @property
+    def top(self) -> bool:
+        """Whether the likeliest token is to be told, not only the chosen one."""
+        return self.logprobs == 1 and self.logprobs is not True
+
+    @property
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
@@ -118,6 +123,10 @@ class ChatRequest(SamplingRequest):
     top_logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
     tools: Nothing = None
     functions: Nothing = None
+
+    @property
+    def top(self) -> bool:
+        return self.top_logprobs == 1
 
 
 class Usage(BaseModel):

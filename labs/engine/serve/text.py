@@ -71,7 +71,9 @@ class Piece:
 
 
 def join(parts: Sequence[Piece]) -> Piece:
-    outputs, logprobs = ([one for part in parts for one in getattr(part, of)] for of in ("outputs", "logprobs"))
+    outputs, logprobs = (
+        [one for part in parts for one in getattr(part, of)] for of in ("outputs", "logprobs")
+    )
     return Piece("".join(part.text for part in parts), outputs, logprobs, parts[-1].finish_reason)
 
 
@@ -87,7 +89,9 @@ class StopStrings:
         ends = [(at + len(stop), at) for stop in self.stops if (at := text.find(stop)) >= 0]
         if ends:
             return text[: min(ends)[1]], True
-        keep = next((n for n in range(len(text)) if any(s.startswith(text[n:]) for s in self.stops)), len(text))
+        keep = next(
+            (n for n in range(len(text)) if any(s.startswith(text[n:]) for s in self.stops)), len(text)
+        )
         self.held = text[keep:]
         return text[:keep], False
 
