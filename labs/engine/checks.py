@@ -53,13 +53,13 @@ def _seq_len(limits: Mapping[str, int], trace: Sequence[Turn]) -> None:
     most, longest = limits["max_seq_len"], max(turn.total for turn in trace)
     require(
         most > limits["max_input_len"],
-        f"`max_seq_len` {most}: prompt and answer **together**. With `max_input_len` {limits['max_input_len']} the "
+        f"`max_seq_len` {most}: prompt and answer together. With `max_input_len` {limits['max_input_len']} the "
         f"longest prompt gets no answer.",
     )
     refused = sum(turn.total > most for turn in trace)
     require(
         not refused,
-        f"`max_seq_len` {most}: prompt and answer **together** are longer in {refused} of {len(trace)} requests.",
+        f"`max_seq_len` {most}: prompt and answer together are longer in {refused} of {len(trace)} requests.",
         f"The longest request of the trace is {longest} tokens, `max(turn.total for turn in trace)`.",
     )
     require(
@@ -121,11 +121,11 @@ def kv(
     right = 2 * 3 * 2 * 5 * 2
     require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
     mistakes = {
-        right / 2: "Half of it. Keys **and** values are kept, each of `itemsize` bytes.",
-        right / 4: "A quarter of it. Keys **and** values, each of `itemsize` bytes.",
+        right / 2: "Half of it. Keys and values are kept, each of `itemsize` bytes.",
+        right / 4: "A quarter of it. Keys and values, each of `itemsize` bytes.",
         right * 4: "You took the query heads. Only KV heads are cached: `num_key_value_heads`.",
         right / 3: "That is one layer. Every layer keeps keys and values of its own.",
-        right / 2 * 24 / 5: "You took `hidden_size`. A KV head is `head_size` wide.",
+        right / 5 * 24: "You took `hidden_size`. A KV head is `head_size` wide.",
         2
         * 3
         * 24
@@ -163,7 +163,7 @@ def fit(most_requests: Callable[[float, int, int], int]) -> None:
         require(got != value, hint)
     require(
         got in (9, 9.0) or abs(got - 312 / 32) > 0.2,
-        f"{got:.4g} requests: round **down**. What does not fit whole is not started.",
+        f"{got:.4g} requests: round down. What does not fit whole is not started.",
     )
     require(
         got == 9,

@@ -38,7 +38,7 @@ def workload(trace: Sequence[Turn], limits: BuildConfig) -> None:
 def memory(budgets: Mapping[str, Budget], needed: float, gpu: str) -> None:
     """What each engine does with one GPU: bars of gigabytes, and a line for the KV cache that `needed` bytes are."""
     alt = [f"One {gpu}, by three rules."]
-    with show.picture(alt, size=(8.5, 2.6)) as (figure, axes):
+    with show.picture(alt, size=(9, 3)) as (figure, axes):
         for row, (name, budget) in enumerate(reversed(budgets.items())):
             start = 0.0
             for part, color in PARTS.items():
@@ -50,7 +50,8 @@ def memory(budgets: Mapping[str, Budget], needed: float, gpu: str) -> None:
             axes.plot(
                 2 * [(budget.weights + needed) / 1e9], [row - 0.4, row + 0.4], color="black", linewidth=2
             )
-            alt.append(f"{name}: {budget.kv_cache / 1e9:.1f} GB KV cache, {budget.left / 1e9:.1f} GB left.")
+            used = f"{budget.kv_cache / 1e9:.1f} GB KV cache, {budget.activations / 1e9:.1f} GB activations"
+            alt.append(f"{' '.join(name.split())}: {used}.")
         axes.set_yticks(range(len(budgets)), list(budgets)[::-1])
         axes.set(xlabel=f"gigabytes of one {gpu}")
         axes.grid(visible=False)

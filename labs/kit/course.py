@@ -26,6 +26,7 @@ LESSONS = [
     Lesson(2, "02_measure", "Measure", "Is it fast, and for whom?", "labs.load", 45, 35),
     Lesson(4, "04_convert_checkpoint", "Convert a checkpoint", "What does conversion do to the weights?",
            "labs.checkpoint", 40, 30),
+    Lesson(5, "05_build_engine", "Build an engine", "What do we trade for speed?", "labs.engine", 45, 40),
 ]  # fmt: skip
 
 

@@ -106,6 +106,9 @@ def create_app(backend: Backend, vocabulary: Vocabulary, name: str, max_seq_len:
     async def metrics_text() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
+    schemas = app.openapi()["components"]["schemas"]  # made once and kept
+    for request in (CompletionRequest, ChatRequest):
+        schemas[request.__name__]["properties"]["model"]["enum"] = [name]
     return app
 
 

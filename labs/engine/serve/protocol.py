@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from labs.engine.runtime.sampling import SamplingParams
 
@@ -18,7 +18,14 @@ Tokens = Annotated[list[Token], Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
 Zero = Annotated[float, Field(ge=0, le=0)] | None
 One = Annotated[float, Field(ge=1, le=1)] | None
+Single = Annotated[int, Field(ge=1, le=1)] | None
 Nothing = Annotated[list[Any], Field(max_length=0)] | None
+
+
+def off(value: bool) -> bool:
+    if value:
+        raise ValueError("this server does not have it; leave it false")
+    return value
 
 
 class Model(BaseModel):
@@ -42,16 +49,15 @@ class SamplingRequest(Model):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    seed: Annotated[int, Field(ge=-(2**53), le=2**53)] | None = None
     stop: Text | Annotated[list[Text], Field(max_length=16)] | None = None
     stop_token_ids: Annotated[list[Token], Field(max_length=16)] | None = None
     ignore_eos: bool = False
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
-    best_of: Literal[1] | None = None
-    min_tokens: Literal[0] | None = None
-    use_beam_search: Literal[False] | None = None
+    n: Single = None
+    best_of: Single = None
+    min_tokens: Annotated[int, Field(ge=0, le=0)] | None = None
     min_p: Zero = None
     presence_penalty: Zero = None
     frequency_penalty: Zero = None
@@ -88,9 +94,9 @@ class SamplingRequest(Model):
 class CompletionRequest(SamplingRequest):
     """POST /v1/completions. Several prompts get an answer each, in choices of their `index`."""
 
-    prompt: str | Tokens | Annotated[list[str | Tokens], Field(min_length=1, max_length=256)]
+    prompt: Text | Tokens | Annotated[list[Text | Tokens], Field(min_length=1, max_length=256)]
     logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
-    echo: Literal[False] | None = None
+    echo: Annotated[bool, AfterValidator(off), Field(json_schema_extra={"const": False})] | None = None
     suffix: Literal[""] | None = None
 
     @property
