@@ -60,12 +60,12 @@ def kv_bytes_per_token(model: Model, dtype: str = "bfloat16") -> int:
 
 
 def activation_bytes(model: Model, limits: BuildConfig, dtype: str = "bfloat16") -> int:
-    """The widest moment of a step, counted: the MLP of all tokens, or the float32 logits of all requests.
+    """The widest moment of a step, counted: x, gate, fc and their product for all tokens, or all requests' logits.
 
     A lower bound, good for seeing what `max_num_tokens` does. Real engines find out for themselves: TensorRT when it
     builds, by the largest shapes; vLLM when it starts, by a run of max_num_batched_tokens.
     """
-    mlp = int(limits.max_num_tokens or 0) * (2 * model.hidden_size + 3 * model.intermediate_size)
+    mlp = int(limits.max_num_tokens or 0) * (model.hidden_size + 3 * model.intermediate_size)
     return max(mlp * itemsize(dtype), limits.max_batch_size * model.vocab_size * 4)
 
 
