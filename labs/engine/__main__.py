@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from labs.checkpoint import CheckpointError
 from labs import engine as builder
+from labs.checkpoint import CheckpointError
 from labs.engine.config import BuildConfig, BuildError
 from labs.engine.directory import TOKENIZER, EngineError, open_engine, package, weights
 
@@ -119,7 +119,7 @@ def serve(
         float, typer.Option("--kv_cache_free_gpu_memory_fraction")
     ] = 0.9,
     enable_block_reuse: Annotated[
-        bool, typer.Option("--enable_block_reuse/--disable_block_reuse", help="share equal prefixes")
+        bool, typer.Option("--enable_block_reuse/--no-enable_block_reuse", help="share equal prefixes")
     ] = True,
     batch_scheduler_policy: Annotated[
         str, typer.Option("--batch_scheduler_policy", help="guaranteed_no_evict or max_utilization")

@@ -15,7 +15,7 @@ from labs.engine.runtime.scheduler import Policy
 from labs.engine.serve.app import create_app
 from labs.engine.serve.text import Vocabulary
 
-GRACE = 3.0  # seconds that open streams have after SIGTERM or SIGINT
+GRACE = 2  # seconds that open streams have after SIGTERM or SIGINT
 
 
 class Server(uvicorn.Server):
@@ -53,7 +53,7 @@ def run(
     blocks = executor.executor.blocks
     most = min(int(made.build.max_seq_len or 0), blocks.total * blocks.tokens_per_block)
     app = create_app(executor, vocabulary, name or made.path.resolve().name, most)
-    config = uvicorn.Config(app, host, port, access_log=False, timeout_graceful_shutdown=int(GRACE) + 1)
+    config = uvicorn.Config(app, host, port, access_log=False, timeout_graceful_shutdown=2 * GRACE)
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
         Server(config, executor).run()
     executor.close()

@@ -8,13 +8,16 @@ from pathlib import Path
 from labs.kit.process import Server, start
 
 
-def serve_engine(engine_dir: str | Path, *, timeout: float = 120, **options: object) -> Server:
+def serve_engine(
+    engine_dir: str | Path, *, name: str = "engine", timeout: float = 120, **options: object
+) -> Server:
     """`python -m labs.engine serve` on a free port, ready to answer; a context manager.
 
-    `options` are those of the command: max_queue_size=4 becomes `--max_queue_size 4`. A second call replaces the first
-    server. Raises ServerFailed with the reason and the end of the log.
+    `options` are those of the command: max_queue_size=4 becomes `--max_queue_size 4`, False `--no-…`. A second call
+    replaces the first server of that `name`. Raises ServerFailed with the reason and the end of the log.
     """
     line = [sys.executable, "-m", "labs.engine", "serve", str(engine_dir), "--port", "{port}"]
-    for name, value in options.items():
-        line += [f"--{name}", str(value)]
-    return start(line, name="engine", timeout=timeout)
+    for option, value in options.items():
+        line += [f"--no-{option}"] if value is False else [f"--{option}"]
+        line += [] if isinstance(value, bool) else [str(value)]
+    return start(line, name=name, timeout=timeout)

@@ -71,7 +71,7 @@ def test_clients_that_leave_take_their_requests_with_them(server: Server) -> Non
 
 
 def test_overload_is_refused_and_the_server_lives(start: Start) -> None:
-    with start(max_queue_size=2) as server:
+    with start(name="crowded", max_queue_size=2) as server:
         traces = asyncio.run(serving.fire(server, [ASK["prompt"]] * 40, 100, ignore_eos=True))
         refused = [trace.error for trace in traces if trace.error]
         assert len(traces) - len(refused) >= 8 and len(refused) > 10
@@ -88,7 +88,7 @@ def test_overload_is_refused_and_the_server_lives(start: Start) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_within_five_seconds(start: Start, number: signal.Signals) -> None:
     """Short answers are finished; long ones, and those that still wait, are told."""
-    with start() as server:
+    with start(name="signalled") as server:
 
         async def under_load() -> tuple[list[serving.Trace], float]:
             short = asyncio.create_task(serving.fire(server, [ASK["prompt"]] * 4, 20, ignore_eos=True))
