@@ -62,6 +62,7 @@ def shapes(decoder: Decoder, config: BuildConfig) -> Shapes:
 def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram:
     """One graph with its sizes open up to the limits of `config`, deduced."""
     keys, values = shapes(decoder, config).pools(8)
+    decoder.context = graph == "context"
     several = graph == "context" and keys[0].is_cuda
     sequences, tokens = {"context": (1 + several, 6), "generation": (2, 2), "single": (1, 1)}[graph]
 

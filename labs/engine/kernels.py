@@ -114,16 +114,16 @@ def _qkv(
     """The two elements of one head that the rotary embedding turns together."""
     head, place = tl.program_id(0) // HALF, tl.program_id(0) % HALF
     rows = head * 2 * HALF + place + tl.arange(0, 2) * HALF
+    c, s, to = tl.load(cos + place).to(tl.float32), tl.load(sin + place).to(tl.float32), tl.load(slots)
     sums = _product(x, weight, norm, bias, rows, rows >= 0, EPS, INPUTS, CHUNK, NORM, BIAS)
     a, b = _first(sums), _second(sums)
     goal = y + head * 2 * HALF
     if head >= HEADS:
-        slot = (tl.load(slots) * KV + (head - HEADS) % KV) * 2 * HALF
+        slot = (to * KV + (head - HEADS) % KV) * 2 * HALF
         goal = keys + slot
         if head >= HEADS + KV:
             goal = values + slot
     if head < HEADS + KV:
-        c, s = tl.load(cos + place).to(tl.float32), tl.load(sin + place).to(tl.float32)
         a, b = a * c - b * s, b * c + a * s
     tl.store(goal + place, a.to(y.dtype.element_ty))
     tl.store(goal + HALF + place, b.to(y.dtype.element_ty))

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 
 from labs.checkpoint import Model, frequencies
@@ -122,8 +121,8 @@ class Attention(nn.Module):
         from labs.engine.kernels import paged_attention
 
         each, splits = tile(self.heads // self.kv), 1
-        if statically_known_true(q.shape[0] == step.tables.shape[0]):  # one token of each sequence
-            each, splits = 1, 16 if alone(q) else 8
+        if not step.context:
+            each, splits = 1, 16 if alone(q) else 4
         return paged_attention(q, keys, values, step.tables, step.owners, step.positions, each, splits)
 
     def gathered(self, q: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
@@ -166,9 +165,9 @@ class Step:
     """What every layer of one step shares. mask: bool [sequences, tokens each, length]."""
 
     def __init__(
-        self, slots: Tensor, tables: Tensor, owners: Tensor, positions: Tensor, mask: Tensor
+        self, context: bool, slots: Tensor, tables: Tensor, owners: Tensor, positions: Tensor, mask: Tensor
     ) -> None:
-        self.slots, self.tables, self.owners = slots, tables, owners
+        self.context, self.slots, self.tables, self.owners = context, slots, tables, owners
         self.positions, self.mask = positions, mask
 
 
@@ -181,10 +180,11 @@ class Transformer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """One rank of a checkpoint; `pretrained` is its config.json."""
+    """One rank of a checkpoint; `pretrained` is its config.json. `context`: the graph that is exported next is that."""
 
     def __init__(self, model: Model, pretrained: dict[str, Any]) -> None:
         super().__init__()
+        self.context = True
         self.model, eps = model, float(pretrained["norm_epsilon"])
         self.transformer = Transformer(model, eps)
         self.lm_head = Linear(model.hidden_size, model.vocab_size)
@@ -213,7 +213,9 @@ class Decoder(nn.Module):
         rotary = (angle.cos()[:, None].to(x.dtype), angle.sin()[:, None].to(x.dtype))
         length = tables.shape[1] * keys[0].shape[1]
         reach = positions.view(1 if x.is_cuda else tables.shape[0], -1, 1)  # a GPU has no use for the mask
-        step = Step(slots, tables, owners, positions, torch.arange(length, device=x.device) <= reach)
+        step = Step(
+            self.context, slots, tables, owners, positions, torch.arange(length, device=x.device) <= reach
+        )
         for layer, k, v in zip(self.transformer.layers, keys, values, strict=True):
             x = layer(x, rotary, step, k, v)
         logits = self.lm_head(x[last], self.transformer.ln_f).float()

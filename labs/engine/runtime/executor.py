@@ -161,12 +161,8 @@ class Executor:
         if reason:
             del request.tokens[known:]
             self.scheduler.finish(request)
-        elif (
-            request.seat is not None
-            and known <= request.computed
-            and known % self.blocks.tokens_per_block == 0
-        ):
-            self.blocks.commit(request.pages, request.tokens[:known])
+        elif request.seat is not None and (full := min(known, request.computed)) % self.graphs.size == 0:
+            self.blocks.commit(request.pages, request.tokens[:full])
         return reason
 
     def abandon(self) -> None:
