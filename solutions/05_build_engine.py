@@ -243,8 +243,8 @@ print(f"KV cache {pool / 1e6:.0f} MB reserved, {expected / 1e6:.0f} MB of it for
 print(f"the process grew by {grown / 1e6:.0f} MB")
 
 # %% [markdown]
-# On a CPU the system hands out memory only when it is written: cache that was used, and what the step itself needed.
-# On a GPU what is reserved is gone.
+# On a CPU the system hands out memory only when it is written: the part of the cache that was used, and what the steps
+# themselves needed. A GPU gives the whole pool away at the start, used or not.
 #
 # ## Three engines, one GPU
 #
@@ -269,8 +269,8 @@ plots.memory(budgets, cost.most_kv_bytes(llama, config), "H100")
 # keeps old prefixes, so that they need not be computed again. TensorRT-LLM and vLLM agree by accident: with heavier
 # weights a share of what is left is more than what is left of a share.
 #
-# The last bar is the same engine built for the longest prompt in one step: activations are reserved that hardly any
-# step uses. They are counted here at the widest layer only, so the real ones are larger.
+# The last bar is an engine that may take the model's whole context in one step: activations are reserved that hardly
+# any step uses. They are counted at the widest layer only, so the real ones are larger.
 #
 # ### Exercise: how many fit?
 #
@@ -366,7 +366,8 @@ check("05.refusals", remedy)
 
 # %% [markdown]
 # TensorRT-LLM's engines are bound in the same way, to the GPU's compute capability and to the exact release of
-# TensorRT; there the loader of TensorRT says so. Build inside the container that serves.
+# TensorRT, whose loader says so. Build on the kind of GPU that serves, inside the container that serves.
+# <!-- fact: github.com/NVIDIA/TensorRT-LLM/issues/3031, triton-inference-server/tensorrtllm_backend#424 -->
 #
 # ## Refit
 #
