@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from labs import serving
 from labs.engine.directory import EngineDir
 from labs.engine.runtime.executor import AsyncExecutor, Executor, KvCacheConfig
+from labs.engine.runtime.sampling import SamplingParams
+from labs.engine.runtime.scheduler import Request
 from labs.engine.serve.app import create_app
 from labs.engine.serve.text import Vocabulary
 from labs.kit.process import Server
@@ -93,7 +95,8 @@ def test_a_signal_ends_it_within_five_seconds(start: Start, number: signal.Signa
         async def under_load() -> tuple[list[serving.Trace], float]:
             short = asyncio.create_task(serving.fire(server, [ASK["prompt"]] * 4, 20, ignore_eos=True))
             long = asyncio.create_task(serving.fire(server, [ASK["prompt"]] * 60, 250, ignore_eos=True))
-            await asyncio.sleep(0.3)
+            while (await asyncio.to_thread(scrape, server))["num_requests_waiting"] < 50:
+                await asyncio.sleep(0.02)
             os.kill(server.pid, number)
             began = time.monotonic()
             traces = await short + await long
@@ -174,3 +177,21 @@ def test_metrics_count_what_was_asked(app: FastAPI) -> None:
     assert found["request_queue_time_seconds_sum"] < found["time_to_first_token_seconds_sum"]
     assert found["time_to_first_token_seconds_sum"] < found["e2e_request_latency_seconds_sum"]
     assert found["kv_cache_usage_perc"] == 0
+
+
+def test_a_waiting_request_notes_once_when_it_starts_and_what_it_reuses(engine: EngineDir) -> None:
+    """Twelve blocks: the first takes eight, so the second waits, and looks for its prefix at every step."""
+    one = Executor(engine, KvCacheConfig(max_tokens=192))
+    one.generate([[5] * 40], SamplingParams(max_tokens=1))
+    long, late = (
+        Request([9] * 20, SamplingParams(max_tokens=100)),
+        Request([5] * 40, SamplingParams(max_tokens=60)),
+    )
+    one.scheduler.add(long)
+    one.scheduler.add(late)
+    steps = 0
+    while one.scheduler.running or one.scheduler.waiting:
+        one.step()
+        steps += late.scheduled is None
+    assert steps == 100 and late.reused == one.blocks.reused_tokens == 32 and long.reused == 0
+    assert late.arrived - long.arrived < 0.1 < late.scheduled - long.scheduled
