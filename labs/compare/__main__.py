@@ -7,7 +7,6 @@ shared and noisy, they are ratios to vLLM in the same round.
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -43,7 +42,10 @@ def main(
     """Build an engine for the workloads, then measure all engines in turn."""
     loads = [Workload(*map(int, one.replace("x", "-").split("-"))) for one in workloads.split(",")]
     tag = f"{device}-{Path(model).name}-{dtype}"
-    facts = {"command": shlex.join(["python", "-m", "labs.compare", *sys.argv[1:]])}
+    asked = {"model": model, "engines": engines, "workloads": workloads, "rounds": rounds, "dtype": dtype}
+    asked |= {"device": device, "threads": threads}
+    words = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
+    facts = {"command": shlex.join(["python", "-m", "labs.compare", *words])}
     floor: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(dir=folder) as place:
         source, checkpoint = _model(model, dtype, device, Path(place))
