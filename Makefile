@@ -10,7 +10,7 @@ run: setup ## every lesson without a browser, and an HTML report
 	@$(RUN) -m labs.cli run $(ARGS)
 
 test: setup ## everything CI runs
-	@$(PYTHON) bootstrap.py --browser --quantize
+	@$(PYTHON) bootstrap.py --browser --quantize --kernels
 	@$(RUN) -m pytest $(ARGS)
 
 check: setup ## seconds, not minutes: style, and learner notebooks equal their source
@@ -29,6 +29,8 @@ lock: ## resolve requirements/*.in again
 	uv pip compile --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-annotate \
 	  --no-header --excludes requirements/excludes.txt --excludes requirements/shared.txt requirements/quantize.in \
 	  -o requirements/quantize.lock
+	uv pip compile --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-annotate \
+	  --no-header requirements/kernels.in -o requirements/kernels.lock
 	uv pip compile --generate-hashes --no-annotate --no-header requirements/uv.in -o requirements/uv.lock
 
 setup:

@@ -170,7 +170,7 @@ def _code(checkpoint: Checkpoint, config: BuildConfig, device: str, goal: Path, 
 
 def _key(checkpoint: Checkpoint, config: BuildConfig, device: str) -> str:
     """Everything that the compiled code depends on; weights are not among it."""
-    parts = ("compile.py", "model.py", "kernels.py")
+    parts = ("compile.py", "model.py", "kernels/attention.py", "kernels/products.py")
     sources = [(Path(__file__).parent / part).read_text() for part in parts]
     facts = [checkpoint.config, asdict(config), target(device), sources]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
