@@ -185,7 +185,7 @@ def refusals(remedy: dict[str, str]) -> None:
     empty = [name for name, value in remedy.items() if value is ... or value is None]
     require(not empty, f"Still `...`: {', '.join(empty)}.")
     for name, value in remedy.items():
-        require(value in "abcd" and len(value) == 1, f"`{name}` is {value!r}; choose 'a', 'b', 'c' or 'd'.")
+        require(value in ("a", "b", "c", "d"), f"`{name}` is {value!r}; choose 'a', 'b', 'c' or 'd'.")
     require(
         "d" not in remedy.values(),
         "A checkpoint is bound to no limit and no machine, and nobody touched it: it need not be converted again.",

@@ -45,7 +45,7 @@ def memory(budgets: Mapping[str, Budget], needed: float, gpu: str) -> None:
                 width = getattr(budget, part) / 1e9
                 axes.barh(row, width, left=start, color=color, edgecolor="white")
                 if width > 3:
-                    axes.text(start + width / 2, row, f"{width:.0f}", ha="center", va="center")
+                    axes.text(start + width / 2, row, f"{width:.1f}", ha="center", va="center")
                 start += width
             axes.plot(
                 2 * [(budget.weights + needed) / 1e9], [row - 0.4, row + 0.4], color="black", linewidth=2

@@ -72,6 +72,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("05.refusals", ("abc",), "a dictionary with"),
     ("05.refusals", (NEXT | {"file": ...},), "Still `...`: file"),
     ("05.refusals", (NEXT | {"file": "copy"},), "choose 'a', 'b', 'c' or 'd'"),
+    ("05.refusals", (NEXT | {"file": 3},), "choose 'a', 'b', 'c' or 'd'"),
     ("05.refusals", (NEXT | {"machine": "d"},), "need not be converted"),
     ("05.refusals", (NEXT | {"prompt": "b"},), "would say the same"),
     ("05.refusals", (NEXT | {"prompt": "c"},), "which limit the message names"),
