@@ -11,7 +11,8 @@ import warnings
 from labs.engine.build import build, refit
 from labs.engine.config import BuildConfig, BuildError, deduce
 from labs.engine.directory import EngineDir, EngineError, open_engine
-from labs.engine.runtime.executor import AsyncExecutor, Executor, KvCacheConfig, Output
+from labs.engine.runtime.async_executor import AsyncExecutor
+from labs.engine.runtime.executor import Executor, KvCacheConfig, Output
 from labs.engine.runtime.sampling import SamplingParams
 from labs.engine.runtime.scheduler import RequestError
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from labs.checkpoint import Checkpoint, Forward, convert, open_checkpoint
 from labs.engine.build import build
 from labs.engine.directory import EngineDir
-from labs.engine.runtime.executor import AsyncExecutor, Executor, KvCacheConfig
+from labs.engine.runtime.async_executor import AsyncExecutor
+from labs.engine.runtime.executor import Executor, KvCacheConfig
 from labs.engine.runtime.graphs import Chunk
 from labs.engine.runtime.sampling import SamplingParams
 from labs.engine.runtime.scheduler import Policy, Request, RequestError

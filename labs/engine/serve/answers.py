@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 
-from labs.engine.runtime.executor import EngineStopped, QueueFull
+from labs.engine.runtime.async_executor import EngineStopped, QueueFull
 from labs.engine.runtime.scheduler import RequestError
 from labs.engine.serve.protocol import Choice, Completion, Failure, Problem, StreamOptions, Usage
 from labs.engine.serve.text import Piece, join

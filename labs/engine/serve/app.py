@@ -13,7 +13,8 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from labs.engine.runtime.executor import EngineStopped, Output, QueueFull
+from labs.engine.runtime.async_executor import EngineStopped, QueueFull
+from labs.engine.runtime.executor import Output
 from labs.engine.runtime.sampling import SamplingParams
 from labs.engine.runtime.scheduler import RequestError
 from labs.engine.serve import http

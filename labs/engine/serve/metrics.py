@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, gen
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from labs.engine.runtime.executor import EngineStopped, QueueFull
+from labs.engine.runtime.async_executor import EngineStopped, QueueFull
 from labs.engine.runtime.scheduler import RequestError
 from labs.engine.serve.text import Piece
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import uvicorn
 
 from labs.engine.directory import TOKENIZER, EngineError, open_engine
-from labs.engine.runtime.executor import AsyncExecutor, Executor, KvCacheConfig
+from labs.engine.runtime.async_executor import AsyncExecutor
+from labs.engine.runtime.executor import Executor, KvCacheConfig
 from labs.engine.runtime.scheduler import Policy
 from labs.engine.serve.app import create_app
 from labs.engine.serve.text import Vocabulary

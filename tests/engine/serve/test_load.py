@@ -15,7 +15,8 @@ from fastapi import FastAPI
 
 from labs import serving
 from labs.engine.directory import EngineDir
-from labs.engine.runtime.executor import AsyncExecutor, Executor, KvCacheConfig
+from labs.engine.runtime.async_executor import AsyncExecutor
+from labs.engine.runtime.executor import Executor, KvCacheConfig
 from labs.engine.runtime.sampling import SamplingParams
 from labs.engine.runtime.scheduler import Request
 from labs.engine.serve.app import create_app
@@ -195,3 +196,16 @@ def test_a_waiting_request_notes_once_when_it_starts_and_what_it_reuses(engine: 
         steps += late.scheduled is None
     assert steps == 100 and late.reused == one.blocks.reused_tokens == 32 and long.reused == 0
     assert late.arrived - long.arrived < 0.1 < late.scheduled - long.scheduled
+
+
+def test_a_stream_that_is_closed_costs_no_more_steps(executor: AsyncExecutor) -> None:
+    async def three() -> None:
+        stream = executor.generate([5] * 40, SamplingParams(max_tokens=200))
+        for _ in range(3):
+            await anext(stream)
+        await stream.aclose()
+        while executor.load().running:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(three(), 60))
+    assert executor.executor.steps < 100 and executor.load().kv_cache_usage == 0
