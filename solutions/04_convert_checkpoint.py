@@ -281,6 +281,8 @@ else:
 # - Shapes prove nothing. Logits do.
 #
 # **Keep:** `python -m labs.checkpoint convert | inspect | diff`, and one prompt whose logits you compare.
+#
+# Next: [05 · Build an engine](05_build_engine.ipynb)
 
 # %%
 shutil.rmtree(folder)
