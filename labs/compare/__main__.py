@@ -1,29 +1,36 @@
 """`python -m labs.compare`: engines side by side on this machine, kept as records.
 
-On a GPU the records are tokens per second, beside the floor that the bandwidth of the memory sets. On a CPU, which is
-shared and noisy, they are ratios to vLLM in the same round.
+On a GPU the record of a workload has tokens per second, beside the floor that the bandwidth of the memory sets. On a
+CPU, which is shared and noisy, it has ratios to vLLM in the same round; tokens per second are in one beside it.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from labs.checkpoint import convert, open_checkpoint
+from labs.checkpoint import CheckpointError, convert, open_checkpoint
 from labs.compare.engines import Job
-from labs.compare.measure import Measured, Workload, compare
+from labs.compare.measure import CompareError, Measured, Workload, compare
 from labs.compare.sizes import copy_bandwidth, random_checkpoint
 from labs.engine.build import build, nbytes, refit
-from labs.engine.config import BuildConfig
+from labs.engine.config import BuildConfig, BuildError
 from labs.engine.directory import EngineDir, package
 from labs.kit.record import Record
 from labs.load.shape import SHAPES, write_shape
+
+DTYPES = ("bfloat16", "float16", "float32")
+Quantity = tuple[str, str, str, dict[str, list[float]]]  # end of the record's name, what, unit, samples
 
 
 def main(
@@ -40,51 +47,41 @@ def main(
     out: Annotated[Path | None, typer.Option(help="folder of the records")] = None,
 ) -> None:
     """Build an engine for the workloads, then measure all engines in turn."""
-    loads = [Workload(*map(int, one.replace("x", "-").split("-"))) for one in workloads.split(",")]
+    loads = [workload(one) for one in workloads.split(",")]
+    if dtype not in DTYPES:
+        raise CompareError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}.")
     tag = f"{device}-{Path(model).name}-{dtype}"
     asked = {"model": model, "engines": engines, "workloads": workloads, "rounds": rounds, "dtype": dtype}
     asked |= {"device": device, "threads": threads}
     words = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
-    facts = {"command": shlex.join(["python", "-m", "labs.compare", *words])}
-    floor: dict[str, list[float]] = {}
+    command = shlex.join(["python", "-m", "labs.compare", *words])
     with tempfile.TemporaryDirectory(dir=folder) as place:
+        torch.set_num_threads(threads)
         source, checkpoint = _model(model, dtype, device, Path(place))
-        limits = BuildConfig(
-            max_batch_size=max(load.streams for load in loads),
-            max_input_len=max(load.input_len for load in loads),
-            max_seq_len=max(load.input_len + load.output_len for load in loads),
-        )
-        began = time.perf_counter()
-        engine = build(checkpoint, Path(place) / "engine", limits, device=device, say=lambda line: None)
-        once = {"build s": time.perf_counter() - began}
-        if device == "cuda":
-            per_token = nbytes(open_checkpoint(checkpoint)) - _embedding(engine)
-            floor = {"floor of the memory bandwidth": [copy_bandwidth() / per_token]}
-        else:
-            began = time.perf_counter()
-            refit(engine.path, checkpoint, Path(place) / "refitted")
-            once["refit s"] = time.perf_counter() - began
-        once["code MB"] = (engine.path / package(0)).stat().st_size / 1e6
+        engine, once = _build(checkpoint, loads, device, Path(place))
+        limits = engine.build
         job = Job(
             source, engine.path, dtype, device, max(load.kv_tokens for load in loads),
-            limits.max_batch_size, int(limits.max_seq_len or 0), int(engine.build.max_num_tokens or 0), threads,
+            limits.max_batch_size, int(limits.max_seq_len or 0), int(limits.max_num_tokens or 0), threads,
         )  # fmt: skip
-        names = engines.split(",")
         vocabulary = engine.model.vocab_size
-        made = compare(job, loads, names, rounds=rounds, vocabulary=vocabulary)
-    for load in loads:
-        _record(made, load, tag, floor if load.streams == 1 else {}, facts).save(out)
-    for name, what, unit, values in (
-        ("start", "from the start of a process to its first token", "s", made.start),
-        ("memory", "resident memory after the run", "GB", {k: v / 1e9 for k, v in made.memory.items()}),
-        ("engine", "the engine: building, refitting, size of its code", "", once),
-    ):
-        samples = {key: [value] for key, value in values.items()}
-        record = Record.measured(
-            name=f"compare-{tag}-{name}", what=f"{tag}, {what}", unit=unit, samples=samples, **facts
-        )
+        made = compare(job, loads, engines.split(","), rounds=rounds, vocabulary=vocabulary)
+        floor = _floor(checkpoint, engine) if device == "cuda" else {}
+    for end, what, unit, samples in (*_each(made, device, floor), *_all(made, once)):
+        name, what = f"compare-{tag}-{end}", f"{tag}, {what}"
+        record = Record.measured(name=name, what=what, unit=unit, samples=samples, command=command)
         record.save(out)
         print(record)
+
+
+def workload(text: str) -> Workload:
+    """ "16x128-64": 16 streams, 128 tokens in, 64 out. Raises CompareError."""
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)-([1-9]\d*)", text.strip())
+    if not found:
+        raise CompareError(
+            f"--workloads {text!r}: expected streams x tokens in - tokens out, such as 16x128-64."
+        )
+    return Workload(*map(int, found.groups()))
 
 
 def _model(model: str, dtype: str, device: str, place: Path) -> tuple[Path, Path]:
@@ -95,23 +92,61 @@ def _model(model: str, dtype: str, device: str, place: Path) -> tuple[Path, Path
     return Path(model), convert(model, place / "checkpoint", dtype=dtype)
 
 
-def _embedding(engine: EngineDir) -> int:
-    """Bytes of the embedding table, of which a step reads one row."""
+def _build(
+    checkpoint: Path, loads: list[Workload], device: str, place: Path
+) -> tuple[EngineDir, dict[str, float]]:
+    """The engine, and what building cost: nothing comes out of a cache."""
+    os.environ |= {"ENGINEROOM_HOME": f"{place}/home", "TORCHINDUCTOR_CACHE_DIR": f"{place}/inductor"}
+    limits = BuildConfig(
+        max_batch_size=max(load.streams for load in loads),
+        max_input_len=max(load.input_len for load in loads),
+        max_seq_len=max(load.input_len + load.output_len for load in loads),
+    )
+    began = time.perf_counter()
+    engine = build(checkpoint, place / "engine", limits, device=device, say=lambda line: None)
+    once = {"build s": time.perf_counter() - began}
+    if device == "cpu":
+        began = time.perf_counter()
+        refit(engine.path, checkpoint, place / "refitted")
+        once["refit s"] = time.perf_counter() - began
+    return engine, once | {"code MB": (engine.path / package(0)).stat().st_size / 1e6}
+
+
+def _floor(checkpoint: Path, engine: EngineDir) -> dict[str, list[float]]:
+    """Tokens per second of one stream if each weight is read once a token; of the embedding, a step reads one row."""
     model = engine.model
-    return model.vocab_size * model.hidden_size * getattr(torch, engine.pretrained["dtype"]).itemsize
+    embedding = model.vocab_size * model.hidden_size * getattr(torch, engine.pretrained["dtype"]).itemsize
+    per_token = nbytes(open_checkpoint(checkpoint)) - embedding
+    return {"floor of the memory bandwidth": [copy_bandwidth() / per_token]}
 
 
-def _record(
-    made: Measured, load: Workload, tag: str, floor: dict[str, list[float]], facts: dict[str, str]
-) -> Record:
-    what = f"{tag}, {load.streams} streams, {load.input_len} tokens in, {load.output_len} out: output tokens per second"
-    samples, unit = made.rates[load] | floor, "tokens/s"
-    if "cpu-" in tag:
-        samples, unit, what = made.ratios(load, "vllm"), "× vLLM", f"{what}, relative to vLLM"
-    record = Record.measured(name=f"compare-{tag}-{load}", what=what, unit=unit, samples=samples, **facts)
-    print(record)
-    return record
+def _each(made: Measured, device: str, floor: dict[str, list[float]]) -> Iterator[Quantity]:
+    for load, rates in made.rates.items():
+        what = f"{load.streams} streams, {load.input_len} tokens in, {load.output_len} out"
+        rated = f"{what}: output tokens per second"
+        if device == "cuda":
+            yield f"{load}", rated, "tokens/s", rates | (floor if load.streams == 1 else {})
+        else:
+            if "vllm" in rates and len(rates) > 1:
+                yield f"{load}", f"{rated}, relative to vLLM", "× vLLM", made.ratios(load, "vllm")
+            yield f"{load}-rate", rated, "tokens/s", rates
+        yield f"{load}-ttft", f"{what}: time to the first token of the last stream", "s", made.first[load]
+
+
+def _all(made: Measured, once: dict[str, float]) -> Iterator[Quantity]:
+    memory = {name: size / 1e9 for name, size in made.memory.items()}
+    for end, what, unit, values in (
+        ("start", "from the start of a process to its first token", "s", made.start),
+        ("load", "loading the engine, of that", "s", made.load),
+        ("memory", "resident memory at most", "GB", memory),
+        ("engine", "the engine: building, refitting, size of its code", "", once),
+    ):
+        yield end, what, unit, {name: [value] for name, value in values.items()}
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except (BuildError, CheckpointError, CompareError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

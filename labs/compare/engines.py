@@ -139,7 +139,8 @@ class Vllm:
     def __init__(self, job: Job) -> None:
         settings = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
         settings |= {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
-        settings |= {"VLLM_CPU_OMP_THREADS_BIND": f"0-{job.threads - 1}"}
+        cores = sorted(os.sched_getaffinity(0))[: job.threads]  # one thread of vLLM on each
+        settings |= {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))}
         for name, value in settings.items():
             os.environ.setdefault(name, value)
         from vllm import LLM

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from labs.compare.engines import ENGINES, Job
+from labs.compare.engines import ENGINES, Job, Prompts
 from labs.compare.worker import Worker
 
 
@@ -35,10 +35,13 @@ class Workload:
 
 @dataclass
 class Measured:
-    """Seconds to start and bytes of memory of each engine; output tokens per second, one a round, by workload."""
+    """Of each engine: seconds to start, and to load alone; bytes of memory at most. By workload, one sample a round:
+    seconds to the first token of the last stream, and output tokens per second of the whole."""
 
     start: dict[str, float] = field(default_factory=dict)
+    load: dict[str, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
+    first: dict[Workload, dict[str, list[float]]] = field(default_factory=dict)
     rates: dict[Workload, dict[str, list[float]]] = field(default_factory=dict)
 
     def ratios(self, workload: Workload, other: str) -> dict[str, list[float]]:
@@ -70,6 +73,8 @@ def compare(
     names = list(engines)
     if unknown := sorted(set(names) - ENGINES.keys()):
         raise CompareError(f"No engine {', '.join(unknown)}; there is: {', '.join(ENGINES)}.")
+    if rounds < 1:
+        raise CompareError(f"{rounds} rounds measure nothing; 5 or more give a median.")
     made = Measured()
     with ExitStack() as stack:
         workers = []
@@ -77,13 +82,14 @@ def compare(
             worker = Worker(name, job)
             stack.callback(worker.stop)
             workers.append(worker)
-            made.start[name] = worker.start_seconds
+            made.start[name], made.load[name] = worker.start_seconds, worker.load_seconds
             say(f"{name}: first token {worker.start_seconds:.1f} s after its start")
         for load in workloads:
-            made.rates[load] = {name: [] for name in names}
+            made.first[load], made.rates[load] = {name: [] for name in names}, {name: [] for name in names}
             for number in range(rounds + 1):
-                for name, rate in _round(workers, load, number, vocabulary).items():
+                for name, (first, rate) in _round(workers, load, number, vocabulary).items():
                     if number:
+                        made.first[load][name].append(first)
                         made.rates[load][name].append(rate)
             say(
                 f"{load}: "
@@ -94,15 +100,21 @@ def compare(
     return made
 
 
-def _round(workers: list[Worker], load: Workload, seed: int, vocabulary: int) -> dict[str, float]:
+def _round(
+    workers: list[Worker], load: Workload, seed: int, vocabulary: int
+) -> dict[str, tuple[float, float]]:
+    """(seconds to the first token of the last stream, tokens per second) of each engine, one after the other."""
     draw = random.Random(f"{load} {seed}")
     prompts = [[draw.randrange(vocabulary) for _ in range(load.input_len)] for _ in range(load.streams)]
-    rates = {}
+    made = {}
     for worker in workers:
-        run = worker.run(prompts, load.output_len)
-        if run.tokens != [load.output_len] * load.streams:
-            raise CompareError(
-                f"{worker.name} answered {run.tokens} tokens, asked were {load.output_len} of each."
-            )
-        rates[worker.name] = sum(run.tokens) / run.seconds
-    return rates
+        first, whole = (_timed(worker, prompts, tokens) for tokens in (1, load.output_len))
+        made[worker.name] = (first, load.streams * load.output_len / whole)
+    return made
+
+
+def _timed(worker: Worker, prompts: Prompts, tokens: int) -> float:
+    run = worker.run(prompts, tokens)
+    if run.tokens != [tokens] * len(prompts):
+        raise CompareError(f"{worker.name} answered {run.tokens} tokens, asked were {tokens} of each.")
+    return run.seconds

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -23,7 +24,8 @@ class Run(NamedTuple):
 
 
 class Worker:
-    """`start_seconds`: from the start of the process to the first token. Raises RuntimeError: what the engine said."""
+    """`start_seconds`: from the start of the process to the first token; `load_seconds`: of it, the engine's own part,
+    without Python's imports. Raises RuntimeError: what the engine said."""
 
     def __init__(self, name: str, job: Job) -> None:
         self.name = name
@@ -39,6 +41,7 @@ class Worker:
             os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
         theirs.close()
         try:
+            self.load_seconds = self._receive().seconds
             self._receive()
         except BaseException:
             self.stop()
@@ -50,9 +53,9 @@ class Worker:
         return self._receive()
 
     def memory(self) -> int:
-        """Resident bytes of the process and its children."""
+        """Most resident bytes at any time, of the process and the children it has now."""
         found = psutil.Process(self._process.pid)
-        return sum(one.memory_info().rss for one in (found, *found.children(recursive=True)))
+        return sum(_peak(one.pid) for one in (found, *found.children(recursive=True)))
 
     def stop(self) -> None:
         """The whole process group goes: vLLM has an engine process of its own."""
@@ -74,7 +77,9 @@ class Worker:
 def _serve(pipe: Connection, name: str, job: Job) -> None:
     os.setpgrp()
     try:
+        began = time.perf_counter()
         engine = ENGINES[name](job)
+        pipe.send(Run(time.perf_counter() - began, []))
         pipe.send(_timed(engine.run, [[1, 2, 3]], 1))
         while True:
             pipe.send(_timed(engine.run, *pipe.recv()))
@@ -82,6 +87,12 @@ def _serve(pipe: Connection, name: str, job: Job) -> None:
         os.killpg(0, signal.SIGKILL)
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
+
+
+def _peak(process: int) -> int:
+    """Linux counts it as VmHWM, in KiB."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _timed(run, prompts: Prompts, max_tokens: int) -> Run:  # type: ignore[no-untyped-def]
