@@ -34,7 +34,7 @@ def start(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Start:
     return begin
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def server(start: Start) -> Iterator[Server]:
     with start() as running:
         yield running

@@ -95,6 +95,8 @@ def test_a_signal_ends_it_within_five_seconds(start: Start, number: signal.Signa
 
         async def under_load() -> tuple[list[serving.Trace], float]:
             short = asyncio.create_task(serving.fire(server, [ASK["prompt"]] * 4, 20, ignore_eos=True))
+            while (await asyncio.to_thread(scrape, server))["time_to_first_token_seconds_count"] < 4:
+                await asyncio.sleep(0.02)
             long = asyncio.create_task(serving.fire(server, [ASK["prompt"]] * 60, 250, ignore_eos=True))
             while (await asyncio.to_thread(scrape, server))["num_requests_waiting"] < 50:
                 await asyncio.sleep(0.02)
