@@ -1,8 +1,8 @@
 """The engines that are compared. Each loads a model and answers batches of prompts: offline, greedy, no stop token.
 
-Equal for all: prompts, dtype, number of threads, room for the KV cache, no reuse of prefixes between requests. What is
-not equal is what each engine is: `transformers` batches statically, the others in flight; `vllm` and `aot` schedule in
-Python; `eager` is `aot` without the compiler and without CUDA graphs.
+Equal for all: prompts, dtype, number of threads and, on a CPU, the cores they are bound to; room for the KV cache, no
+reuse of prefixes between requests. What is not equal is what each engine is: `transformers` batches statically, the
+others in flight; `vllm` and `aot` schedule in Python; `eager` is `aot` without the compiler and without CUDA graphs.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ class Job:
     max_seq_len: int
     max_num_tokens: int
     threads: int
+
+    @property
+    def cores(self) -> list[int]:
+        """One for each thread."""
+        return sorted(os.sched_getaffinity(0))[: self.threads]
 
     @property
     def random(self) -> bool:
@@ -139,8 +144,7 @@ class Vllm:
     def __init__(self, job: Job) -> None:
         settings = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
         settings |= {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
-        cores = sorted(os.sched_getaffinity(0))[: job.threads]  # one thread of vLLM on each
-        settings |= {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))}
+        settings |= {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, job.cores))}
         for name, value in settings.items():
             os.environ.setdefault(name, value)
         from vllm import LLM

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -33,12 +34,8 @@ class Worker:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, name, job))
         began = time.perf_counter()
-        before = os.environ.get("OMP_NUM_THREADS")
-        os.environ["OMP_NUM_THREADS"] = str(job.threads)
-        try:
+        with _environment(_threads(name, job)):
             self._process.start()
-        finally:
-            os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
         theirs.close()
         try:
             self.load_seconds = self._receive().seconds
@@ -72,6 +69,26 @@ class Worker:
         if isinstance(said, str):
             raise RuntimeError(f"{self.name}: {said}")
         return said
+
+
+def _threads(name: str, job: Job) -> dict[str, str]:
+    """As many threads for all, each bound to a core; vLLM binds its own, and must find all cores free to choose."""
+    number = {"OMP_NUM_THREADS": str(job.threads)}
+    if name == "vllm" or job.device != "cpu":
+        return number
+    places = ",".join(f"{{{core}}}" for core in job.cores)
+    return number | {"OMP_PROC_BIND": "true", "OMP_PLACES": places}
+
+
+@contextlib.contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ |= settings
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 def _serve(pipe: Connection, name: str, job: Job) -> None:
