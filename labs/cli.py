@@ -29,7 +29,8 @@ def lab(
 ) -> None:
     """Bring your work folder up to date and open JupyterLab on the first lesson."""
     from labs.author.work import sync
-    from labs.kit.machine import machine, problems
+    from labs.kit.machine import machine
+    from labs.preflight import problems
 
     print(f"Lessons in {os.path.relpath(work)}:\n  " + str(sync(work)).replace("\n", "\n  "))
     for problem in problems(machine()):
@@ -115,7 +116,7 @@ def sync(work: Path = WORK) -> None:
 def machine() -> None:
     """The machine card, and what will hurt."""
     from labs.kit.machine import machine as look
-    from labs.kit.machine import problems
+    from labs.preflight import problems
 
     here = look()
     print(here, *(f"! {problem}" for problem in problems(here)), sep="\n")

@@ -23,8 +23,8 @@ import sys
 
 from labs.kit import cost, process, progress, show
 from labs.kit.check import check
-from labs.kit.machine import machine, problems
-from labs.preflight import Answerer, bill, draw_memory, time_and_money
+from labs.kit.machine import machine
+from labs.preflight import Answerer, Meter, bill, draw_memory, problems, time_and_money
 
 print(time_and_money(0))
 
@@ -162,7 +162,7 @@ check("00.budget", minutes, budget_dollars)
 # The meter below counts on a machine with a GPU, warns at four fifths of the budget, and is off where nothing is paid.
 
 # %%
-meter = cost.Meter(cost.Budget(budget_dollars))
+meter = Meter(budget_dollars)
 meter
 
 # %% [markdown]

@@ -43,9 +43,7 @@ class Unfinished(Exception):
 def needs(exercise: str, *values: object) -> None:
     """Raise Unfinished when an answer that a cell goes on with is not written yet."""
     if any(value is None or value is ... or value == [] for value in values):
-        raise Unfinished(
-            f"This cell goes on with your answer to {exercise}: finish that exercise first, then run it."
-        )
+        raise Unfinished(f"This cell goes on with your answer to {exercise}: finish that first, then run it.")
 
 
 def require(condition: object, *hints: str) -> None:
@@ -59,7 +57,7 @@ class Result:
     """True when passed. ``str()`` is one line, the same for the same answer and hint."""
 
     verdict: str
-    exercise: Exercise
+    exercise: str
     message: str
     more: bool = False
 
@@ -67,7 +65,7 @@ class Result:
         return self.verdict == "PASSED"
 
     def __str__(self) -> str:
-        return f"{self.verdict} {self.exercise.id}{' — ' if self else ': '}{self.message}"
+        return f"{self.verdict} {self.exercise}{' — ' if self else ': '}{self.message}"
 
     __repr__ = __str__
 
@@ -77,7 +75,7 @@ class Result:
         return (
             f'<div style="border-left:4px solid {colour};padding:.3em .8em">'
             f'<b style="background:{colour};color:#fff;padding:.1em .4em;border-radius:3px">{self.verdict}</b> '
-            f"{self.exercise.id} — {text}{MORE if self.more else ''}</div>"
+            f"{self.exercise} — {text}{MORE if self.more else ''}</div>"
         )
 
     def _ipython_display_(self) -> None:
@@ -106,18 +104,18 @@ def _judge(one: Exercise, values: tuple[object, ...]) -> Result:
     except Mistake as mistake:
         hints = mistake.args or ("That is not it yet.",)
     except Exception as error:
-        blame = _blame(error)
-        if not (unwritten or blame):
-            return _broken(one, error)
+        theirs, text = _blame(error)
+        if not (unwritten or theirs):
+            return Result("CHECK FAILED", one.id, text)
         unwritten |= isinstance(error, NotImplementedError)
-        hints = (one.title if unwritten else blame,)
+        hints = (one.title if unwritten else text,)
     level = _note(one, hints)
     if not hints:
-        return Result("PASSED", one, one.title)
+        return Result("PASSED", one.id, one.title)
     if unwritten:
-        return Result("NOT YET", one, f"not written yet: {_filled(hints[0], values)}")
+        return Result("NOT YET", one.id, f"not written yet: {_filled(hints[0], values)}")
     last = len(hints) - 1
-    return Result("NOT YET", one, _filled(hints[min(level, last)], values), more=level < last)
+    return Result("NOT YET", one.id, _filled(hints[min(level, last)], values), more=level < last)
 
 
 def _filled(hint: str, values: tuple[object, ...]) -> str:
@@ -142,21 +140,17 @@ def _unwritten(value: object) -> bool:
     return steps <= EMPTY and {*value.__code__.co_consts} <= {None, ..., value.__doc__}
 
 
-def _blame(error: Exception) -> str | None:
-    """The error with the innermost line of the learner's own code; None when it came from elsewhere."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(OURS)]
-    if not theirs:
-        return None
-    last = theirs[-1]
-    file = "" if "ipykernel" in last.filename else f" of {Path(last.filename).name}"
-    text = traceback.format_exception_only(error)[-1].strip()
-    return f"your code raised {text}, in `{last.name}`, line {last.lineno}{file}: `{last.line}`"
-
-
-def _broken(one: Exercise, error: Exception) -> Result:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    text = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-    return Result(
-        "CHECK FAILED", one, f"the check itself failed, which is not your fault; please report it: {text}"
+def _blame(error: Exception) -> tuple[bool, str]:
+    """Whether the learner's own code raised it, and where: their innermost line, else ours."""
+    text, frames = (
+        traceback.format_exception_only(error)[-1].strip(),
+        traceback.extract_tb(error.__traceback__),
     )
+    theirs = [frame for frame in frames if not frame.filename.startswith(OURS)]
+    last = (theirs or frames)[-1]
+    name = Path(last.filename).name
+    if not theirs:
+        where = f"{text} ({name}, line {last.lineno})"
+        return False, f"the check itself failed, which is not your fault; please report it: {where}"
+    file = "" if "ipykernel" in last.filename else f" of {name}"
+    return True, f"your code raised {text}, in `{last.name}`, line {last.lineno}{file}: `{last.line}`"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import platformdirs
 
@@ -30,20 +30,18 @@ def write_atomic(path: Path, text: str) -> None:
 
     Raises OSError (disk full, no permission) and then leaves ``path`` as it was.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as new:
+        try:
+            new.write(text.encode())
+            new.flush()
+            os.fsync(new.fileno())
+            os.fchmod(new.fileno(), 0o644)
+            os.replace(new.name, path)
+        except BaseException:
+            os.unlink(new.name)
+            raise
 
 
 def set_aside(path: Path) -> Path:
     """Rename a file that cannot be read to ``<name>.corrupt-<UTC time>`` and return the new path."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-    return path.rename(path.with_name(f"{path.name}.corrupt-{stamp}"))
+    return path.rename(f"{path}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")

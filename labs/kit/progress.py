@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Literal
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from labs.kit import course
 from labs.kit.home import home, set_aside, write_atomic
 from labs.kit.machine import machine
-from labs.kit.record import commit
+from labs.kit.record import commit, digest
 
 DATA = '<script type="application/json">'
 MARKS = {"done": "✓", "changed": "↻ changed since you did it", "started": "started", "open": "not yet"}
@@ -93,7 +92,7 @@ def report(format: Literal["html", "json"] = "html") -> str:
     progress = load()
     facts = {"written": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()}
     facts |= {"machine": machine().short(), "lessons": [_lesson(one, progress) for one in course.LESSONS]}
-    text = json.dumps(facts | {"sha256": _digest(facts)}, indent=1)
+    text = json.dumps(facts | {"sha256": digest(facts)}, indent=1)
     if format == "json":
         return text
     page = jinja2.Template(PAGE, autoescape=True).render(facts, marks=MARKS)
@@ -104,13 +103,9 @@ def verify(text: str) -> bool:
     """True when a report's facts agree with its hash. It finds slips and edits, not a determined forger."""
     try:
         facts = json.loads(text.partition(DATA)[2].partition("</script>")[0] or text)
-        return facts.pop("sha256") == _digest(facts)
+        return facts.pop("sha256") == digest(facts)
     except (ValueError, KeyError, AttributeError):
         return False
-
-
-def _digest(facts: dict) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _lesson(lesson: course.Lesson, progress: Progress) -> dict:

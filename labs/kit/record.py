@@ -15,21 +15,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, ValidationInfo, model_validator
 
 from labs.kit.home import write_atomic
-from labs.kit.machine import machine as look
+from labs.kit.machine import machine
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "records"
+Kind = Literal["measured", "published"]
 
 
 class RecordError(ValueError):
@@ -45,25 +38,23 @@ class Summary(NamedTuple):
     n: int
 
 
-class Source(BaseModel):
+class Source(BaseModel, frozen=True, extra="forbid"):
     """Who published a number: the page, the day it was read, and where from when not from the page itself."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     url: str = Field(pattern=r"^https?://")
     date: date
     via: str | None = None
 
 
-class Record(BaseModel):
+class Record(BaseModel, frozen=True, extra="forbid"):
     """Samples of one quantity in one unit, as one or more named series, with where they come from.
 
     ``values`` has the samples of each series, ``sources`` who published each. ``sha256`` covers all other fields
     as canonical JSON; it is filled in for a new record.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    kind: Literal["measured", "published"]
+    kind: Kind
     what: str = Field(min_length=1)
     unit: str
     values: dict[str, list[FiniteFloat]] = Field(min_length=1)
@@ -82,7 +73,7 @@ class Record(BaseModel):
         ``machine``, ``versions``, ``started`` and ``commit`` are filled in from here and now unless given;
         ``command`` is the command line that makes the number again.
         """
-        here = look()
+        here = machine()
         found = {"machine": here.short(), "versions": here.versions, "commit": commit()}
         found["started"] = datetime.now(UTC).replace(microsecond=0)
         values = samples if isinstance(samples, dict) else {"value": samples}
@@ -96,12 +87,10 @@ class Record(BaseModel):
             raise ValueError("each series of a published record needs a source")
         if self.kind == "measured" and not (self.machine and self.started):
             raise ValueError("a measured record needs machine and started")
-        facts = self.model_dump(mode="json", exclude={"sha256"})
-        text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if self.sha256 != digest and (self.sha256 or info.context == "file"):
+        found = digest(self.model_dump(mode="json", exclude={"sha256"}))
+        if self.sha256 != found and (self.sha256 or info.context == "file"):
             raise ValueError("sha256 does not match: the record was changed after it was written")
-        object.__setattr__(self, "sha256", digest)
+        object.__setattr__(self, "sha256", found)
         return self
 
     @property
@@ -130,13 +119,13 @@ class Record(BaseModel):
             raise RecordError(f"{path} is refused: {why}. Measure again, or take it from git.") from error
 
     def __str__(self) -> str:
-        shown = []
+        lines = []
         for name, one in self.summary.items():
             spread = f" (median of {one.n}, {one.min:.4g} to {one.max:.4g})" if one.n > 1 else ""
-            shown.append(f"{name}: {one.median:.4g} {self.unit}{spread}")
-        if len(shown) == 1:
-            return f"{self.what}: {shown[0].removeprefix(f'{name}: ')}. {self._origin()}"
-        return "\n  ".join([f"{self.what}:", *shown, self._origin()])
+            lines.append(f"{name}: {one.median:.4g} {self.unit}{spread}")
+        if len(lines) == 1:
+            return f"{self.what}: {lines[0].removeprefix(f'{name}: ')}. {self._origin()}"
+        return "\n  ".join([f"{self.what}:", *lines, self._origin()])
 
     __repr__ = __str__
 
@@ -147,13 +136,12 @@ class Record(BaseModel):
         if self.kind == "published":
             pages = sorted({f"{one.url} ({one.date})" for one in self.sources.values()})
             return f"Published: {', '.join(pages)}."
-        cpu = f"{self.machine.get('cpu')}, {self.machine.get('cores')} cores"
-        where = (self.machine.get("gpus") or [cpu])[0]
+        where = self.machine.get("gpus") or [f"{self.machine.get('cpu')}, {self.machine.get('cores')} cores"]
         versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
-        return f"Measured on {where}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
+        return f"Measured on {where[0]}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
 
 
-def find(name: str, kind: Literal["measured", "published"] = "measured") -> Record:
+def find(name: str, kind: Kind = "measured") -> Record:
     """Load ``records/<kind>/<name>.json``; raises RecordError with near names when there is none."""
     known = {path.stem: path for path in sorted((RECORDS / kind).glob("*.json"))}
     if name not in known:
@@ -162,14 +150,18 @@ def find(name: str, kind: Literal["measured", "published"] = "measured") -> Reco
     return Record.load(known[name])
 
 
+def digest(facts: dict[str, Any]) -> str:
+    """SHA-256 of ``facts`` as canonical JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def commit() -> str | None:
     """The course's git commit, with ``-dirty`` when files differ from it; None outside git."""
     describe = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        run = subprocess.run(describe, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.run(describe, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
         return None
-    return run.stdout.strip() if run.returncode == 0 else None
 
 
 def schema() -> str:

@@ -61,9 +61,9 @@ def picture(alt: str | list[str], rows: int = 1, columns: int = 1, *, size: tupl
 
     ``alt`` may be a list, which the block fills with what it learns while drawing. Raises ValueError without it.
     """
-    from matplotlib.figure import Figure as NewFigure
+    from matplotlib import figure as matplotlib  # slow to import
 
-    figure = NewFigure(figsize=size, layout="constrained")
+    figure = matplotlib.Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, **subplots)
     for one in figure.axes:
         one.spines[["top", "right"]].set_visible(False)
@@ -73,17 +73,10 @@ def picture(alt: str | list[str], rows: int = 1, columns: int = 1, *, size: tupl
     text = alt if isinstance(alt, str) else " ".join(alt)
     if not text.strip():
         raise ValueError("A picture needs its alternative text: one sentence that says what it shows.")
-    _show(figure, text)
-
-
-def _show(figure: Figure, alt: str) -> None:
-    if not in_notebook():
-        print(f"[picture] {alt}")
-        return
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode()
-    say(alt, f'<img style="max-width:100%" alt="{html.escape(alt)}" src="data:image/png;base64,{data}">')
+    say(text, f'<img style="max-width:100%" alt="{html.escape(text)}" src="data:image/png;base64,{data}">')
 
 
 def table(rows: list[dict[str, object]], caption: str) -> None:

@@ -3,5 +3,7 @@
 from labs.preflight.answer import Answerer
 from labs.preflight.bill import bill, time_and_money
 from labs.preflight.memory import draw_memory
+from labs.preflight.meter import Meter
+from labs.preflight.problems import problems
 
-__all__ = ["Answerer", "bill", "draw_memory", "time_and_money"]
+__all__ = ["Answerer", "Meter", "bill", "draw_memory", "problems", "time_and_money"]

@@ -1,8 +1,8 @@
 """`python -m labs.preflight`: the machine card, its problems, and the bill."""
 
 from labs.kit import show
-from labs.kit.machine import machine, problems
-from labs.preflight.bill import bill
+from labs.kit.machine import machine
+from labs.preflight import bill, problems
 
 here = machine()
 print(here)

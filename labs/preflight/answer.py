@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from labs.serving.model import locate
-
 
 class Answerer:
     """Loads a causal language model once (float32 on the CPU, bfloat16 on a GPU); ``ask`` answers, greedily."""
@@ -12,6 +10,8 @@ class Answerer:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
+
+        from labs.serving.model import locate
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()  # or it warns of the temperature 0 that vLLM needs in generation_config.json
