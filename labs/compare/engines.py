@@ -2,7 +2,8 @@
 
 Equal for all: prompts, dtype, number of threads and, on a CPU, the cores they are bound to; room for the KV cache, no
 reuse of prefixes between requests. What is not equal is what each engine is: `transformers` batches statically, the
-others in flight; `vllm` and `aot` schedule in Python; `eager` is `aot` without the compiler and without CUDA graphs.
+others in flight; `vllm` and `aot` schedule in Python; `eager` is `aot` without the compiler and CUDA graphs,
+and on a CPU by PyTorch's own operators.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 
 from labs.checkpoint import frequencies
 from labs.engine.directory import EngineDir
+from labs.engine.kernels.cpu import unpack
 from labs.engine.model import Decoder, skeleton
 from labs.engine.runtime.executor import Executor, KvCacheConfig
 from labs.engine.runtime.graphs import Graphs
@@ -77,6 +79,10 @@ class Uncompiled:
         return list(self.decoder.state_dict())
 
     def load_constants(self, values: dict[str, torch.Tensor], *_: bool) -> None:
+        shapes = {name: wanted.shape for name, wanted in self.decoder.state_dict().items()}
+        for name, value in values.items():
+            if value.dim() == 3:
+                values[name] = unpack(value)[: shapes[name][0]]
         self.decoder.load_state_dict(values, assign=True)
         self.decoder.inv_freq = self.decoder.inv_freq.to(self.decoder.lm_head.weight.device)
 

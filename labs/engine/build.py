@@ -31,7 +31,8 @@ from labs.engine.directory import (
     write_manifest,
 )
 from labs.engine.directory import weights as weight_file
-from labs.engine.model import fuse, skeleton
+from labs.engine.kernels.cpu import pack, packs
+from labs.engine.model import EMBEDDING, fuse, skeleton
 from labs.kit.home import home
 
 Fill = Callable[[Path], dict[str, Any]]
@@ -65,13 +66,14 @@ def build(
 
     def fill(folder: Path) -> dict[str, Any]:
         seconds = _code(checkpoint, made, device, folder / package(0), tell)
-        _weights(checkpoint, folder)
+        packed = packs(device, checkpoint.config["dtype"])
+        _weights(checkpoint, folder, packed)
         text = {"version": VERSION, "pretrained_config": checkpoint.config, "build_config": asdict(made)}
         (folder / CONFIG).write_text(json.dumps(text, indent=1) + "\n")
         if tokenizer_dir:
             _tokenizer(Path(tokenizer_dir), folder / TOKENIZER)
         (folder / LOG).write_text("\n".join(lines) + "\n")
-        return {"seconds": seconds}
+        return {"seconds": seconds, "packed": packed}
 
     return _write(output_dir, device, fill, nbytes(checkpoint))
 
@@ -94,8 +96,9 @@ def refit(engine_dir: str | Path, checkpoint_dir: str | Path, output_dir: str | 
             shutil.copy(engine.path / name, folder / name)
         if (engine.path / TOKENIZER).is_dir():
             shutil.copytree(engine.path / TOKENIZER, folder / TOKENIZER)
-        _weights(checkpoint, folder)
-        return {"seconds": {"refit": time.perf_counter() - began}}
+        packed = bool(engine.manifest.get("packed"))
+        _weights(checkpoint, folder, packed)
+        return {"seconds": {"refit": time.perf_counter() - began}, "packed": packed}
 
     return _write(output_dir, engine.manifest["target"]["device"], fill, nbytes(checkpoint))
 
@@ -128,9 +131,13 @@ def _write(output_dir: str | Path, device: str, fill: Fill, needed: int) -> Engi
     return open_engine(output_dir)
 
 
-def _weights(checkpoint: Checkpoint, folder: Path) -> None:
-    """The checkpoint's tensors, fused as the model has them."""
-    save_file(fuse(checkpoint.load(0)), folder / weight_file(0))
+def _weights(checkpoint: Checkpoint, folder: Path, packed: bool) -> None:
+    """The checkpoint's tensors, fused as the model has them; `packed`: its matrices, but the embedding, in panels."""
+    tensors = fuse(checkpoint.load(0))
+    for name, tensor in tensors.items():
+        if packed and tensor.dim() == 2 and name != f"{EMBEDDING}.weight":
+            tensors[name] = pack(tensor)
+    save_file(tensors, folder / weight_file(0))
 
 
 def _tokenizer(source: Path, folder: Path) -> None:
@@ -158,7 +165,8 @@ def _code(checkpoint: Checkpoint, config: BuildConfig, device: str, goal: Path, 
         say("compiled before for these sizes, limits and machine: taken from the build cache")
         shutil.copyfile(kept, goal)
         return {"cached": 0.0}
-    decoder = skeleton(checkpoint.model, checkpoint.config).to_empty(device=device)
+    packed = packs(device, checkpoint.config["dtype"])
+    decoder = skeleton(checkpoint.model, checkpoint.config, packed).to_empty(device=device)
     seconds = compile_graphs(decoder, config, goal, say)
     del decoder
     torch.cuda.empty_cache()
@@ -170,7 +178,14 @@ def _code(checkpoint: Checkpoint, config: BuildConfig, device: str, goal: Path, 
 
 def _key(checkpoint: Checkpoint, config: BuildConfig, device: str) -> str:
     """Everything that the compiled code depends on; weights are not among it."""
-    parts = ("compile.py", "model.py", "kernels/attention.py", "kernels/products.py")
+    parts = (
+        "compile.py",
+        "model.py",
+        "kernels/attention.py",
+        "kernels/products.py",
+        "kernels/cpu.py",
+        "kernels/cpu.cpp",
+    )
     sources = [(Path(__file__).parent / part).read_text() for part in parts]
     facts = [checkpoint.config, asdict(config), target(device), sources]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

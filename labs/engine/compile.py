@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.pt2_archive._package import package_pt2
 
 from labs.engine.config import BuildConfig
+from labs.engine.kernels.cpu import linked
 from labs.engine.model import Decoder, Pools, tile
 
 # no name may begin with another: the loader of a package takes every file whose path begins with the name
@@ -63,22 +65,20 @@ def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram
     """One graph with its sizes open up to the limits of `config`, deduced."""
     keys, values = shapes(decoder, config).pools(8)
     decoder.context = graph == "context"
-    several = graph == "context" and keys[0].is_cuda
-    sequences, tokens = {"context": (1 + several, 6), "generation": (2, 2), "single": (1, 1)}[graph]
+    sequences, tokens = {"context": (2, 6), "generation": (2, 2), "single": (1, 1)}[graph]
 
     def whole(*size: int) -> torch.Tensor:
         return torch.zeros(size, dtype=torch.long, device=keys[0].device)
 
     most = config.max_batch_size
     if graph == "context":
-        most = int(config.max_num_tokens or 0) + several * tile(1) * config.max_batch_size
+        most = int(config.max_num_tokens or 0) + tile(1) * config.max_batch_size
     count = Dim("tokens", min=1, max=max(8, most))
     width = Dim("pages", min=1, max=max(4, config.blocks_per_sequence))
     pools = [{0: Dim("blocks", min=2, max=MOST_BLOCKS)}] * len(keys)
-    rows = {0: count} if graph == "generation" else {}
-    if several:
+    rows = many = {} if graph == "single" else {0: count}
+    if graph == "context":
         rows = {0: Dim("sequences", min=1, max=max(4, config.max_batch_size))}
-    many = {} if graph == "single" else {0: count}
     dynamic: tuple[Any, ...] = (many, many, many, {**rows, 1: width}, many, rows, pools, pools)
     arguments = (
         whole(tokens),
@@ -102,14 +102,17 @@ def compile_graphs(decoder: Decoder, config: BuildConfig, path: Path, say: Say =
         seconds[stage] = time.perf_counter() - began
         say(f"{stage}: {seconds[stage]:.1f} s")
 
-    for graph in GRAPHS[decoder.lm_head.weight.device.type]:
-        began = time.perf_counter()
-        program = export(decoder, config, graph)
-        timed(f"{graph} export", began)
-        began = time.perf_counter()
-        clear_caches()  # names of an earlier graph's constants would come out of a cache, undeclared
-        arguments, named = program.example_inputs
-        files[graph] = torch._inductor.aot_compile(program.module(), arguments, named, options=dict(OPTIONS))
-        timed(f"{graph} compile", began)
+    device = decoder.lm_head.weight.device.type
+    with linked() if device == "cpu" else nullcontext({}) as kernels:
+        for graph in GRAPHS[device]:
+            began = time.perf_counter()
+            program = export(decoder, config, graph)
+            timed(f"{graph} export", began)
+            began = time.perf_counter()
+            clear_caches()  # names of an earlier graph's constants would come out of a cache, undeclared
+            arguments, named = program.example_inputs
+            options = OPTIONS | kernels
+            files[graph] = torch._inductor.aot_compile(program.module(), arguments, named, options=options)
+            timed(f"{graph} compile", began)
     package_pt2(str(path), aoti_files=files)
     return seconds

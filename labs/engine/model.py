@@ -1,21 +1,23 @@
 """The decoder that is compiled: its parameters have the names of a TensorRT-LLM checkpoint; `fuse` joins the two
 halves of the MLP, all else loads as it is.
 
-Graphs of one model: `context` takes one sequence's next tokens, `generation` one token of each sequence; both read and
-write the pages of the KV cache in place. On a GPU our own kernels do the attention, and the matrix products where there
-is one token (`alone`); that is decided while the graph is exported.
+Graphs of one model: `context` takes the next tokens of sequences, `generation` one token of each; both read and write
+the pages of the KV cache in place. Our own kernels do the attention, and on a CPU the matrix products, on a GPU those
+of one token (`alone`); that is decided while the graph is exported.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labs.checkpoint import Model, frequencies
+from labs.engine.kernels import cpu
 
+EMBEDDING = "transformer.vocab_embedding"
 Pools = list[Tensor]  # one [num_blocks, tokens_per_block, kv_heads, head_size] a layer
 
 
@@ -32,25 +34,32 @@ def tile(group: int) -> int:
 class Linear(nn.Module):
     """add + norm(x) · weight + bias; no initialisation, as the values come from a checkpoint.
 
-    weight [out, in], bias [out] or none. `gated` is the first product of an MLP: gate above fc, silu(fc) * gate.
+    weight [out, in], or in panels (kernels/cpu.py); bias [out] or none. `gated` is the first product of an MLP: gate
+    above fc, silu(fc) * gate.
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = False, gated: bool = False) -> None:
         super().__init__()
-        self.weight, self.gated = nn.Parameter(torch.empty(outputs, inputs)), gated
+        self.weight, self.gated, self.outputs = nn.Parameter(torch.empty(outputs, inputs)), gated, outputs
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
 
     def forward(self, x: Tensor, norm: RmsNorm | None = None, add: Tensor | None = None) -> Tensor:
         if alone(x):
-            from labs.engine.kernels import linear
+            from labs.engine.kernels.products import linear
 
             weight, eps = (norm.weight, norm.eps) if norm else (None, 0.0)
             return linear(x, self.weight, self.bias, weight, eps, add, self.gated)
-        y = F.linear(norm(x) if norm else x, self.weight, self.bias)
+        y = self.product(norm(x) if norm else x)
         if self.gated:
             gate, fc = y.chunk(2, -1)
             y = F.silu(fc) * gate
         return y if add is None else add + y
+
+    def product(self, x: Tensor) -> Tensor:
+        if self.weight.dim() == 2:
+            return F.linear(x, self.weight, self.bias)
+        y = cpu.packed_linear(x.float(), self.weight)[:, : self.outputs].to(x.dtype)
+        return y if self.bias is None else y + self.bias
 
 
 class RmsNorm(nn.Module):
@@ -85,8 +94,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """x [tokens, hidden] -> the same shape, x added; attention reads every page of the tables."""
         q = self.queries(x, norm, rotary, step, keys, values)
-        mixed = (self.paged if x.is_cuda else self.gathered)(q, step, keys, values)
-        return self.dense(mixed.flatten(1), add=x)
+        return self.dense(self.attend(q, step, keys, values).flatten(1), add=x)
 
     def queries(
         self,
@@ -100,7 +108,7 @@ class Attention(nn.Module):
         """q [tokens, heads, size], rotated; the new keys and values go to their slots of the pages."""
         normed = hasattr(self, "q_layernorm")
         if alone(x) and not normed:
-            from labs.engine.kernels import qkv
+            from labs.engine.kernels.products import qkv
 
             weights = (self.qkv.weight, self.qkv.bias, norm.weight, norm.eps)
             return qkv(x, *weights, *rotary, step.slots, keys, values)
@@ -108,7 +116,7 @@ class Attention(nn.Module):
         if normed:
             q, k = self.q_layernorm(q), self.k_layernorm(k)
         if x.is_cuda:
-            from labs.engine.kernels import rotate_and_store
+            from labs.engine.kernels.attention import rotate_and_store
 
             return rotate_and_store(q, k, v, *rotary, step.slots, keys, values)
         place = (step.slots // keys.shape[1], step.slots % keys.shape[1])
@@ -116,24 +124,16 @@ class Attention(nn.Module):
         values.index_put_(place, v)
         return rotate(q, *rotary)
 
-    def paged(self, q: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
-        """q [tokens, heads, size] -> the same; the fewer sequences, the more programs share the pages of each."""
-        from labs.engine.kernels import paged_attention
+    def attend(self, q: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
+        """q [tokens, heads, size] -> the same; on a GPU, the fewer sequences, the more programs share their pages."""
+        pages = (keys, values, step.tables, step.owners, step.positions)
+        if not q.is_cuda:
+            return cpu.paged_attention(q, *pages)
+        from labs.engine.kernels.attention import paged_attention
 
-        each, splits = tile(self.heads // self.kv), 1
-        if not step.context:
-            each, splits = 1, 16 if alone(q) else 4
-        return paged_attention(q, keys, values, step.tables, step.owners, step.positions, each, splits)
-
-    def gathered(self, q: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
-        """The same by PyTorch's own operators. The query heads that share a KV head are stacked as rows."""
-        sequences, group = step.tables.shape[0], self.heads // self.kv
-        k = keys[step.tables].flatten(1, 2).transpose(1, 2)  # [sequences, kv, length, size]
-        v = values[step.tables].flatten(1, 2).transpose(1, 2)
-        q = q.view(sequences, -1, self.kv, group, self.size).permute(0, 2, 3, 1, 4)
-        mask = step.mask[:, None, None].expand(-1, 1, group, -1, -1).flatten(2, 3)
-        mixed = F.scaled_dot_product_attention(q.flatten(2, 3), k, v, attn_mask=mask)
-        return mixed.unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4).reshape(-1, self.heads, self.size)
+        if step.context:
+            return paged_attention(q, *pages, tile(self.heads // self.kv), 1)
+        return paged_attention(q, *pages, 1, 16 if alone(q) else 4)
 
 
 class GatedMlp(nn.Module):
@@ -161,14 +161,14 @@ class Layer(nn.Module):
         return self.mlp(self.attention(x, self.input_layernorm, *cache), self.post_layernorm)
 
 
-class Step:
-    """What every layer of one step shares. mask: bool [sequences, tokens each, length]."""
+class Step(NamedTuple):
+    """What every layer of one step shares."""
 
-    def __init__(
-        self, context: bool, slots: Tensor, tables: Tensor, owners: Tensor, positions: Tensor, mask: Tensor
-    ) -> None:
-        self.context, self.slots, self.tables, self.owners = context, slots, tables, owners
-        self.positions, self.mask = positions, mask
+    context: bool
+    slots: Tensor
+    tables: Tensor
+    owners: Tensor
+    positions: Tensor
 
 
 class Transformer(nn.Module):
@@ -206,26 +206,25 @@ class Decoder(nn.Module):
 
         int64: tokens, positions, slots [all tokens]; tables [sequences, pages]; owners [all tokens], the row of tables;
         last: the tokens whose logits are wanted. A slot is block * tokens_per_block + offset. Attention goes up to a
-        token's own position. On a CPU all sequences have as many tokens; on a GPU they come in tiles of `tile`.
+        token's own position. Tokens of one sequence are neighbours; on a GPU they come in tiles of `tile`.
         """
         x = F.embedding(tokens, self.transformer.vocab_embedding.weight)
         angle = positions[:, None].float() * self.inv_freq
         rotary = (angle.cos()[:, None].to(x.dtype), angle.sin()[:, None].to(x.dtype))
-        length = tables.shape[1] * keys[0].shape[1]
-        reach = positions.view(1 if x.is_cuda else tables.shape[0], -1, 1)  # a GPU has no use for the mask
-        step = Step(
-            self.context, slots, tables, owners, positions, torch.arange(length, device=x.device) <= reach
-        )
+        step = Step(self.context, slots, tables, owners, positions)
         for layer, k, v in zip(self.transformer.layers, keys, values, strict=True):
             x = layer(x, rotary, step, k, v)
         logits = self.lm_head(x[last], self.transformer.ln_f).float()
         return logits, likeliest(logits)
 
 
-def skeleton(model: Model, pretrained: dict[str, Any]) -> Decoder:
+def skeleton(model: Model, pretrained: dict[str, Any], packed: bool = False) -> Decoder:
     """The decoder without values, on the meta device, in the checkpoint's dtype; rotary frequencies stay float32."""
     with torch.device("meta"):
         made = Decoder(model, pretrained).eval().requires_grad_(False)
+        for name, part in made.named_modules():
+            if packed and isinstance(part, Linear) and name != EMBEDDING:
+                part.weight = nn.Parameter(cpu.pack(part.weight), requires_grad=False)
     made = made.to(getattr(torch, pretrained["dtype"]))
     made.inv_freq = made.inv_freq.float()
     return made

@@ -1,9 +1,4 @@
-"""Triton kernels for a GPU, as custom operators that torch.export keeps and AOTInductor compiles into the engine.
+"""Kernels of ours as custom operators that torch.export keeps and AOTInductor compiles into the engine.
 
-Imported only where there is a GPU.
+`products` and `attention` are for a GPU, in Triton, and imported only where there is one; `cpu` is for a CPU, in C++.
 """
-
-from labs.engine.kernels.attention import paged_attention, rotate_and_store
-from labs.engine.kernels.products import linear, qkv
-
-__all__ = ["linear", "paged_attention", "qkv", "rotate_and_store"]

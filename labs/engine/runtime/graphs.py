@@ -72,7 +72,8 @@ class Graphs:
         graphs themselves would take anything. Raises EngineError."""
         found = load_file(path, device=self.device)
         found["inv_freq"] = inverse_frequencies(self.engine).to(self.device)
-        made = skeleton(self.engine.model, self.engine.pretrained)
+        config = self.engine.pretrained
+        made = skeleton(self.engine.model, config, bool(self.engine.manifest.get("packed")))
         for name, wanted in {**made.state_dict(), "inv_freq": made.inv_freq}.items():
             got = found.get(name)
             if got is None or (got.shape, got.dtype) != (wanted.shape, wanted.dtype):
@@ -85,15 +86,9 @@ class Graphs:
         return found
 
     def context(self, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
-        """Logits [chunks, vocabulary] after the last token of each, and its likeliest next token.
-
-        A GPU computes all of them together.
-        """
+        """Logits [chunks, vocabulary] after the last token of each, and its likeliest next token."""
         for chunk in chunks:
             self._show(chunk.seat, chunk.blocks)
-        if self.device == "cpu":
-            logits, tokens = zip(*(self._context([chunk]) for chunk in chunks), strict=True)
-            return torch.cat(logits), torch.cat(tokens)
         if len(chunks) == 1 and len(chunks[0].tokens) == 1:
             (token,), first, seat, blocks = chunks[0]
             return self.generation([token], [first], [seat], [blocks])

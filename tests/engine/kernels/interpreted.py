@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labs.engine.kernels import linear, paged_attention, qkv, rotate_and_store
+from labs.engine.kernels.attention import paged_attention, rotate_and_store
+from labs.engine.kernels.products import linear, qkv
 from labs.engine.model import rotate, tile
 
 PAGE, SIZE, EPS = 16, 16, 1e-5

@@ -1,0 +1,106 @@
+"""Kernels of ours for a CPU (cpu.cpp), as custom operators that AOTInductor links into the engine.
+
+Why: AOTInductor keeps the weights that lie outside of the engine as they are, and its products of unpacked weights are
+slow for few rows, and slower in bfloat16 on a processor without instructions for it; PyTorch's attention wants the
+pages of the cache in one piece, and copies them for it. Eager, the operators are made of PyTorch's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.cpu_vec_isa import pick_vec_isa
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.cpp_extension import include_paths
+
+WIDTH = 16
+SOURCE = Path(__file__).with_name("cpu.cpp")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-std=c++20")
+
+
+def packs(device: str, dtype: str) -> bool:
+    """Is our product the better one? Not on a GPU, nor where oneDNN, behind PyTorch's own, computes in bfloat16."""
+    slow = dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device == "cpu" and (dtype == "float32" or slow)
+
+
+def pack(weight: Tensor) -> Tensor:
+    """[out, in] -> [panels, in, 16], zeros behind the last output."""
+    padded = F.pad(weight, (0, 0, 0, -len(weight) % WIDTH))
+    return padded.unflatten(0, (-1, WIDTH)).transpose(1, 2).contiguous()
+
+
+def unpack(packed: Tensor) -> Tensor:
+    """[panels, in, 16] -> [panels * 16, in]."""
+    return packed.transpose(1, 2).flatten(0, 1)
+
+
+@torch.library.custom_op("engineroom_cpu::packed_linear", mutates_args=())
+def packed_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x float32 [rows, in], weight [panels, in, 16] -> float32 [rows, panels * 16]."""
+    return F.linear(x, unpack(weight).float())
+
+
+@packed_linear.register_fake
+def _(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0] * WIDTH)
+
+
+@torch.library.custom_op("engineroom_cpu::paged_attention", mutates_args=())
+def paged_attention(
+    q: Tensor, keys: Tensor, values: Tensor, tables: Tensor, owners: Tensor, positions: Tensor
+) -> Tensor:
+    """Causal attention over pages. q [tokens, heads, size], keys and values [blocks, page, kv_heads, size]; int64:
+    tables [sequences, width], positions [tokens], owners [tokens]: the row of `tables` that is a token's, in order."""
+    sequences, counts = owners.unique_consecutive(return_counts=True)
+    parts = counts.tolist()
+    rows, until = (pad_sequence(x.split(parts), batch_first=True) for x in (q, positions))
+    k, v = (pool[tables[sequences]].flatten(1, 2).transpose(1, 2) for pool in (keys, values))
+    mask = torch.arange(k.shape[2]) <= until[:, None, :, None]
+    y = F.scaled_dot_product_attention(rows.transpose(1, 2), k, v, attn_mask=mask, enable_gqa=True)
+    return torch.cat([one[:count] for one, count in zip(y.transpose(1, 2), parts, strict=True)])
+
+
+@paged_attention.register_fake
+def _(q: Tensor, keys: Tensor, values: Tensor, tables: Tensor, owners: Tensor, positions: Tensor) -> Tensor:
+    return torch.empty_like(q)
+
+
+def _shim(name: str, inputs: int) -> list[str]:
+    return [f"AOTITorchError aoti_torch_cpu_{name}({'AtenTensorHandle, ' * inputs}AtenTensorHandle*)"]
+
+
+@contextmanager
+def linked() -> Iterator[dict[str, Any]]:
+    """Options of AOTInductor with which the kernels become a part of what is compiled."""
+    before = os.environ.get("LIBRARY_PATH")
+    name = f"cpu-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.o"  # part of the key of torch's own caches
+    isa = pick_vec_isa()
+    flags = [*FLAGS, *isa.build_arch_flags().split(), *(f"-D{name}" for name in isa.build_macro())]
+    with TemporaryDirectory() as folder:
+        headers = [f"-I{path}" for path in include_paths()]
+        command = [get_cpp_compiler(), *flags, *headers, "-c", str(SOURCE), "-o", f"{folder}/{name}"]
+        subprocess.run(command, check=True)
+        os.environ["LIBRARY_PATH"] = os.pathsep.join(filter(None, [folder, before]))
+        try:
+            shims = {
+                torch.ops.engineroom_cpu.packed_linear.default: _shim("packed_linear", 2),
+                torch.ops.engineroom_cpu.paged_attention.default: _shim("paged_attention", 6),
+            }
+            yield {
+                "aot_inductor.custom_ops_to_c_shims": shims,
+                "aot_inductor.custom_op_libs": [f":{name}"],
+            }
+        finally:
+            os.environ.pop("LIBRARY_PATH") if before is None else os.environ.update(LIBRARY_PATH=before)
