@@ -10,7 +10,7 @@ run: setup ## every lesson without a browser, and an HTML report
 	@$(RUN) -m labs.cli run $(ARGS)
 
 test: setup ## everything CI runs
-	@$(PYTHON) bootstrap.py --browser --quantize --kernels
+	@$(PYTHON) bootstrap.py --browser --quantize --kernels --triton
 	@$(RUN) -m pytest $(ARGS)
 
 check: setup ## seconds, not minutes: style, and learner notebooks equal their source
@@ -31,6 +31,8 @@ lock: ## resolve requirements/*.in again
 	  -o requirements/quantize.lock
 	uv pip compile --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-annotate \
 	  --no-header requirements/kernels.in -o requirements/kernels.lock
+	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_35 --generate-hashes --no-annotate \
+	  --no-header --no-deps requirements/triton.in -o requirements/triton.lock
 	uv pip compile --generate-hashes --no-annotate --no-header requirements/uv.in -o requirements/uv.lock
 
 setup:

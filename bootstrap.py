@@ -33,7 +33,7 @@ INPUTS = (
     "requirements/vllm-companion/pyproject.toml",
     "requirements/vllm-companion/vllm_companion.py",
 )
-EXTRA = ("quantize", "kernels")  # environments of their own in .venv/NAME, with the course's torch: --NAME brings one
+EXTRA = ("quantize", "kernels", "triton")  # environments of their own in .venv/NAME, with the course's torch: --NAME
 # Importing once, with byte code written, halves every later start of a server (uv installs sources only).
 WARM_UP = (
     "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.worker.cpu_worker",
@@ -113,7 +113,7 @@ def set_up() -> None:
 
 
 def bring_environment(name: str) -> None:
-    """`.venv/NAME` from requirements/NAME.lock; what it lacks (torch) it imports from the course's environment."""
+    """`.venv/NAME` from requirements/NAME.lock; what it lacks (torch, labs) it imports from the course."""
     folder, lock = VENV / name, f"requirements/{name}.lock"
     stamp, wanted = (
         folder / ".engineroom",
@@ -126,7 +126,7 @@ def bring_environment(name: str) -> None:
     step(f"environment {name}", [*uv, "venv", "--allow-existing", "--python", str(PYTHON), str(folder)])
     step("", [*uv, "pip", "sync", "--python", python, "--require-hashes", lock])
     packages = f"lib/python{PYTHON_VERSION}/site-packages"
-    (folder / packages / "course.pth").write_text(f"{VENV / packages}\n")
+    (folder / packages / "course.pth").write_text(f"{VENV / packages}\n{ROOT}\n")
     stamp.write_text(wanted)
 
 
