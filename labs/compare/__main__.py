@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ from labs.engine.directory import EngineDir, package
 from labs.kit.record import Record
 from labs.load.shape import SHAPES, write_shape
 
+STARTS = 2
 DTYPES = ("bfloat16", "float16", "float32")
 Quantity = tuple[str, str, str, dict[str, list[float]]]  # end of the record's name, what, unit, samples
 
@@ -65,7 +67,7 @@ def main(
             limits.max_batch_size, int(limits.max_seq_len or 0), int(limits.max_num_tokens or 0), threads,
         )  # fmt: skip
         vocabulary = engine.model.vocab_size
-        made = compare(job, loads, engines.split(","), rounds=rounds, vocabulary=vocabulary)
+        made = compare(job, loads, engines.split(","), rounds=rounds, starts=STARTS, vocabulary=vocabulary)
         floor = _floor(checkpoint, engine) if device == "cuda" else {}
     for end, what, unit, samples in (*_each(made, device, floor), *_all(made, once)):
         name, what = f"compare-{tag}-{end}", f"{tag}, {what}"
@@ -105,10 +107,9 @@ def _build(
     began = time.perf_counter()
     engine = build(checkpoint, place / "engine", limits, device=device, say=lambda line: None)
     once = {"build s": time.perf_counter() - began}
-    if device == "cpu":
-        began = time.perf_counter()
-        refit(engine.path, checkpoint, place / "refitted")
-        once["refit s"] = time.perf_counter() - began
+    began = time.perf_counter()
+    shutil.rmtree(refit(engine.path, checkpoint, place / "refitted").path)
+    once["refit s"] = time.perf_counter() - began
     return engine, once | {"code MB": (engine.path / package(0)).stat().st_size / 1e6}
 
 
@@ -135,8 +136,10 @@ def _each(made: Measured, device: str, floor: dict[str, list[float]]) -> Iterato
 
 def _all(made: Measured, once: dict[str, float]) -> Iterator[Quantity]:
     memory = {name: size / 1e9 for name, size in made.memory.items()}
+    start, restart = ({name: seconds[n] for name, seconds in made.starts.items()} for n in range(STARTS))
     for end, what, unit, values in (
-        ("start", "from the start of a process to its first token", "s", made.start),
+        ("start", "from the start of a process to its first token", "s", start),
+        ("restart", "the same again: what the first start compiled is there", "s", restart),
         ("load", "loading the engine, of that", "s", made.load),
         ("memory", "resident memory at most", "GB", memory),
         ("engine", "the engine: building, refitting, size of its code", "", once),

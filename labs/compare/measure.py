@@ -35,10 +35,10 @@ class Workload:
 
 @dataclass
 class Measured:
-    """Of each engine: seconds to start, and to load alone; bytes of memory at most. By workload, one sample a round:
-    seconds to the first token of the last stream, and output tokens per second of the whole."""
+    """Of each engine: seconds of each start, and of the last one's loading alone; bytes of memory at most. By workload,
+    one sample a round: seconds to the first token of the last stream, and output tokens per second of the whole."""
 
-    start: dict[str, float] = field(default_factory=dict)
+    starts: dict[str, list[float]] = field(default_factory=dict)
     load: dict[str, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     first: dict[Workload, dict[str, list[float]]] = field(default_factory=dict)
@@ -63,10 +63,12 @@ def compare(
     engines: Iterable[str] = ("aot", "vllm"),
     *,
     rounds: int = 5,
+    starts: int = 1,
     vocabulary: int = 4096,
     say: Callable[[str], object] = print,
 ) -> Measured:
-    """Start every engine, then serve each workload `rounds` times by all in turn; one round before is not counted.
+    """Start every engine (`starts` times), then serve each workload `rounds` times by all in turn; one round before is
+    not counted.
 
     Raises CompareError for an unknown engine, or one whose answers are not as long as they should be.
     """
@@ -79,11 +81,16 @@ def compare(
     with ExitStack() as stack:
         workers = []
         for name in names:
-            worker = Worker(name, job)
+            made.starts[name] = []
+            for left in reversed(range(starts)):
+                worker = Worker(name, job)
+                made.starts[name].append(worker.start_seconds)
+                made.load[name] = worker.load_seconds
+                say(f"{name}: first token {worker.start_seconds:.1f} s after its start")
+                if left:
+                    worker.stop()
             stack.callback(worker.stop)
             workers.append(worker)
-            made.start[name], made.load[name] = worker.start_seconds, worker.load_seconds
-            say(f"{name}: first token {worker.start_seconds:.1f} s after its start")
         for load in workloads:
             made.first[load], made.rates[load] = {name: [] for name in names}, {name: [] for name in names}
             for number in range(rounds + 1):
