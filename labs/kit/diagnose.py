@@ -1,10 +1,15 @@
-"""Say in a sentence why a server did not come up, from its exit code and its log."""
+"""Say in a sentence why a server did not come up: from its exit code, its log, or who holds its port."""
 
 from __future__ import annotations
 
 import re
 import signal
+import socket
+from contextlib import suppress
 
+import psutil
+
+HOST = "127.0.0.1"
 GPU = "Stop other servers (labs.kit.process.stop_all) or lower gpu_memory_utilization or max_model_len."
 RAM = "Stop other servers and kernels, or lower max_model_len, max_num_seqs or VLLM_CPU_KVCACHE_SPACE."
 KV = "Lower max_model_len, or raise gpu_memory_utilization on a GPU, VLLM_CPU_KVCACHE_SPACE on a CPU."
@@ -46,3 +51,24 @@ def diagnose(log: str, exit_code: int | None) -> tuple[str, str]:
     if exit_code < 0:
         return f"It died of signal {-exit_code} ({signal.strsignal(-exit_code)}).", READ
     return f"It ended with exit code {exit_code} before it was ready.", READ
+
+
+def listener(port: int) -> psutil.Process | None:
+    """The process that listens on ``port``, as far as this user may see it."""
+    for one in psutil.net_connections("tcp"):
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
+            return psutil.Process(one.pid)
+    return None
+
+
+def holder(port: int) -> str | None:
+    """Who keeps ``port`` from being bound, in words; None when it is free. Raises OverflowError for no port."""
+    try:
+        socket.create_server((HOST, port)).close()
+        return None
+    except OSError as error:
+        unknown = f"a process that this user may not see ({error.strerror})"
+    with suppress(psutil.Error):
+        if one := listener(port):
+            return f"process {one.pid} ({' '.join(one.cmdline())[:80]})"
+    return unknown

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,17 +40,17 @@ def shm_files() -> set[str]:
     return {f"{entry.inode()} {entry.path}" for entry in os.scandir("/dev/shm")}
 
 
-def shm_used_by(pids: Iterable[int]) -> set[str]:
+def shm_used_by(processes: Iterable[psutil.Process]) -> set[str]:
     """The files in /dev/shm that these processes have mapped or open, as far as they may be read.
 
     They are told by inode: glibc makes a named semaphore under another name, which /proc goes on to show.
     """
     used: set[str] = set()
-    for pid in pids:
+    for folder in [Path(f"/proc/{process.pid}") for process in processes]:
         with suppress(OSError):
-            maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+            maps = (folder / "maps").read_text(errors="replace")
             used.update(re.findall(r"(\d+) +/dev/shm/", maps))
-        for link in Path(f"/proc/{pid}").glob("fd/*"):
+        for link in folder.glob("fd/*"):
             with suppress(OSError):
                 if os.readlink(link).startswith("/dev/shm/"):
                     used.add(str(link.stat().st_ino))
@@ -59,9 +59,22 @@ def shm_used_by(pids: Iterable[int]) -> set[str]:
 
 def remove_shm(files: set[str]) -> None:
     """Delete those files that are still the same and used by no process."""
-    for file in (files & shm_files()) - shm_used_by(psutil.pids()):
+    for file in (files & shm_files()) - shm_used_by(psutil.process_iter()):
         with suppress(OSError):
             os.unlink(file.partition(" ")[2])
+
+
+def end(look: Callable[[], list[psutil.Process]], grace: float) -> bool:
+    """SIGTERM to all that ``look`` finds, after ``grace`` seconds SIGKILL; True when it finds none any more."""
+    send(look(), signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while rest := look():
+        if time.monotonic() > deadline + PATIENCE:
+            return False
+        if time.monotonic() > deadline:
+            send(rest, signal.SIGKILL)
+        time.sleep(0.05)
+    return True
 
 
 def send(processes: Iterable[psutil.Process], number: int) -> None:
@@ -88,7 +101,7 @@ class Keeper:
     """
 
     def __init__(self, ledger: Path, command: list[str]) -> None:
-        self.before, self.shm, self.noted = shm_files(), set[str](), ""
+        self.before, self.shm = shm_files(), set[str]()
         self.file = locked(ledger)
         self.server = subprocess.Popen(
             command,
@@ -99,20 +112,17 @@ class Keeper:
             preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # safe: the keeper has one thread
         )
 
-    def look(self) -> bool:
-        """Note the processes and /dev/shm files of the server, reap its orphans; True if there was a process."""
-        self.family = psutil.Process().children(recursive=True)
-        self.shm |= shm_used_by(process.pid for process in self.family) - self.before
-        psutil.wait_procs([process for process in self.family if process.pid != self.server.pid], timeout=0)
+    def look(self) -> list[psutil.Process]:
+        """The server's processes; notes their files in /dev/shm and reaps those that have ended."""
+        family = psutil.Process().children(recursive=True)
+        self.shm |= shm_used_by(family) - self.before
+        psutil.wait_procs([process for process in family if process.pid != self.server.pid], timeout=0)
         self.server.poll()
-        note = "".join(f"{file}\n" for file in sorted(self.shm))
-        if note != self.noted:
-            try:
-                os.pwrite(self.file, note.encode(), 0)
-                self.noted = note
-            except OSError as error:  # a full disk must not end the keeper
-                print(f"keeper: cannot update its ledger: {error}", file=sys.stderr, flush=True)
-        return bool(self.family)
+        try:
+            os.pwrite(self.file, "\n".join(self.shm).encode(), 0)  # never less than was there before
+        except OSError as error:  # a full disk must not end the keeper
+            print(f"keeper: cannot update its ledger: {error}", file=sys.stderr, flush=True)
+        return family
 
     def watch(self) -> float:
         """Wait until the server ends, the owner says stop or is gone; return the grace in seconds."""
@@ -122,19 +132,6 @@ class Keeper:
                 return float(sys.stdin.readline() or GRACE)
             self.look()
         return GRACE
-
-    def stop(self, grace: float) -> bool:
-        """SIGTERM to all, after ``grace`` seconds SIGKILL; True when all are gone."""
-        self.look()  # see what it has before it dies
-        send(self.family, signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        while self.look():
-            if time.monotonic() > deadline + PATIENCE:
-                return False
-            if time.monotonic() > deadline:
-                send(self.family, signal.SIGKILL)
-            time.sleep(0.05)
-        return True
 
 
 def reap(folder: Path) -> list[str]:
@@ -148,26 +145,26 @@ def reap(folder: Path) -> list[str]:
 
 
 def _clean(ledger: Path, shm: set[str]) -> str:
-    deadline = time.monotonic() + PATIENCE
-    while rest := _marked(ledger.name):
-        if time.monotonic() > deadline:
-            return f"Processes of {ledger.name} do not die; restart the machine."
-        shm |= shm_used_by(process.pid for process in rest)
-        send(rest, signal.SIGKILL)
-        psutil.wait_procs(rest, timeout=1)
+    def look() -> list[psutil.Process]:
+        rest = _marked(ledger.name)
+        shm.update(shm_used_by(rest))
+        return rest
+
+    if not end(look, grace=0):
+        return f"Processes of {ledger.name} do not die; restart the machine."
     remove_shm(shm)
     ledger.unlink(missing_ok=True)
     return f"Cleaned up after {ledger.name}, which an earlier crash had left."
 
 
-def _marked(name: str) -> set[psutil.Process]:
+def _marked(name: str) -> list[psutil.Process]:
     """Live processes that carry this mark, and their descendants."""
     found = set()
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # it ended, or belongs to another user
             if process.environ().get(MARK) == name:
                 found |= {process, *process.children(recursive=True)}
-    return found - {psutil.Process()}
+    return list(found - {psutil.Process()})
 
 
 def main() -> None:
@@ -182,7 +179,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its owner or its server, not before
     with suppress(BrokenPipeError):  # the owner has died
         os.write(1, f"{keeper.server.pid}\n".encode())
-    gone = keeper.stop(keeper.watch())
+    gone = end(keeper.look, keeper.watch())
     remove_shm(keeper.shm)
     if gone:
         ledger.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import html
 import platform
 import shutil
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from labs.kit import probe
 from labs.kit.home import home
@@ -15,7 +15,7 @@ from labs.kit.probe import Gpu
 __all__ = ["Gpu", "Machine", "machine"]
 
 
-class Machine(BaseModel):
+class Machine(BaseModel, frozen=True):
     """The machine, as far as this process may use it, looked at now; shown as a table.
 
     Memory and disk in GiB. ``cores`` and memory honour CPU affinity and cgroup limits. ``engines`` are those
@@ -23,9 +23,7 @@ class Machine(BaseModel):
     None without a GPU.
     """
 
-    model_config = ConfigDict(frozen=True)
-    os: str = Field(default_factory=probe.system)
-    container: bool = Field(default_factory=probe.in_container)
+    os: str = Field(default_factory=platform.platform)
     python: str = Field(default_factory=platform.python_version)
     cpu: str = Field(default_factory=lambda: probe.cpu()[0])
     cores: int = Field(default_factory=probe.cores)
@@ -52,7 +50,7 @@ class Machine(BaseModel):
         """Rows of label and text."""
         counters = "allowed" if self.gpu_counters else "only for an administrator"
         return [
-            ("System", self.os + (" (container)" if self.container else "")),
+            ("System", self.os),
             ("Python", self.python),
             ("CPU", f"{self.cpu}, {self.cores} cores, {' '.join(self.isa) or 'instruction sets unknown'}"),
             ("Memory", f"{self.memory_available_gib} of {self.memory_gib} GiB available"),

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 CGROUP = Path("/sys/fs/cgroup")
 ISA = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "sve"]
@@ -26,20 +26,6 @@ def text(path: str | Path) -> str:
         return Path(path).read_text().strip()
     except OSError:
         return ""
-
-
-def system() -> str:
-    """Distribution, kernel, architecture."""
-    name = "Linux"
-    with suppress(OSError, KeyError):
-        name = platform.freedesktop_os_release()["PRETTY_NAME"]
-    return f"{name}, {platform.system()} {platform.release()}, {platform.machine()}"
-
-
-def in_container() -> bool:
-    """True in Docker, Podman and Kubernetes."""
-    marks = map(os.path.exists, ("/.dockerenv", "/run/.containerenv"))
-    return any(marks) or "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def cpu() -> tuple[str, list[str]]:
@@ -74,10 +60,9 @@ def memory() -> tuple[int, int]:
     return limit, min(system.available, limit - used + cache)
 
 
-class Gpu(BaseModel):
+class Gpu(BaseModel, frozen=True):
     """One GPU as nvidia-smi reports it; memory in GiB, None where it is shared with the CPU."""
 
-    model_config = ConfigDict(frozen=True)
     name: str
     memory_gib: float | None
     compute_capability: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
-import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -21,12 +21,9 @@ from pathlib import Path
 import psutil
 
 from labs.kit import keeper
-from labs.kit.diagnose import diagnose
+from labs.kit.diagnose import HOST, diagnose, holder, listener
 from labs.kit.home import home
-from labs.kit.port import HOST, answers, free_port, holder, listener
 from labs.kit.show import StatusLine
-
-__all__ = ["Server", "ServerFailed", "reap", "running", "start", "stop_all"]
 
 KEPT_LOGS = 40
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -48,12 +45,31 @@ class Server(AbstractContextManager["Server"]):
     ``exit_code`` None while it runs and then as in subprocess (minus the signal's number).
     """
 
-    def __init__(self, name: str, port: int, log: Path, ledger: Path, guard: subprocess.Popen[str]) -> None:
-        self.name, self.port, self.url, self.log = name, port, f"http://{HOST}:{port}", log
-        self.pid = 0
+    def __init__(self, name: str, port: int, command: list[str], env: Mapping[str, str]) -> None:
+        self.name, self.port, self.url, self.pid = name, port, f"http://{HOST}:{port}", 0
         self.seconds_to_ready: float | None = None
         self.exit_code: int | None = None
-        self._guard, self._ledger, self._owner = guard, ledger, os.getpid()
+        self._owner = os.getpid()
+        label = f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:8]}"
+        label = re.sub(r"[^\w.-]", "_", label)
+        self.log, self._ledger = home("logs") / f"{label}.log", home("servers") / label
+        try:
+            for old in sorted(self.log.parent.glob("*.log"), key=os.path.getmtime)[:-KEPT_LOGS]:
+                old.unlink(missing_ok=True)
+            self.log.write_text(f"$ {' '.join(command)}\n")
+        except OSError as error:
+            todo = "Free some disk space, or set ENGINEROOM_HOME to another folder."
+            raise ServerFailed(f"Cannot write the log of {name}: {error}. {todo}") from error
+        with self.log.open("a") as output:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-EP", keeper.__file__, self._ledger, *command],
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+                start_new_session=True,  # Jupyter signals the kernel's process group
+            )
 
     def alive(self) -> bool:
         """True while the server's first process runs."""
@@ -114,22 +130,25 @@ def start(
     """
     for line in reap():
         print(line, flush=True)
-    for earlier in [server for server in running() if server.name == name]:
-        earlier.stop()
+    for earlier in running():
+        if earlier.name == name:
+            earlier.stop()
     port = free_port() if port is None else port
     if other := holder(port):
         raise ServerFailed(f"Port {port} is in use by {other}. Stop that, or leave port out for a free one.")
-    environment = {**os.environ, **(env or {})}
     parts = [str(part).replace("{port}", str(port)) for part in command]
-    if not shutil.which(parts[0], path=environment.get("PATH")):
-        raise ServerFailed(f"Command not found: {parts[0]}. Is its environment installed, the path right?")
-    server = _launch(parts, environment, name, port)
-    _servers.append(server)
+    _servers.append(server := Server(name, port, parts, {**os.environ, **(env or {})}))
+    status = StatusLine()
     try:
-        _wait(server, server.url + ready, timeout)
+        if failure := _wait(server, ready, timeout, status):
+            what, todo = failure
+            log = f"Last lines of {server.log}:\n{server.logs(15)}"
+            raise ServerFailed(f"{name} did not start. {what}\nWhat to do: {todo}\n{log}")
     except BaseException:
+        status.show(f"{name}: did not start", last=True)
         server.stop(grace=3)
         raise
+    status.show(f"{name}: ready after {server.seconds_to_ready:.1f} s at {server.url}", last=True)
     return server
 
 
@@ -144,70 +163,50 @@ def running() -> list[Server]:
     return list(_servers)
 
 
+@atexit.register
 def stop_all() -> None:
     """Stop every server that this process started."""
     for server in running():
         server.stop()
 
 
-atexit.register(stop_all)
+def free_port() -> int:
+    """A loopback port that nobody holds now."""
+    with socket.create_server((HOST, 0)) as probe:
+        return probe.getsockname()[1]
 
 
-def _launch(command: list[str], env: dict[str, str], name: str, port: int) -> Server:
-    stamp = f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:8]}"
-    label = re.sub(r"[^\w.-]", "_", stamp)
-    try:
-        log, ledger = home("logs") / f"{label}.log", home("servers") / label
-        for old in sorted(log.parent.glob("*.log"), key=os.path.getmtime)[:-KEPT_LOGS]:
-            old.unlink(missing_ok=True)
-        log.write_text(f"$ {' '.join(command)}\n")
-    except OSError as error:
-        todo = "Free some disk space, or set ENGINEROOM_HOME to another folder."
-        raise ServerFailed(f"Cannot write the log of {name}: {error}. {todo}") from error
-    with log.open("a") as output:
-        guard = subprocess.Popen(
-            [sys.executable, "-EP", keeper.__file__, ledger, *command],
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            text=True,
-            start_new_session=True,  # Jupyter signals the kernel's process group
-        )
-    return Server(name, port, log, ledger, guard)
+def answers(url: str) -> bool:
+    """True when a GET of ``url`` gets HTTP 200."""
+    import httpx  # slow to import
+
+    try:  # never through a proxy: the address is loopback
+        return httpx.get(url, trust_env=False, verify=False, timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
-def _wait(server: Server, url: str, timeout: float) -> None:
-    line, begin = StatusLine(), time.monotonic()
-    try:
-        with server._guard.stdout as answer:
-            said = answer.readline().strip()
-        if not said.isdigit():
-            raise _failure(server, f"It could not be run: {said or 'its keeper died'}.", "Check the command.")
-        server.pid = int(said)
-        while not answers(url):
-            elapsed = time.monotonic() - begin
-            if not server.alive():
-                server.stop()
-                raise _failure(server, *diagnose(server.logs(300), server.exit_code))
-            if elapsed > timeout:
-                what, todo = diagnose(server.logs(300), None)
-                raise _failure(server, f"Not ready after {timeout:g} s. {what}", todo)
-            line.show(f"{server.name}: starting, {elapsed:.0f} s | {server.logs(1)}")
-            time.sleep(0.2)
-        family = psutil.Process(server._guard.pid).children(recursive=True)
-        if listener(server.port) not in (None, *(process.pid for process in family)):
-            what = f"Port {server.port} was taken by {holder(server.port)} before the server had it."
-            raise _failure(server, what, "Run the cell again: it picks a new port.")
-    except BaseException:
-        line.show(f"{server.name}: did not start", last=True)
-        raise
+def _wait(server: Server, ready: str, timeout: float, status: StatusLine) -> tuple[str, str] | None:
+    """Wait until the server is ready; return None then, else what happened and what to do."""
+    begin = time.monotonic()
+    with server._guard.stdout as answer:
+        said = answer.readline().strip()
+    if not said.isdigit():
+        todo = "Check the command: is its environment installed, the path right?"
+        return f"It could not be run: {said or 'its keeper died'}.", todo
+    server.pid = int(said)
+    while not answers(server.url + ready):
+        elapsed = time.monotonic() - begin
+        if not server.alive():
+            server.stop()
+            return diagnose(server.logs(300), server.exit_code)
+        if elapsed > timeout:
+            what, todo = diagnose(server.logs(300), None)
+            return f"Not ready after {timeout:g} s. {what}", todo
+        status.show(f"{server.name}: starting, {elapsed:.0f} s | {server.logs(1)}")
+        time.sleep(0.2)
+    if listener(server.port) not in (None, *psutil.Process(server._guard.pid).children(recursive=True)):
+        what = f"Port {server.port} was taken by {holder(server.port)} before the server had it."
+        return what, "Run the cell again: it picks a new port."
     server.seconds_to_ready = time.monotonic() - begin
-    line.show(f"{server.name}: ready after {server.seconds_to_ready:.1f} s at {server.url}", last=True)
-
-
-def _failure(server: Server, what: str, todo: str) -> ServerFailed:
-    return ServerFailed(
-        f"{server.name} did not start. {what}\nWhat to do: {todo}\n"
-        f"Last lines of {server.log}:\n{server.logs(15)}"
-    )
+    return None

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from labs.kit import progress
-from labs.kit.check import check, exercises
-from labs.kit.course import LESSONS
+from labs.kit.check import check
 
 pytestmark = pytest.mark.usefixtures("practice")
 
@@ -138,11 +137,3 @@ def test_error_inside_a_checks_module_is_not_hidden(practice: Path) -> None:
     practice.write_text("import nowhere_to_be_found")
     with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found"):
         check("01.times", 1)
-
-
-def test_every_exercise_of_the_course_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [lesson.number for lesson in LESSONS] == sorted({lesson.number for lesson in LESSONS})
-    for lesson in LESSONS:
-        assert lesson.slug.startswith(f"{lesson.number:02d}_")
-        for one in exercises(lesson):
-            assert one.version >= 1 and one.minutes > 0 and one.title
