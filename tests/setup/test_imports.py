@@ -9,7 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # in the order of the course; labs.quality scores any model and needs none of the lessons
-ORDER = ["kit", "serving", "preflight", "quality", "load", "trtllm", "checkpoint", "engine", "compare"]
+ORDER = [
+    "kit",
+    "serving",
+    "preflight",
+    "quality",
+    "load",
+    "trtllm",
+    "checkpoint",
+    "engine",
+    "triton",
+    "compare",
+]
 TOOLS = {"author", "cli"}
 
 

@@ -1,0 +1,38 @@
+"""The way back of one request, for models of the Python backend; importable inside Triton only."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import triton_python_backend_utils as pb
+
+
+class Sender:
+    """Responses until the final one. Triton ends with a segmentation fault when `is_cancelled` is asked of a request
+    that has had its final response (python_backend of 24.10), so the two exclude each other here.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self._sender, self._lock, self._open = request.get_response_sender(), threading.Lock(), True
+
+    def send(self, tensors: dict[str, Any], final: bool = False) -> None:
+        """One response of NumPy arrays; without any it only says that it is the final one."""
+        made = pb.InferenceResponse([pb.Tensor(*pair) for pair in tensors.items()])
+        self._send(made, final)
+
+    def fail(self, message: str, code: str = "INTERNAL") -> None:
+        """The final response, an error: `code` is a name of Triton's, such as INVALID_ARG."""
+        error = pb.TritonError(message, getattr(pb.TritonError, code))
+        self._send(pb.InferenceResponse(error=error), True)
+
+    def cancelled(self) -> bool:
+        """Whether the client has gone, while the final response is due."""
+        with self._lock:
+            return bool(self._open and self._sender.is_cancelled())
+
+    def _send(self, response: Any, final: bool) -> None:
+        with self._lock:
+            if self._open:
+                self._open = not final
+                self._sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
