@@ -27,10 +27,7 @@ EMPTY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # bytec
 
 
 class Mistake(Exception):
-    """Raised by a check function with its hints, from the first nudge to nearly the answer.
-
-    ``{type}`` and ``{value}`` in a hint stand for the first value that was checked.
-    """
+    """Hints, from a nudge to nearly the answer; ``{type}``, ``{value}`` in one stand for the first value checked."""
 
 
 class Unfinished(Exception):

@@ -1,12 +1,10 @@
 """Keep one server: start it, watch it, and stop its whole process tree when told to or when its owner dies.
 
-Run by path as ``python -EP keeper.py LEDGER COMMAND...`` (Linux). Stdin is a pipe from the owner: a number of
-seconds on it, or its end, means stop. Stdout answers the server's pid, or why it cannot be run. The exit
-status is the server's, 128 + N after signal N. The keeper is a child subreaper (prctl(2)): each process the
-server ever starts stays a descendant of it, also after setsid or a double fork.
-
-LEDGER is a file that the keeper locks while it lives and in which it lists the server's files in /dev/shm. Its
-name marks the environment of each process of the server. ``reap`` needs both when the keeper was killed.
+Run by path as ``python -EP keeper.py LEDGER COMMAND...``. Stdin is a pipe from the owner: a number of seconds on
+it, or its end, means stop. Stdout answers the server's pid, or why it cannot be run. The exit status is the
+server's, 128 + N after signal N. As a child subreaper (prctl(2)) it stays the ancestor of each process of the
+server, also after setsid or a double fork. When it was killed, ``reap`` needs LEDGER: a file that it locks while
+it lives, that lists the server's files in /dev/shm, and whose name marks the environment of its processes.
 """
 
 from __future__ import annotations
@@ -41,11 +39,9 @@ def shm_files() -> set[str]:
 
 
 def shm_used_by(processes: Iterable[psutil.Process]) -> set[str]:
-    """The files in /dev/shm that these processes have mapped or open, as far as they may be read.
-
-    They are told by inode: glibc makes a named semaphore under another name, which /proc goes on to show.
-    """
+    """The files in /dev/shm that these processes have mapped or open, as far as they may be read."""
     used: set[str] = set()
+    # by inode: glibc makes a named semaphore under another name, which /proc goes on to show
     for folder in [Path(f"/proc/{process.pid}") for process in processes]:
         with suppress(OSError):
             maps = (folder / "maps").read_text(errors="replace")
@@ -95,10 +91,7 @@ def locked(ledger: Path) -> int:
 
 
 class Keeper:
-    """One server with its process tree and the /dev/shm files that are its own.
-
-    Raises OSError when the command cannot be run or the ledger not be made.
-    """
+    """One server and what is its own; raises OSError when it cannot be run or the ledger not be made."""
 
     def __init__(self, ledger: Path, command: list[str]) -> None:
         self.before, self.shm = shm_files(), set[str]()

@@ -31,18 +31,16 @@ _servers: list[Server] = []
 
 
 class ServerFailed(RuntimeError):
-    """A server did not start or stop; the message has the cause, what to do, and the end of the log."""
+    """A server did not start or stop; the message, which IPython shows without our stack, says why."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows: the message, without our stack."""
         return [f"ServerFailed: {self}"]
 
 
 class Server(AbstractContextManager["Server"]):
-    """A server that this process started: a context manager, or call ``stop()``.
+    """A server that this process started. Use it as a context manager, or call ``stop()``.
 
-    ``url`` is ``http://127.0.0.1:PORT``, ``log`` a Path, ``seconds_to_ready`` None until it is ready,
-    ``exit_code`` None while it runs and then as in subprocess (minus the signal's number).
+    ``seconds_to_ready`` is None until it is ready, ``exit_code`` while it runs; then as in subprocess.
     """
 
     def __init__(self, name: str, port: int, command: list[str], env: Mapping[str, str]) -> None:
@@ -50,8 +48,8 @@ class Server(AbstractContextManager["Server"]):
         self.seconds_to_ready: float | None = None
         self.exit_code: int | None = None
         self._owner = os.getpid()
-        label = f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:8]}"
-        label = re.sub(r"[^\w.-]", "_", label)
+        stamp = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:8]}"
+        label = re.sub(r"[^\w.-]", "_", f"{name}-{stamp}")
         self.log, self._ledger = home("logs") / f"{label}.log", home("servers") / label
         try:
             for old in sorted(self.log.parent.glob("*.log"), key=os.path.getmtime)[:-KEPT_LOGS]:
@@ -111,22 +109,14 @@ class Server(AbstractContextManager["Server"]):
         return f"<Server {self.name}: {state}, {self.url}, log {self.log}>"
 
 
-def start(
-    command: Sequence[str | Path],
-    *,
-    name: str,
-    env: Mapping[str, str] | None = None,
-    ready: str = "/health",
-    timeout: float = 240,
-    port: int | None = None,
-) -> Server:
-    """Start ``command`` and return its Server once it is ready.
+def start(command: Sequence[str | Path], *, name: str, env: Mapping[str, str] | None = None,
+          ready: str = "/health", timeout: float = 240, port: int | None = None) -> Server:  # fmt: skip
+    """Start ``command`` and return its Server once it is ready: HTTP 200 on the path ``ready``.
 
-    ``{port}`` inside a part of the command becomes the port: ``port`` if given, else a free one. ``env`` adds
-    to the environment. Ready means HTTP 200 on the path ``ready`` within ``timeout`` seconds. A server of the
-    same name that this process started before is stopped first, so that a cell can be run again. Raises
-    ServerFailed with the cause, what to do, and the end of the log; nothing is left running then, nor after an
-    interrupt.
+    ``{port}`` inside a part of the command becomes ``port``, or a free one; ``env`` adds to the environment. A
+    server of the same name that this process started is stopped first, so that a cell can be run again. Raises
+    ServerFailed with cause, remedy and the end of the log when it is not ready within ``timeout`` seconds;
+    nothing is left running then, nor after an interrupt.
     """
     for line in reap():
         print(line, flush=True)

@@ -115,7 +115,7 @@ def test_owner_killed(owner: Callable) -> None:
 
 def test_owner_killed_while_its_other_child_holds_the_pipe(owner: Callable) -> None:
     """A fork of the owner keeps a copy of the pipe: the keeper must not wait for that one."""
-    popen, facts = owner("one", "stubborn", "fork")
+    popen, facts = owner("one", "polite", "fork")
     try:
         popen.kill()
         assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
@@ -188,7 +188,7 @@ def test_shared_memory_of_others_is_spared() -> None:
 
 
 def test_crashed_server_is_cleaned_at_once() -> None:
-    server = process.start(COMMAND, name="one", timeout=20)
+    server = process.start([*COMMAND, "polite"], name="one", timeout=20)
     state = state_of(server)
     assert eventually(lambda: len(server._ledger.read_text().splitlines()) == 4)
     os.kill(server.pid, signal.SIGKILL)
@@ -263,8 +263,8 @@ def test_diagnosis(command: list[str], message: str) -> None:
 
 
 def test_never_ready() -> None:
-    with pytest.raises(process.ServerFailed, match="Not ready after 1 s"):
-        process.start([*COMMAND, "silent"], name="one", timeout=1)
+    with pytest.raises(process.ServerFailed, match=r"Not ready after 0\.5 s"):
+        process.start([*COMMAND, "silent"], name="one", timeout=0.5)
     assert process._servers[-1].exit_code is not None
     assert not list(process.home("servers").iterdir())
 
