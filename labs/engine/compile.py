@@ -8,9 +8,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch._inductor.utils import clear_caches
+from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 from torch.export import Dim, ExportedProgram
 from torch.export.pt2_archive._package import package_pt2
 
@@ -93,6 +94,22 @@ def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram
     return torch.export.export(decoder, arguments, dynamic_shapes=dynamic, strict=False)
 
 
+def _declare(
+    self: CppWrapperCpu, array: str, writeline: Say, known_statically: bool = False, graph: Any = None
+) -> str:
+    return self._codegen_int_array_var_impl(array, writeline, known_statically)
+
+
+def aot_compile(program: ExportedProgram, options: dict[str, Any] | None = None) -> list[Any]:
+    """The files of one graph, for a package."""
+    # torch 2.11 to 2.13 take an array for declared where an address in memory is used again: "int_array_70 was not
+    # declared". Without that cache every use declares its own.
+    with patch.object(CppWrapperCpu, "codegen_int_array_var", _declare):
+        return torch._inductor.aot_compile(
+            program.module(), *program.example_inputs, options=OPTIONS | (options or {})
+        )
+
+
 def compile_graphs(decoder: Decoder, config: BuildConfig, path: Path, say: Say = print) -> dict[str, float]:
     """Write the package `path`; returns the seconds of each stage."""
     seconds: dict[str, float] = {}
@@ -109,10 +126,7 @@ def compile_graphs(decoder: Decoder, config: BuildConfig, path: Path, say: Say =
             program = export(decoder, config, graph)
             timed(f"{graph} export", began)
             began = time.perf_counter()
-            clear_caches()  # names of an earlier graph's constants would come out of a cache, undeclared
-            arguments, named = program.example_inputs
-            options = OPTIONS | kernels
-            files[graph] = torch._inductor.aot_compile(program.module(), arguments, named, options=options)
+            files[graph] = aot_compile(program, kernels)
             timed(f"{graph} compile", began)
     package_pt2(str(path), aoti_files=files)
     return seconds

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._inductor.utils import clear_caches
 from torch.export import Dim
 from torch.export.pt2_archive._package import package_pt2
 
-from labs.engine.compile import OPTIONS
+from labs.engine.compile import aot_compile
 from labs.engine.kernels.cpu import linked, pack, packed_linear, packs, paged_attention, unpack
 
 IN, OUT = 37, 45  # neither fills the last panel nor the steps of the kernel
@@ -58,11 +57,8 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kernels,
     program = torch.export.export(
         made, given, dynamic_shapes=(rows, rows, [sizes] * len(HEADS)), strict=False
     )
-    clear_caches()
     with linked() as options:
-        files = torch._inductor.aot_compile(
-            program.module(), *program.example_inputs, options=OPTIONS | options
-        )
+        files = aot_compile(program, options)
     package_pt2(str(path), aoti_files={"all": files})
     loaded = torch._C._aoti.AOTIModelPackageLoader(str(path), "all", True, 1, -1)
     loaded.load_constants(dict(made.named_parameters()), False, True, True)
