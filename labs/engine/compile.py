@@ -11,7 +11,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 from torch.export import Dim, ExportedProgram
 from torch.export.pt2_archive._package import package_pt2
 
@@ -94,17 +93,16 @@ def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram
     return torch.export.export(decoder, arguments, dynamic_shapes=dynamic, strict=False)
 
 
-def _declare(
-    self: CppWrapperCpu, array: str, writeline: Say, known_statically: bool = False, graph: Any = None
-) -> str:
-    return self._codegen_int_array_var_impl(array, writeline, known_statically)
-
-
 def aot_compile(program: ExportedProgram, options: dict[str, Any] | None = None) -> list[Any]:
     """The files of one graph, for a package."""
+    from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu  # costs time, which who runs an engine can spare
+
+    def declare(self: Any, array: str, line: Say, known_statically: bool = False, graph: Any = None) -> str:
+        return self._codegen_int_array_var_impl(array, line, known_statically)
+
     # torch 2.11 to 2.13 take an array for declared where an address in memory is used again: "int_array_70 was not
     # declared". Without that cache every use declares its own.
-    with patch.object(CppWrapperCpu, "codegen_int_array_var", _declare):
+    with patch.object(CppWrapperCpu, "codegen_int_array_var", declare):
         return torch._inductor.aot_compile(
             program.module(), *program.example_inputs, options=OPTIONS | (options or {})
         )

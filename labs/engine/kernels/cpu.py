@@ -18,11 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._inductor.cpp_builder import get_cpp_compiler
-from torch._inductor.cpu_vec_isa import pick_vec_isa
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.cpp_extension import include_paths
 
 WIDTH = 16
 SOURCE = Path(__file__).with_name("cpu.cpp")
@@ -84,6 +81,10 @@ def _shim(name: str, inputs: int) -> list[str]:
 @contextmanager
 def linked() -> Iterator[dict[str, Any]]:
     """Options of AOTInductor with which the kernels become a part of what is compiled."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+    from torch.utils.cpp_extension import include_paths
+
     before = os.environ.get("LIBRARY_PATH")
     name = f"cpu-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.o"  # part of the key of torch's own caches
     isa = pick_vec_isa()
