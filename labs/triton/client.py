@@ -50,7 +50,7 @@ class Load:
 
 
 class TritonBackend:
-    """Tokens in, tokens out, for one event loop. `address` is gRPC's host:port; `url`, `metrics` are of the same server.
+    """Tokens in, tokens out, for one event loop. `address` is gRPC's host:port; `url`, `metrics` of the same server.
 
     `request_timeout`: seconds that one answer may take. `max_requests`: answers in the making at a time; one more is
     refused with QueueFull.
@@ -108,7 +108,9 @@ class TritonBackend:
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return TimedOut(self.request_timeout)
         if code == grpc.StatusCode.UNAVAILABLE:
-            return (QueueFull if "max_queue_size" in said else EngineStopped)(said)
+            if "max_queue_size" in said:
+                return QueueFull(said)
+            return EngineStopped(f"Triton at {self.address} does not answer: {said}")
         return RuntimeError(f"Triton says: {said}")
 
 

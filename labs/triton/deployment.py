@@ -1,6 +1,6 @@
 """What is deployed, in one typed description; the fields are the template variables of NVIDIA's own repositories.
 
-Names, meaning and defaults follow "Model Config" of the TensorRT-LLM backend (tensorrtllm_backend, docs/model_config.md).
+Names, meaning and defaults follow docs/model_config.md of tensorrtllm_backend.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Absolute = Annotated[Path, AfterValidator(absolute)]
 
 
 class Deployment(BaseModel):
-    """A repository of five models around one engine (`inflight_batcher_llm`), or of one with text in and out (`llmapi`).
+    """Five models around one engine (`inflight_batcher_llm`), or one model with text in and out (`llmapi`).
 
     `triton_backend`: "python" is the engine of labs/engine, "tensorrtllm" an engine of trtllm-build in NVIDIA's
     container. `max_queue_size` 0 is no bound, as Triton has it.

@@ -1,4 +1,4 @@
-"""The Triton server: the one out of NVIDIA's wheel here, `launch_triton_server.py`'s command line in NVIDIA's container.
+"""The Triton server: the one of NVIDIA's wheel here, `launch_triton_server.py`'s command line in NVIDIA's container.
 
 Flags are those of tritonserver 2.51 (`tritonserver --help`).
 """
@@ -19,7 +19,7 @@ from labs.triton.deployment import DeploymentError
 ENVIRONMENT = Path(__file__).parents[2] / ".venv" / "triton"
 BUNDLED = "lib/python{}.{}/site-packages/pytriton/tritonserver".format(*sys.version_info)
 NVIDIA = Path("/opt/tritonserver/bin/tritonserver")
-EXIT_SECONDS = 3  # for requests that still run at SIGTERM
+EXIT_SECONDS = 2  # for requests that still run at SIGTERM
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Triton(AbstractContextManager["Triton"]):
         return self.server.url
 
     def stop(self) -> None:
-        self.server.stop(grace=EXIT_SECONDS + 2)
+        self.server.stop(grace=EXIT_SECONDS + 1.5)
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -49,7 +49,8 @@ def serve(
     Raises DeploymentError without a Triton on this machine, ServerFailed with the reason and the end of the log.
     """
     grpc, metrics = free_port(), free_port()
-    line = command(Path(repository), "{port}", grpc, metrics, world_size)
+    line = [sys.executable, "-m", "labs.triton.watch"]
+    line += command(Path(repository), "{port}", grpc, metrics, world_size)
     line += ["--log-verbose=1"] if verbose else []
     server = start(line, name="triton", env=environment(), ready="/v2/health/ready", timeout=timeout)
     return Triton(server, f"{HOST}:{grpc}", f"http://{HOST}:{metrics}/metrics")

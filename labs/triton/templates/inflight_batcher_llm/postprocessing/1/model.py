@@ -21,11 +21,9 @@ class TritonPythonModel:
         return [self.respond(request) for request in requests]
 
     def respond(self, request: Any) -> Any:
-        """TOKENS_BATCH INT32 [batch, beams, n] and SEQUENCE_LENGTH [batch, beams] to OUTPUT [batch, beams]."""
+        """TOKENS_BATCH INT32 [batch, beams, n] and SEQUENCE_LENGTH [batch, beams] to OUTPUT [batch × beams]."""
         tokens = pb.get_input_tensor_by_name(request, "TOKENS_BATCH").as_numpy()
         lengths = pb.get_input_tensor_by_name(request, "SEQUENCE_LENGTH").as_numpy()
-        texts = [
-            [self.tokenizer.decode(beam[:n], skip_special_tokens=self.skip).encode() for beam, n in zip(row, ends)]
-            for row, ends in zip(tokens, lengths, strict=True)
-        ]  # fmt: skip
+        rows = zip(tokens.reshape(-1, tokens.shape[-1]), lengths.flat, strict=True)
+        texts = [self.tokenizer.decode(row[:n], skip_special_tokens=self.skip).encode() for row, n in rows]
         return pb.InferenceResponse([pb.Tensor("OUTPUT", np.array(texts, dtype=object))])

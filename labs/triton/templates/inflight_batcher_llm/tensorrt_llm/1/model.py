@@ -15,7 +15,7 @@ from typing import Any
 import triton_python_backend_utils as pb
 
 from labs.engine import AsyncExecutor, Executor, KvCacheConfig, RequestError
-from labs.engine.runtime.async_executor import EngineStopped, QueueFull
+from labs.engine.runtime.async_executor import EngineStopped, Load, QueueFull
 from labs.triton.request import Asked, answer, read
 from labs.triton.sender import Sender
 
@@ -109,28 +109,30 @@ class TritonPythonModel:
 class Gauges:
     """The figures of NVIDIA's backend that this engine has, by their names and labels."""
 
-    KINDS = {
-        "request": ("active", "scheduled", "waiting", "max"),
-        "kv_cache_block": ("max", "used", "free", "tokens_per"),
-    }
-
     def __init__(self, executor: Executor) -> None:
         self.blocks, self.seats = executor.blocks, executor.engine.build.max_batch_size
-        self.gauges: dict[tuple[str, str], Any] = {}
-        self.families = []
-        for kind, types in self.KINDS.items():
-            family = pb.MetricFamily(
-                f"nv_trt_llm_{kind}_metrics", f"{kind} figures of the engine", pb.MetricFamily.GAUGE
+        self.families = [
+            pb.MetricFamily(
+                f"nv_trt_llm_{name}_metrics", f"{name} figures of the engine", pb.MetricFamily.GAUGE
             )
-            self.families.append(family)
-            for one in types:
-                label = "request_type" if kind == "request" else "kv_cache_block_type"
-                self.gauges[kind, one] = family.Metric({label: one, "model": "tensorrt_llm", "version": "1"})
+            for name in ("request", "kv_cache_block")
+        ]
+        self.gauges: dict[str, Any] = {}
 
-    def update(self, load: Any) -> None:
+    def update(self, load: Load) -> None:
         total, free = self.blocks.total, self.blocks.available
-        requests = (load.running + load.waiting, load.running, load.waiting, self.seats)
-        blocks = (total, total - free, free, self.blocks.tokens_per_block)
-        for kind, values in zip(self.KINDS, (requests, blocks), strict=True):
-            for one, value in zip(self.KINDS[kind], values, strict=True):
-                self.gauges[kind, one].set(value)
+        active = load.running + load.waiting
+        requests = {"active": active, "scheduled": load.running, "waiting": load.waiting, "max": self.seats}
+        blocks = {
+            "max": total,
+            "used": total - free,
+            "free": free,
+            "tokens_per": self.blocks.tokens_per_block,
+        }
+        labels = ("request_type", "kv_cache_block_type")
+        for family, label, values in zip(self.families, labels, (requests, blocks), strict=True):
+            for kind, value in values.items():
+                key = f"{label} {kind}"
+                if key not in self.gauges:
+                    self.gauges[key] = family.Metric({label: kind, "model": "tensorrt_llm", "version": "1"})
+                self.gauges[key].set(value)
