@@ -1,4 +1,7 @@
-"""torch.export and AOTInductor: the graphs of a decoder, compiled to one package without weights."""
+"""torch.export and AOTInductor: the graphs of a decoder, compiled to one package without weights.
+
+Both are imported by the functions that use them: they take seconds, which who runs an engine can spare.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import torch
-from torch.export import Dim, ExportedProgram
-from torch.export.pt2_archive._package import package_pt2
 
 from labs.engine.config import BuildConfig
 from labs.engine.kernels.cpu import linked
 from labs.engine.model import Decoder, Pools, tile
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 # no name may begin with another: the loader of a package takes every file whose path begins with the name
 GRAPHS = {"cpu": ("context", "generation"), "cuda": ("context", "generation", "single")}
@@ -63,6 +67,8 @@ def shapes(decoder: Decoder, config: BuildConfig) -> Shapes:
 
 def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram:
     """One graph with its sizes open up to the limits of `config`, deduced."""
+    from torch.export import Dim
+
     keys, values = shapes(decoder, config).pools(8)
     decoder.context = graph == "context"
     sequences, tokens = {"context": (2, 6), "generation": (2, 2), "single": (1, 1)}[graph]
@@ -95,7 +101,7 @@ def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram
 
 def aot_compile(program: ExportedProgram, options: dict[str, Any] | None = None) -> list[Any]:
     """The files of one graph, for a package."""
-    from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu  # costs time, which who runs an engine can spare
+    from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 
     def declare(self: Any, array: str, line: Say, known_statically: bool = False, graph: Any = None) -> str:
         return self._codegen_int_array_var_impl(array, line, known_statically)
@@ -110,6 +116,8 @@ def aot_compile(program: ExportedProgram, options: dict[str, Any] | None = None)
 
 def compile_graphs(decoder: Decoder, config: BuildConfig, path: Path, say: Say = print) -> dict[str, float]:
     """Write the package `path`; returns the seconds of each stage."""
+    from torch.export.pt2_archive._package import package_pt2
+
     seconds: dict[str, float] = {}
     files: dict[str, Any] = {}
 
