@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import triton_python_backend_utils as pb
@@ -21,9 +22,9 @@ class Sender:
         made = pb.InferenceResponse([pb.Tensor(*pair) for pair in tensors.items()])
         self._send(made, final)
 
-    def fail(self, message: str, code: str = "INTERNAL") -> None:
-        """The final response, an error: `code` is a name of Triton's, such as INVALID_ARG."""
-        error = pb.TritonError(message, getattr(pb.TritonError, code))
+    def fail(self, message: str, code: str | int = "INTERNAL") -> None:
+        """The final response, an error: `code` is Triton's, or a name of one such as INVALID_ARG."""
+        error = pb.TritonError(message, getattr(pb.TritonError, code) if isinstance(code, str) else code)
         self._send(pb.InferenceResponse(error=error), True)
 
     def cancelled(self) -> bool:
@@ -36,3 +37,15 @@ class Sender:
             if self._open:
                 self._open = not final
                 self._sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
+
+
+def receive(requests: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any], Sender]]:
+    """(request id, tensors as NumPy arrays, sender) of each; one that cannot be read is answered here."""
+    for request in requests:
+        sender = Sender(request)
+        try:
+            tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        except Exception as error:
+            sender.fail(f"the request's tensors cannot be read: {error}", "INVALID_ARG")
+        else:
+            yield request.request_id(), tensors, sender

@@ -14,6 +14,12 @@ from labs.engine.runtime.scheduler import RequestError
 from labs.triton.request import word_list
 from labs.triton.text import decode
 
+UNKNOWN = {"DECODER_QUERY": "decoder_text_input", "BAD_WORDS_DICT": "bad_words"}
+UNKNOWN |= {
+    "EMBEDDING_BIAS_WORDS": "embedding_bias_words",
+    "EMBEDDING_BIAS_WEIGHTS": "embedding_bias_weights",
+}
+
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
@@ -33,16 +39,20 @@ class TritonPythonModel:
         return pb.InferenceResponse([pb.Tensor(name, value) for name, value in made.items()])
 
     def tokens(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        for name in ("DECODER_QUERY", "BAD_WORDS_DICT", "EMBEDDING_BIAS_WORDS", "EMBEDDING_BIAS_WEIGHTS"):
+        for name, text in UNKNOWN.items():
             if name in tensors and any(tensors[name].flat):
-                raise RequestError(f"{name}: this engine does not have it; leave it out.")
+                raise RequestError(f"{text} ({name}): this engine does not have it; leave it out.")
         queries = decode("text_input (QUERY)", tensors["QUERY"])
         if len(queries) != 1:
             raise RequestError(
                 f"text_input (QUERY) has {len(queries)} texts; send one in a request, the engine batches requests."
             )
         ids = self.tokenizer.encode(queries[0], add_special_tokens=self.special)
-        stops = [word for word in decode("stop_words", tensors.get("STOP_WORDS_DICT", np.array([]))) if word]
+        stops = [
+            word
+            for word in decode("stop_words (STOP_WORDS_DICT)", tensors.get("STOP_WORDS_DICT", np.array([])))
+            if word
+        ]
         stop_ids = [self.tokenizer.encode(word, add_special_tokens=False) for word in stops]
         one, nothing = np.ones((1, 1), np.int32), np.zeros((1, 0), np.int32)
         return {

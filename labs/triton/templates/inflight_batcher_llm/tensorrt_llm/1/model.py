@@ -17,7 +17,7 @@ import triton_python_backend_utils as pb
 from labs.engine import AsyncExecutor, Executor, KvCacheConfig, RequestError
 from labs.engine.runtime.async_executor import EngineStopped, Load, QueueFull
 from labs.triton.request import Asked, answer, read
-from labs.triton.sender import Sender
+from labs.triton.sender import Sender, receive
 
 CODES = {
     RequestError: "INVALID_ARG",
@@ -51,9 +51,8 @@ class TritonPythonModel:
         asyncio.run_coroutine_threadsafe(self.watch(), self.loop)
 
     def execute(self, requests: Sequence[Any]) -> None:
-        for request in requests:
-            tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-            self.loop.call_soon_threadsafe(self.begin, request.request_id(), tensors, Sender(request))
+        for one in receive(requests):
+            self.loop.call_soon_threadsafe(self.begin, *one)
 
     def begin(self, name: str, tensors: dict[str, Any], sender: Sender) -> None:
         if "stop" in tensors and tensors["stop"].any():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
-from labs.triton.sender import Sender
+from labs.triton.sender import Sender, receive
 
 THREADS = 256  # requests at a time; more wait
 PREPROCESSING = {
@@ -66,9 +66,8 @@ class TritonPythonModel:
         self.watcher.start()
 
     def execute(self, requests: Sequence[Any]) -> None:
-        for request in requests:
-            given = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-            self.threads.submit(self.serve, given, Sender(request))
+        for _, given, sender in receive(requests):
+            self.threads.submit(self.serve, given, sender)
 
     def serve(self, given: Arrays, sender: Sender) -> None:
         name = uuid.uuid4().hex
