@@ -42,6 +42,7 @@ def test_round_trip(tmp_path: Path, values: dict[str, list[float]]) -> None:
     one = example(samples=values, machine={"cpu": "x"}, versions={}, commit=None)
     path = one.save(tmp_path)
     again = Record.load(path)
+    assert path.stat().st_mode & 0o777 == 0o644  # others may read it, though it began as a private file
     assert again == one and again.values == values
     name = next(iter(values))
     assert again.summary[name].median == statistics.median(values[name])
