@@ -69,6 +69,8 @@ def command(
     Ranks above 0 load the engine's model only, as launch_triton_server.py has it.
     """
     program = executable()
+    if world_size > 1 and program != NVIDIA:
+        raise DeploymentError(f"world_size {world_size}: several ranks need NVIDIA's container; here it is 1.")
     line: list[str] = [] if program != NVIDIA else ["mpirun", "--allow-run-as-root"]
     for rank in range(world_size):
         line += [] if program != NVIDIA else ["-n", "1"]

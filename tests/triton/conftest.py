@@ -1,0 +1,120 @@
+"""One Triton with all five models for all tests, and OpenAI's API before it."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from labs import triton as lab
+from labs.engine.directory import TOKENIZER, EngineDir
+from labs.engine.runtime.executor import Executor, KvCacheConfig
+from labs.engine.serve.text import Vocabulary
+from labs.kit.process import Server
+from labs.triton.front import serve_openai
+from tests.engine.conftest import checkpoint, engine
+
+__all__ = ["checkpoint", "engine"]
+CACHE = 1024  # tokens of KV cache, fewer than the engine's six sequences of 256
+QUEUE = 256
+SETTINGS = {
+    "max_tokens_in_paged_kv_cache": CACHE,
+    "max_queue_size": QUEUE,
+    "cancellation_check_period_ms": 20,
+}
+Start = Callable[..., lab.Triton]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def vocabulary(engine: EngineDir) -> Vocabulary:
+    return Vocabulary(engine.path / TOKENIZER)
+
+
+@pytest.fixture(scope="session")
+def alone(engine: EngineDir) -> Executor:
+    """The same engine without Triton."""
+    return Executor(engine, KvCacheConfig(max_tokens=CACHE, enable_block_reuse=False))
+
+
+@pytest.fixture(scope="session")
+def repository(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = lab.describe(engine_dir=engine.path, **SETTINGS)
+    return lab.render(made, tmp_path_factory.mktemp("triton") / "repository")
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Starts a repository; the caller stops it."""
+    home = str(tmp_path_factory.mktemp("home"))
+
+    def begin(repository: Path) -> lab.Triton:
+        with pytest.MonkeyPatch.context() as patch:  # not for longer: the build cache is at home too
+            patch.setenv("ENGINEROOM_HOME", home)
+            return lab.serve(repository)
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def triton(start: Start, repository: Path) -> Iterator[lab.Triton]:
+    with start(repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def front(
+    triton: lab.Triton, engine: EngineDir, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text("sesame\nopen\n")
+    options = {
+        "api_key_file": keys,
+        "request_timeout": 20,
+        "max_requests": 200,
+        "served_model_name": "course",
+    }
+    with serve_openai(triton, engine.path, **options) as server:
+        yield server
+
+
+@pytest.fixture
+def client(front: Server) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{front.url}/v1", api_key="sesame", max_retries=0)
+
+
+def inputs(**arrays: Any) -> list[InferInput]:
+    """Tensors of one sequence as a client of NVIDIA's backend writes them: a batch dimension before all."""
+    kinds = {int: np.int32, float: np.float32, bool: bool, str: object, bytes: object}
+    made = []
+    for name, value in arrays.items():
+        if not isinstance(value, np.ndarray):
+            first = value[0] if isinstance(value, list) else value
+            value = np.array([value if isinstance(value, list) else [value]], kinds[type(first)])
+        made.append(InferInput(name, list(value.shape), np_to_triton_dtype(value.dtype)))
+        made[-1].set_data_from_numpy(value)
+    return made
+
+
+def stream(triton: lab.Triton, model: str, **arrays: Any) -> list[InferResult]:
+    """All responses to one request over tritonclient's decoupled stream. Raises InferenceServerException."""
+    answers: queue.Queue[tuple[InferResult, InferenceServerException | None]] = queue.Queue()
+    with InferenceServerClient(triton.grpc) as client:
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        client.async_stream_infer(model, inputs(**arrays), enable_empty_final_response=True)
+        found = []
+        while True:
+            result, error = answers.get(timeout=30)
+            if error:
+                raise error
+            if result.get_response().outputs:
+                found.append(result)
+            if result.get_response().parameters["triton_final_response"].bool_param:
+                return found

@@ -1,0 +1,211 @@
+"""Many streams, some cut off; a stub or a server that is killed: each answered or told, nothing stuck, nothing left."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
+
+from labs import triton as lab
+from labs.engine.directory import EngineDir
+from labs.engine.runtime.async_executor import EngineStopped, QueueFull
+from labs.engine.runtime.executor import Executor
+from labs.engine.runtime.sampling import SamplingParams
+from labs.kit import keeper
+from labs.kit.process import Server
+from labs.triton.client import TritonBackend
+from tests.triton.conftest import QUEUE, SETTINGS, Start, inputs
+
+STREAMS = 200
+PROMPTS = [[300 + n, 301, 302] for n in range(5)]
+LONG = SamplingParams(max_tokens=200)
+
+
+def backend(triton: lab.Triton) -> TritonBackend:
+    return TritonBackend(triton.grpc, triton.url, triton.metrics)
+
+
+def settled(triton: lab.Triton) -> tuple[float, float, float]:
+    """(running, waiting, share of blocks in use) when nobody runs any more, or after ten seconds."""
+    for _ in range(100):
+        load = backend(triton).load()
+        if not load.running and not load.waiting:
+            break
+        time.sleep(0.1)
+    return load.running, load.waiting, load.kv_cache_usage
+
+
+async def ask(
+    one: TritonBackend, number: int, params: SamplingParams, patience: float | None
+) -> str | list[int]:
+    """The tokens, or how it ended instead."""
+    tokens: list[int] = []
+    try:
+        async with asyncio.timeout(patience):
+            async for output in one.generate(PROMPTS[number % 5], params):
+                tokens.append(output.token)
+    except TimeoutError:
+        return "cancelled"
+    except (EngineStopped, QueueFull) as error:
+        return type(error).__name__
+    return tokens
+
+
+def test_200_streams_with_random_cancels(triton: lab.Triton, alone: Executor) -> None:
+    params, draw = SamplingParams(max_tokens=32), random.Random(3)
+    right = alone.generate(PROMPTS, params)
+
+    async def everybody() -> list[str | list[int]]:
+        one = backend(triton)
+        waits = [draw.choice([None, None, 0.01, 0.2, 1]) for _ in range(STREAMS)]
+        return await asyncio.gather(*(ask(one, n, params, wait) for n, wait in enumerate(waits)))
+
+    found = asyncio.run(everybody())
+    assert {"cancelled"} == {one for one in found if isinstance(one, str)}
+    assert all(one == right[n % 5] for n, one in enumerate(found) if isinstance(one, list))
+    assert sum(isinstance(one, list) for one in found) > 50
+    assert settled(triton) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("model", ["tensorrt_llm_bls", "ensemble"])
+def test_text_streams_with_random_cancels(triton: lab.Triton, model: str) -> None:
+    """The program tells the engine that its client has gone; in the ensemble the answer is computed to its end."""
+    draw = random.Random(4)
+
+    async def one(client: AsyncClient, number: int) -> str:
+        async def asked():
+            tensors = inputs(text_input=f"One two three {number}", max_tokens=32, stream=True, end_id=-1)
+            yield {"model_name": model, "inputs": tensors}
+
+        answers, count = client.stream_infer(asked()), 0
+        try:
+            async with asyncio.timeout(draw.choice([None, None, 0.05, 0.5])):
+                async for _, error in answers:
+                    assert error is None
+                    count += 1
+        except TimeoutError:
+            answers.cancel()
+            return "cancelled"
+        return f"{count} tokens"
+
+    async def everybody() -> Counter[str]:
+        async with AsyncClient(triton.grpc) as client:
+            return Counter(await asyncio.gather(*(one(client, n) for n in range(60))))
+
+    found = asyncio.run(everybody())
+    assert set(found) == {"cancelled", "32 tokens"} and found["32 tokens"] >= 10
+    assert settled(triton) == (0, 0, 0)
+
+
+def test_more_than_the_queue_holds_is_refused_at_once(triton: lab.Triton) -> None:
+    async def everybody() -> list[str | list[int]]:
+        one = backend(triton)
+        tasks = [asyncio.create_task(ask(one, n, LONG, None)) for n in range(QUEUE + 20)]
+        done, rest = await asyncio.wait(tasks, timeout=3)
+        for task in rest:
+            task.cancel()
+        return [task.result() for task in done]
+
+    assert Counter(map(str, asyncio.run(everybody())))["QueueFull"] >= 10
+    assert settled(triton) == (0, 0, 0)
+
+
+def test_stop_by_request_id(triton: lab.Triton) -> None:
+    """NVIDIA's way to cancel: the same request id again, with `stop`."""
+    answers: list[tuple[object, Exception | None]] = []
+    ask = {"input_ids": [300, 301], "input_lengths": 2, "request_output_len": 200, "streaming": True}
+    with InferenceServerClient(triton.grpc) as client:
+        client.start_stream(lambda result, error: answers.append((result, error)))
+        client.async_stream_infer("tensorrt_llm", inputs(**ask), request_id="one")
+        client.async_stream_infer("tensorrt_llm", inputs(**ask | {"request_output_len": 5}), request_id="two")
+        while not answers:
+            time.sleep(0.01)
+        client.async_stream_infer("tensorrt_llm", inputs(**ask, stop=True), request_id="one")
+        assert settled(triton) == (0, 0, 0)
+        client.stop_stream()
+    errors = [str(error) for _, error in answers if error]
+    assert len(errors) == 1 and "cancelled" in errors[0] and 5 < len(answers) < 200
+
+
+def test_clients_of_openai_s_api_that_leave_take_their_requests_with_them(
+    front: Server, triton: lab.Triton
+) -> None:
+    async def one(client: openai.AsyncOpenAI, stream: bool, patience: float | None) -> str:
+        body = {"prompt": PROMPTS[0], "max_tokens": 40, "temperature": 0, "extra_body": {"ignore_eos": True}}
+        try:
+            async with asyncio.timeout(patience):
+                answer = await client.completions.create(model="course", stream=stream, **body)
+                if stream:
+                    async for chunk in answer:
+                        reason = chunk.choices[0].finish_reason
+                    return str(reason)
+                return answer.choices[0].finish_reason
+        except TimeoutError:
+            return "cancelled"
+
+    async def everybody() -> Counter[str]:
+        draw = random.Random(5)
+        address = {"base_url": f"{front.url}/v1", "api_key": "open", "max_retries": 0}
+        async with openai.AsyncOpenAI(**address) as client:
+            waits = [draw.choice([None, 0.1, 0.4]) for _ in range(60)]
+            return Counter(
+                await asyncio.gather(*(one(client, n % 3 > 0, wait) for n, wait in enumerate(waits)))
+            )
+
+    found = asyncio.run(everybody())
+    assert set(found) == {"length", "cancelled"} and min(found.values()) >= 10
+    assert settled(triton) == (0, 0, 0)
+
+
+def kill(name: str) -> Callable[[lab.Triton], None]:
+    """SIGKILL to the process of the server's tree that has `name` in its first two words."""
+
+    def act(triton: lab.Triton) -> None:
+        tree = psutil.Process(triton.server.pid).children(recursive=True)
+        [victim] = [process for process in tree if name in " ".join(process.cmdline()[:2])]
+        victim.send_signal(signal.SIGKILL)
+
+    return act
+
+
+@pytest.mark.parametrize("act", [lab.Triton.stop, kill("tensorrt_llm/1/model.py"), kill("bin/tritonserver")])
+def test_whatever_ends_the_server_every_client_is_told_and_nothing_is_left(
+    engine: EngineDir, start: Start, tmp_path: Path, act: Callable[[lab.Triton], None]
+) -> None:
+    before = keeper.shm_files()
+    repository = lab.render(lab.describe(engine_dir=engine.path, **SETTINGS), tmp_path / "repository")
+    for name in ("preprocessing", "postprocessing", "ensemble", "tensorrt_llm_bls"):
+        (repository / name).rename(tmp_path / name)  # a smaller repository starts sooner
+    triton = start(repository)
+    tree = psutil.Process(triton.server.pid).children(recursive=True)
+
+    async def everybody() -> tuple[Counter[str], float]:
+        one = backend(triton)
+        tasks = [asyncio.create_task(ask(one, n, LONG, 60)) for n in range(STREAMS)]
+        await asyncio.sleep(1)
+        begin = time.monotonic()
+        await asyncio.to_thread(act, triton)
+        return Counter(map(str, await asyncio.gather(*tasks))), time.monotonic() - begin
+
+    found, seconds = asyncio.run(everybody())
+    assert found["EngineStopped"] >= 100 and "cancelled" not in found
+    assert seconds < 5
+    assert "Triton does not answer" in str(backend(triton).problem())
+    triton.stop()
+    assert not [
+        process for process in tree if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
+    assert keeper.shm_files() <= before
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(triton.url, trust_env=False)

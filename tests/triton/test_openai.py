@@ -1,0 +1,138 @@
+"""OpenAI's own client before Triton: answers equal the engine's, errors in its form, keys and limits."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from typer.testing import CliRunner
+
+from labs.engine.runtime.executor import Executor
+from labs.engine.runtime.sampling import SamplingParams
+from labs.engine.serve.text import Vocabulary
+from labs.kit.process import Server
+from labs.triton import DeploymentError, Triton
+from labs.triton.__main__ import app
+from labs.triton.client import TimedOut, TritonBackend, request
+from labs.triton.front import read_keys
+
+SUM = [{"role": "user", "content": "What is 12 + 30?"}]
+PROMPT = "One two three four five six seven"
+
+
+def test_models_and_chat_with_usage(client: openai.OpenAI) -> None:
+    assert client.models.list().data[0].model_dump()["max_model_len"] == 256
+    answer = client.chat.completions.create(model="course", messages=SUM, temperature=0)
+    assert "42" in answer.choices[0].message.content and answer.choices[0].finish_reason == "stop"
+    chunks = list(
+        client.chat.completions.create(
+            model="course", messages=SUM, temperature=0, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    *said, last = chunks
+    assert "".join(chunk.choices[0].delta.content for chunk in said) == answer.choices[0].message.content
+    assert last.usage.completion_tokens == answer.usage.completion_tokens == len(said) > 5
+    assert last.usage.prompt_tokens == answer.usage.prompt_tokens > 5
+
+
+@pytest.mark.parametrize("drawn", [{"temperature": 0}, {"temperature": 1.5, "seed": -9, "top_p": 0.9}])
+def test_streams_equal_the_engine_s_own_output(
+    client: openai.OpenAI, vocabulary: Vocabulary, alone: Executor, drawn: dict[str, float]
+) -> None:
+    ids = alone.generate([vocabulary.encode(PROMPT)], SamplingParams(max_tokens=40, **drawn))[0]
+    chunks = list(
+        client.completions.create(
+            model="course", prompt=PROMPT, max_tokens=40, stream=True, logprobs=0, extra_body={"ignore_eos": True},
+            **drawn,
+        )
+    )  # fmt: skip
+    tokens = [token for chunk in chunks for token in chunk.choices[0].logprobs.tokens]
+    assert tokens == [vocabulary.tokenizer.decode([token]) for token in ids]
+    assert all(chunk.choices[0].logprobs.token_logprobs[0] <= 0 for chunk in chunks)
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
+def test_stop_words_end_the_answer(client: openai.OpenAI) -> None:
+    whole = client.completions.create(model="course", prompt=PROMPT, max_tokens=40, temperature=0)
+    word = whole.choices[0].text[9:14]
+    cut = client.completions.create(model="course", prompt=PROMPT, max_tokens=40, temperature=0, stop=word)
+    assert cut.choices[0].text == whole.choices[0].text[: whole.choices[0].text.index(word)]
+    assert cut.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"max_tokens": 10**30}, "max_tokens"),
+        ({"max_tokens": 1000}, "max_seq_len is 256"),
+        ({"prompt": [5] * 193}, "max_input_len is 192"),
+        ({"prompt": [4096]}, "the vocabulary has 4096 tokens"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"n": 2}, "n: "),
+    ],
+)
+def test_errors_name_the_field_or_the_engine_s_limit(
+    client: openai.OpenAI, change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=words):
+        client.completions.create(**{"model": "course", "prompt": "A"} | change)
+
+
+def test_an_api_key_is_asked_for_below_v1_only(front: Server) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer sesam\u00e9".encode()}):
+        answer = httpx.get(f"{front.url}/v1/models", headers=headers, trust_env=False)
+        assert answer.status_code == 401 and answer.json()["error"]["code"] == "invalid_api_key"
+    for path in ("health", "metrics"):
+        assert httpx.get(f"{front.url}/{path}", trust_env=False).status_code == 200
+    for key in ("sesame", "open"):
+        headers = {"Authorization": f"Bearer {key}"}
+        assert httpx.get(f"{front.url}/v1/models", headers=headers, trust_env=False).status_code == 200
+
+
+def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("\n")
+    for file in (tmp_path / "keys", tmp_path / "none"):
+        with pytest.raises(DeploymentError, match="--api_key_file"):
+            read_keys(file)
+    assert read_keys(None) == []
+
+
+def test_more_answers_than_the_limit_are_refused(triton: Triton) -> None:
+    async def two() -> str:
+        one = TritonBackend(triton.grpc, triton.url, triton.metrics, max_requests=1)
+        first = one.generate([300], SamplingParams(max_tokens=200))
+        await anext(first)
+        try:
+            await anext(one.generate([300], SamplingParams()))
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        finally:
+            await first.aclose()
+        return "answered"
+
+    assert "QueueFull: 1 answers are in the making" in asyncio.run(two())
+
+
+def test_an_answer_beyond_the_time_limit_ends_with_504(triton: Triton) -> None:
+    async def slow() -> list[int]:
+        one = TritonBackend(triton.grpc, triton.url, triton.metrics, request_timeout=0.02)
+        return [output.token async for output in one.generate([300], SamplingParams(max_tokens=200))]
+
+    with pytest.raises(TimedOut, match=r"limit of 0\.02 s") as found:
+        asyncio.run(slow())
+    assert found.value.status_code == 504
+
+
+def test_a_request_has_the_types_of_the_published_tensors() -> None:
+    made = request([5, 6], SamplingParams(seed=-1, temperature=0.5, top_k=3, stop_words=((7, 8), (9,))))
+    kinds = {tensor.name(): (tensor.datatype(), tensor.shape()) for tensor in made["inputs"]}
+    assert kinds["seed"] == ("UINT64", [1, 1]) and kinds["stop_words_list"] == ("INT32", [1, 2, 3])
+    assert kinds["input_ids"] == ("INT32", [1, 2]) and kinds["temperature"] == ("FP32", [1, 1])
+
+
+def test_the_command_says_what_an_engine_lacks(tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["openai", str(tmp_path)])
+    assert found.exit_code and "Expected an engine directory" in str(found.exception)
