@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelEnsembling
 
@@ -18,6 +19,7 @@ from labs.triton.render import CONFIG, parse
 from labs.triton.server import NVIDIA
 
 ENGINE_PATH, TOKENIZER_PATH = "gpt_model_path", "tokenizer_dir"
+YAML = "model.yaml"
 BACKENDS = ("python", "tensorrtllm")
 Configs = dict[str, ModelConfig]
 
@@ -32,7 +34,8 @@ def check(repository: str | Path) -> list[str]:
     for folder in sorted(path for path in repository.iterdir() if path.is_dir() and path.name[0] != "."):
         problems = list(read(folder, configs))
         if folder.name in configs:
-            problems += [*model(folder, configs[folder.name]), *engine(configs[folder.name])]
+            config = configs[folder.name]
+            problems += [*model(folder, config), *engine(config), *described(folder, config)]
         found += [f"{folder.name}: {problem}" for problem in problems]
     return [*found, *decoupled(configs), *ensembles(configs)]
 
@@ -69,7 +72,7 @@ def model(folder: Path, config: ModelConfig) -> Iterator[str]:
                 yield f"{version.name}/model.py is missing. Render the repository again."
     if not versions:
         yield "no version. Make a folder 1; an ensemble's stays empty."
-    if config.max_batch_size < 1:
+    if config.max_batch_size < 1 and not list(folder.glob(f"*/{YAML}")):
         yield f"max_batch_size is {config.max_batch_size}; these models take a batch dimension. Set 1 or more."
     for size in config.dynamic_batching.preferred_batch_size:
         if size > config.max_batch_size:
@@ -112,6 +115,28 @@ def limits(config: ModelConfig, made: EngineDir) -> Iterator[str]:
         )
     if int(given.get("max_beam_width") or 1) > made.build.max_beam_width:
         yield f"max_beam_width {given['max_beam_width']}: the engine was built for {made.build.max_beam_width}."
+
+
+def described(folder: Path, config: ModelConfig) -> Iterator[str]:
+    """An llmapi model: its model.yaml against config.pbtxt, and the engine that it names."""
+    for file in folder.glob(f"*/{YAML}"):
+        try:
+            given = yaml.safe_load(file.read_text())
+            path, triton = Path(given["model"]), given["triton_config"]
+            pairs = {
+                "decoupled": config.model_transaction_policy.decoupled,
+                "max_batch_size": config.max_batch_size,
+            }
+            wrong = [name for name in pairs if triton[name] != pairs[name]]
+        except (yaml.YAMLError, KeyError, TypeError) as error:
+            yield f"{file.name} cannot be used: {type(error).__name__} {error}. Render it again."
+            continue
+        for name in wrong:
+            yield f"{name} is {triton[name]} in {file.name} and {pairs[name]} in {CONFIG}. Make them equal."
+        try:
+            open_engine(path)
+        except EngineError as error:
+            yield str(error)
 
 
 def decoupled(configs: Configs) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labs.engine.directory import TOKENIZER
 
@@ -71,6 +71,14 @@ class Deployment(BaseModel):
     logits_datatype: Literal["TYPE_FP32", "TYPE_FP16"] = "TYPE_FP32"
     encoder_input_features_data_type: Literal["TYPE_FP16", "TYPE_BF16"] = "TYPE_FP16"
     prompt_embedding_table_data_type: Literal["TYPE_FP16", "TYPE_FP32", "TYPE_BF16"] = "TYPE_FP16"
+
+    @model_validator(mode="after")
+    def _has_a_backend(self) -> Deployment:
+        if self.template == "llmapi" and self.triton_backend != "python":
+            raise ValueError(
+                "llmapi is a Python model; in NVIDIA's container take its own all_models/llmapi."
+            )
+        return self
 
     def variables(self) -> dict[str, str]:
         """Each field as it is written into a template: true and false in small letters, None as nothing."""

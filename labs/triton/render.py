@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from string import Template
 
@@ -17,7 +16,7 @@ CONFIG = "config.pbtxt"
 
 
 def render(deployment: Deployment, repository: str | Path) -> Path:
-    """Write the repository, complete or not at all: <model>/config.pbtxt and <model>/1/model.py.
+    """Write the repository, complete or not at all: <model>/config.pbtxt and what is in <model>/1.
 
     Raises CheckpointError when `repository` holds something.
     """
@@ -31,8 +30,8 @@ def render(deployment: Deployment, repository: str | Path) -> Path:
             version.mkdir(parents=True)
             (folder / name / CONFIG).write_text(text)
             if deployment.triton_backend == "python" or name != "tensorrt_llm":
-                for file in template.parent.glob("1/*.py"):
-                    shutil.copy(file, version)
+                for file in template.parent.glob("1/*.*"):
+                    (version / file.name).write_text(fill(file.read_text(), deployment))
     return Path(repository)
 
 

@@ -70,7 +70,9 @@ def command(
     """
     program = executable()
     if world_size > 1 and program != NVIDIA:
-        raise DeploymentError(f"world_size {world_size}: several ranks need NVIDIA's container; here it is 1.")
+        raise DeploymentError(
+            f"world_size {world_size}: several ranks need NVIDIA's container; here it is 1."
+        )
     line: list[str] = [] if program != NVIDIA else ["mpirun", "--allow-run-as-root"]
     for rank in range(world_size):
         line += [] if program != NVIDIA else ["-n", "1"]

@@ -74,7 +74,7 @@ def test_every_variable_of_the_description_is_used() -> None:
 
 
 def test_nothing_is_wrong_with_what_was_rendered(repository: Path) -> None:
-    assert check.check(repository) == []
+    assert check(repository) == []
 
 
 def edit(model: str, old: str, new: str) -> Callable[[Path], None]:
@@ -144,7 +144,7 @@ def test_a_mistake_is_named_before_the_server_starts(
     spoilt = tmp_path / "repository"
     shutil.copytree(repository, spoilt)
     spoil(spoilt)
-    found = check.check(spoilt)
+    found = check(spoilt)
     assert re.search(words, "\n".join(found)) and len(found) <= 4
     answer = CliRunner().invoke(app, ["check", str(spoilt)])
     assert answer.exit_code == 1 and answer.output.splitlines() == found
@@ -158,11 +158,11 @@ def test_an_engine_of_another_machine_is_refused_by_the_check(
     manifest.write_text(manifest.read_text().replace('"isa": [', '"isa": ["avx999", '))
     shutil.copytree(repository, tmp_path / "repository")
     value("tensorrt_llm", "gpt_model_path", str(tmp_path / "engine"))(tmp_path / "repository")
-    assert "avx999" in "\n".join(check.check(tmp_path / "repository"))
+    assert "avx999" in "\n".join(check(tmp_path / "repository"))
 
 
 def test_a_folder_that_is_no_repository(repository: Path) -> None:
-    assert "Give the repository" in check.check(repository / "ensemble")[0]
+    assert "Give the repository" in check(repository / "ensemble")[0]
 
 
 def test_render_and_check_from_a_terminal(engine: EngineDir, tmp_path: Path) -> None:

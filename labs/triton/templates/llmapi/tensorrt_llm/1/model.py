@@ -1,0 +1,89 @@
+"""Text in, text out, with the tensors of NVIDIA's `llmapi` model; tokens and stop strings as before the HTTP server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from labs.engine import Executor, KvCacheConfig, SamplingParams
+from labs.engine.directory import TOKENIZER
+from labs.engine.runtime.scheduler import RequestError
+from labs.engine.serve.text import Piece, Vocabulary, join, pieces
+from labs.triton.inflight import InFlight
+from labs.triton.sender import Sender
+from labs.triton.text import decode
+
+PREFIX = "sampling_param_"
+DEFAULTS = {"max_tokens": 32, "temperature": 1.0, "top_k": 0, "top_p": 0.0, "seed": None}
+NEUTRAL = {"best_of": 1, "frequency_penalty": 0, "presence_penalty": 0, "return_perf_metrics": 0}
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        file = Path(args["model_repository"], args["model_version"], "model.yaml")
+        config = yaml.safe_load(file.read_text())
+        triton = config["triton_config"]
+        executor = Executor(config["model"], KvCacheConfig(**config["kv_cache_config"]))
+        self.vocabulary = Vocabulary(Path(config["model"], TOKENIZER))
+        period = triton["cancellation_check_period_ms"] / 1000
+        self.requests = InFlight(executor, self.answer, triton["decoupled"], triton["max_queue_size"], period)
+
+    def execute(self, requests: Sequence[Any]) -> None:
+        self.requests.begin(requests)
+
+    async def answer(self, tensors: dict[str, Any], sender: Sender) -> None:
+        [prompt, *more] = decode("text_input", tensors["text_input"])
+        if more:
+            raise RequestError(f"text_input has {1 + len(more)} texts; send one in a request.")
+        stops = [word for word in decode(f"{PREFIX}stop", tensors.get(f"{PREFIX}stop", np.array([]))) if word]
+        streaming = self.requests.check_streaming(bool(tensors.get("streaming", np.False_).any()))
+        stream = self.requests.engine.generate(self.vocabulary.encode(prompt), self.params(tensors))
+        said: list[Piece] = []
+        total = 0.0
+        async with aclosing(pieces(stream, self.vocabulary, stops, True)) as parts:
+            async for piece in parts:
+                said.append(piece)
+                total += piece.logprobs[0][1]
+                if streaming or piece.finish_reason:
+                    made = response(piece if streaming else join(said), total, tensors)
+                    sender.send(made, final=piece.finish_reason is not None)
+
+    def params(self, tensors: dict[str, Any]) -> SamplingParams:
+        given = {
+            name: tensors[PREFIX + name].item() for name in {*DEFAULTS, *NEUTRAL} if PREFIX + name in tensors
+        }
+        if wrong := [name for name in NEUTRAL if given.pop(name, NEUTRAL[name]) != NEUTRAL[name]]:
+            raise RequestError(f"{PREFIX}{wrong[0]}: this engine does not have it; leave it out.")
+        made = DEFAULTS | given
+        if not made["top_k"] and not made["top_p"]:
+            made["temperature"] = 0.0
+        made["top_p"] = made["top_p"] or 1.0
+        if made["seed"] is not None:
+            made["seed"] = int(np.uint64(made["seed"]).astype(np.int64))
+        try:
+            return SamplingParams(
+                **made, logprobs=True, stop_words=tuple((end,) for end in self.vocabulary.end_ids)
+            )
+        except ValueError as error:
+            raise RequestError(f"{PREFIX}{error}") from None
+
+    def finalize(self) -> None:
+        self.requests.close()
+
+
+def response(piece: Piece, cumulative: float, tensors: dict[str, Any]) -> dict[str, Any]:
+    made = {"text_output": np.array([piece.text.encode()], object)}
+    if asked(tensors, "return_finish_reason") and piece.finish_reason:
+        made["finish_reason"] = np.array([piece.finish_reason.encode()], object)
+    if asked(tensors, "return_cumulative_logprob"):
+        made["cumulative_logprob"] = np.array([cumulative], np.float32)
+    return made
+
+
+def asked(tensors: dict[str, Any], name: str) -> bool:
+    return bool(tensors[name].any()) if name in tensors else False

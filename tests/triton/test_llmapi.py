@@ -1,0 +1,109 @@
+"""The second template: text in and out, with the names of NVIDIA's llmapi model; once decoupled, once not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from labs import triton as lab
+from labs.engine.directory import EngineDir
+from labs.engine.runtime.executor import Executor
+from labs.engine.runtime.sampling import SamplingParams
+from labs.engine.serve.text import Vocabulary
+from tests.triton.conftest import Start, inputs
+
+PROMPT = "One two three four five six seven"
+MODEL = "v2/models/tensorrt_llm"
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["decoupled", "one answer"])
+def triton(
+    request: pytest.FixtureRequest, engine: EngineDir, start: Start, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[lab.Triton]:
+    made = lab.describe(engine_dir=engine.path, template="llmapi", decoupled_mode=request.param)
+    repository = lab.render(made, tmp_path_factory.mktemp("llmapi") / "repository")
+    assert lab.check(repository) == []
+    with start(repository) as running:
+        yield running
+
+
+def test_generate(triton: lab.Triton, vocabulary: Vocabulary, alone: Executor) -> None:
+    """The request of the backend's README; several at once."""
+    tokens = alone.generate([vocabulary.encode(PROMPT)], SamplingParams(max_tokens=20))[0]
+    body = {"text_input": PROMPT, "sampling_param_max_tokens": 20, "return_finish_reason": True}
+    answer = httpx.post(f"{triton.url}/{MODEL}/generate", json=body, trust_env=False).json()
+    assert answer["text_output"] == vocabulary.tokenizer.decode(tokens, skip_special_tokens=True)
+    assert answer["finish_reason"] == "length"
+    cut = httpx.post(
+        f"{triton.url}/{MODEL}/generate", json=body | {"sampling_param_stop": "nal"}, trust_env=False
+    )
+    assert (cut.json()["text_output"], cut.json()["finish_reason"]) == (
+        answer["text_output"].split("nal")[0],
+        "stop",
+    )
+
+
+def test_streaming_is_for_a_decoupled_model_only(triton: lab.Triton) -> None:
+    with InferenceServerClient(triton.grpc) as client:
+        decoupled = client.get_model_config("tensorrt_llm").config.model_transaction_policy.decoupled
+    body = {"text_input": PROMPT, "sampling_param_max_tokens": 20, "streaming": True}
+    answer = httpx.post(f"{triton.url}/{MODEL}/generate_stream", json=body, trust_env=False)
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    if decoupled:
+        whole = httpx.post(
+            f"{triton.url}/{MODEL}/generate", json=body | {"streaming": False}, trust_env=False
+        )
+        assert len(events) == 20
+        assert "".join(event["text_output"] for event in events) == whole.json()["text_output"]
+    else:
+        assert "decoupled_mode:true" in events[0]["error"]
+        arrays = {"text_input": np.array([PROMPT.encode()], object)}
+        with InferenceServerClient(triton.grpc) as client:  # plain ModelInfer is for models with one answer
+            assert client.infer("tensorrt_llm", inputs(**arrays)).as_numpy("text_output").shape == (1,)
+
+
+@pytest.mark.parametrize(
+    "change", [{"top_p": 2.0}, {"max_tokens": 0}, {"presence_penalty": 1.0}, {"best_of": 3}]
+)
+def test_a_value_that_this_engine_does_not_take_is_named(
+    triton: lab.Triton, change: dict[str, float]
+) -> None:
+    body = {"text_input": PROMPT} | {f"sampling_param_{key}": value for key, value in change.items()}
+    answer = httpx.post(f"{triton.url}/{MODEL}/generate", json=body, trust_env=False)
+    assert answer.status_code == 400 and f"sampling_param_{next(iter(change))}" in answer.json()["error"]
+
+
+def test_invalid_utf_8_is_named(triton: lab.Triton) -> None:
+    with InferenceServerClient(triton.grpc) as client, pytest.raises(InferenceServerException) as found:
+        client.infer("tensorrt_llm", inputs(text_input=np.array([b"\xff"], object)))
+    assert "not UTF-8" in str(found.value) or "decoupled" in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("decoupled: true", "decoupled: false", "decoupled is False in model.yaml and True in config.pbtxt"),
+        ("model: /", "model: /none/", "/none/"),
+        ("triton_config:", "triton:", "KeyError 'triton_config'"),
+        ("backend: aot", "backend: [", "ParserError"),
+    ],
+)
+def test_mistakes_in_model_yaml(engine: EngineDir, tmp_path: Path, old: str, new: str, words: str) -> None:
+    repository = lab.render(lab.describe(engine_dir=engine.path, template="llmapi"), tmp_path / "repository")
+    file = repository / "tensorrt_llm" / "1" / "model.yaml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    assert words in "\n".join(lab.check(repository))
+
+
+def test_nvidia_s_container_has_its_own() -> None:
+    with pytest.raises(lab.DeploymentError, match="all_models/llmapi"):
+        lab.describe(engine_dir=Path("/e"), template="llmapi", triton_backend="tensorrtllm")
