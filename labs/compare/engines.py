@@ -19,7 +19,7 @@ import torch
 from labs.checkpoint import frequencies
 from labs.engine.directory import EngineDir
 from labs.engine.kernels.cpu import unpack
-from labs.engine.model import Decoder, skeleton
+from labs.engine.model import Decoder, Generation, skeleton
 from labs.engine.runtime.executor import Executor, KvCacheConfig
 from labs.engine.runtime.graphs import Graphs
 from labs.engine.runtime.sampling import SamplingParams
@@ -68,12 +68,14 @@ class Aot:
 
 
 class Uncompiled:
-    """What AOTInductor's loader does, done by the decoder itself."""
+    """What AOTInductor's loader does with one graph, done by the decoder itself."""
 
-    def __init__(self, engine: EngineDir) -> None:
+    def __init__(self, engine: EngineDir, graph: str) -> None:
         self.decoder: Decoder = skeleton(engine.model, engine.pretrained)
         base, scaling = engine.pretrained["rotary_base"], engine.pretrained.get("rotary_scaling")
         self.decoder.inv_freq = frequencies(engine.model.head_size, base, scaling)
+        self.decoder.context = graph == "context"
+        self.graph = self.decoder if self.decoder.context else Generation(self.decoder)
 
     def get_constant_fqns(self) -> list[str]:
         return list(self.decoder.state_dict())
@@ -90,7 +92,7 @@ class Uncompiled:
         layers = self.decoder.model.num_hidden_layers
         head, keys, values = inputs[: -2 * layers], inputs[-2 * layers : -layers], inputs[-layers:]
         with torch.inference_mode():
-            return list(self.decoder(*head, keys, values))
+            return list(self.graph(*head, keys, values))
 
 
 class LaunchedGraphs(Graphs):
@@ -112,7 +114,7 @@ class EagerGraphs(Graphs):
     cuda_graphs = False
 
     def load_code(self, name: str) -> Any:
-        return Uncompiled(self.engine)
+        return Uncompiled(self.engine, name)
 
 
 class EagerExecutor(Executor):

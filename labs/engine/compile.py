@@ -17,7 +17,7 @@ import torch
 
 from labs.engine.config import BuildConfig
 from labs.engine.kernels.cpu import linked
-from labs.engine.model import Decoder, Pools, tile
+from labs.engine.model import Decoder, Generation, Pools, tile
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -66,37 +66,29 @@ def shapes(decoder: Decoder, config: BuildConfig) -> Shapes:
 
 
 def export(decoder: Decoder, config: BuildConfig, graph: str) -> ExportedProgram:
-    """One graph with its sizes open up to the limits of `config`, deduced."""
+    """One graph with its sizes open up to the limits of `config`, deduced; seats and pages are those of `config`."""
     from torch.export import Dim
 
     keys, values = shapes(decoder, config).pools(8)
+    pages, seats = config.blocks_per_sequence, config.max_batch_size + 1
+    pools = [{0: Dim("blocks", min=2, max=MOST_BLOCKS)}] * len(keys)
+    sequences = {0: Dim("sequences", min=1, max=max(4, config.max_batch_size))}
     decoder.context = graph == "context"
-    sequences, tokens = {"context": (2, 6), "generation": (2, 2), "single": (1, 1)}[graph]
 
     def whole(*size: int) -> torch.Tensor:
         return torch.zeros(size, dtype=torch.long, device=keys[0].device)
 
-    most = config.max_batch_size
     if graph == "context":
         most = int(config.max_num_tokens or 0) + tile(1) * config.max_batch_size
-    count = Dim("tokens", min=1, max=max(8, most))
-    width = Dim("pages", min=1, max=max(4, config.blocks_per_sequence))
-    pools = [{0: Dim("blocks", min=2, max=MOST_BLOCKS)}] * len(keys)
-    rows = many = {} if graph == "single" else {0: count}
-    if graph == "context":
-        rows = {0: Dim("sequences", min=1, max=max(4, config.max_batch_size))}
-    dynamic: tuple[Any, ...] = (many, many, many, {**rows, 1: width}, many, rows, pools, pools)
-    arguments = (
-        whole(tokens),
-        whole(tokens),
-        whole(tokens),
-        whole(sequences, 3),
-        whole(tokens),
-        whole(sequences),
-        keys,
-        values,
+        many = {0: Dim("tokens", min=1, max=max(8, most))}
+        given = (whole(6), whole(6), whole(6), whole(2, pages), whole(6), whole(2), keys, values)
+        sizes: tuple[Any, ...] = (many, many, many, sequences, many, sequences, pools, pools)
+        return torch.export.export(decoder, given, dynamic_shapes=sizes, strict=False)
+    count, rows = (1, {}) if graph == "single" else (2, {1: sequences[0]})
+    given = (whole(3, count), whole(seats), whole(seats, pages), keys, values)
+    return torch.export.export(
+        Generation(decoder), given, dynamic_shapes=(rows, {}, {}, pools, pools), strict=False
     )
-    return torch.export.export(decoder, arguments, dynamic_shapes=dynamic, strict=False)
 
 
 def aot_compile(program: ExportedProgram, options: dict[str, Any] | None = None) -> list[Any]:

@@ -18,6 +18,7 @@ from labs.checkpoint import Model, frequencies
 from labs.engine.kernels import cpu
 
 EMBEDDING = "transformer.vocab_embedding"
+UNKNOWN = -1  # a token that the device has chosen and the host has not yet read
 Pools = list[Tensor]  # one [num_blocks, tokens_per_block, kv_heads, head_size] a layer
 
 
@@ -216,6 +217,28 @@ class Decoder(nn.Module):
             x = layer(x, rotary, step, k, v)
         logits = self.lm_head(x[last], self.transformer.ln_f).float()
         return logits, likeliest(logits)
+
+
+class Generation(nn.Module):
+    """One token of each sequence; what the device knows of them the graph looks up itself, in a kernel or two."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self, rows: Tensor, last: Tensor, tables: Tensor, keys: Pools, values: Pools
+    ) -> tuple[Tensor, Tensor]:
+        """As the decoder's. int64: rows [3, sequences], the token or UNKNOWN, the seat and the position of each; last
+        [seats], the newest token, which is read and then written; tables [seats, pages]."""
+        known, seats, at = rows.unbind()
+        tokens = torch.where(known == UNKNOWN, last[seats], known)
+        pages, numbers = tables[seats], torch.arange(rows.shape[1], device=rows.device)
+        size = keys[0].shape[1]
+        slots = pages.gather(1, (at // size)[:, None])[:, 0] * size + at % size
+        logits, chosen = self.decoder(tokens, at, slots, pages, numbers, numbers, keys, values)
+        last.index_put_((seats,), chosen)
+        return logits, chosen
 
 
 def skeleton(model: Model, pretrained: dict[str, Any], packed: bool = False) -> Decoder:

@@ -63,7 +63,8 @@ def paged_attention(
     sequences, counts = owners.unique_consecutive(return_counts=True)
     parts = counts.tolist()
     rows, until = (pad_sequence(x.split(parts), batch_first=True) for x in (q, positions))
-    k, v = (pool[tables[sequences]].flatten(1, 2).transpose(1, 2) for pool in (keys, values))
+    tables = tables[sequences, : int(positions.max()) // keys.shape[1] + 1]
+    k, v = (pool[tables].flatten(1, 2).transpose(1, 2) for pool in (keys, values))
     mask = torch.arange(k.shape[2]) <= until[:, None, :, None]
     y = F.scaled_dot_product_attention(rows.transpose(1, 2), k, v, attn_mask=mask, enable_gqa=True)
     return torch.cat([one[:count] for one, count in zip(y.transpose(1, 2), parts, strict=True)])

@@ -20,7 +20,6 @@ from labs.engine.compile import GRAPHS, Shapes
 from labs.engine.directory import EngineDir, EngineError, package, weights
 from labs.engine.model import skeleton, tile
 from labs.engine.runtime.kv_cache import PADDING
-from labs.engine.runtime.scheduler import UNKNOWN
 
 BATCHES = (1, 2, 4, *range(8, 64, 8), *range(64, 256, 32), *range(256, 2049, 128))
 
@@ -82,7 +81,8 @@ class Graphs:
                     f"{(*wanted.shape, wanted.dtype)}. Build or refit the engine again."
                 )
         for graph in self._graphs.values():
-            graph.load_constants({name: found[name] for name in graph.get_constant_fqns()}, False, True, True)
+            names = {name: name.removeprefix("decoder.") for name in graph.get_constant_fqns()}
+            graph.load_constants({name: found[own] for name, own in names.items()}, False, True, True)
         return found
 
     def context(self, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
@@ -103,10 +103,9 @@ class Graphs:
             last.append(len(rows) - 1)
             rows += [(0, -1, number)] * (-len(rows) % self.tile)
         tokens, at, owners = self._place(list(zip(*rows, strict=True)))
-        width = max(len(chunk.blocks) for chunk in chunks)
         seats = self._place([chunk.seat for chunk in chunks])
-        tables = self.tables[seats, :width].contiguous()
-        slots = torch.where(at < 0, PADDING, self._slots(tables[owners, at // self.size], at))
+        tables = self.tables[seats]
+        slots = torch.where(at < 0, PADDING, tables[owners, at // self.size] * self.size + at % self.size)
         places = (at.clamp(min=0), slots, tables, owners, self._place(last))
         logits, likeliest = self._run("context", tokens, *places)
         self.last[seats] = likeliest
@@ -128,25 +127,15 @@ class Graphs:
         many = len(tokens)
         rows = torch.tensor([tokens, seats, positions])
         if not self._captured:
-            alone = self.device == "cuda" and many == 1
-            return self.generate(
-                "single" if alone else "generation", rows.to(self.device), max(map(len, blocks))
-            )
+            return self.generate(rows.to(self.device))
         captured = self._captured[next(size for size in BATCHES if size >= many)]
         logits, likeliest = captured(rows)
         return logits[:many], likeliest[:many]
 
-    def generate(self, graph: str, rows: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    def generate(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The same. rows int64 [3, sequences] on the device: token or UNKNOWN, seat, position."""
-        known, seats, at = rows
-        tokens = torch.where(known == UNKNOWN, self.last[seats], known)
-        tables = self.tables[seats, :width].contiguous()
-        blocks = tables.gather(1, (at // self.size)[:, None])[:, 0]
-        rows = torch.arange(len(at), device=self.device)
-        slots = self._slots(blocks, at)
-        logits, likeliest = self._run(graph, tokens, at, slots, tables, rows, rows)
-        self.last[seats] = likeliest
-        return logits, likeliest
+        graph = "single" if rows.shape[1] == 1 and "single" in self._graphs else "generation"
+        return self._run(graph, rows, self.last, self.tables)
 
     def remember(self, seats: Sequence[int], tokens: Tensor) -> None:
         """Keep tokens that are not the likeliest where the next step looks for them."""
@@ -157,9 +146,6 @@ class Graphs:
         if shown != blocks:
             self.tables[seat, : len(blocks)] = self._place(blocks)
             self._shown[seat] = list(blocks)
-
-    def _slots(self, blocks: Tensor, positions: Tensor) -> Tensor:
-        return blocks * self.size + positions % self.size
 
     def _place(self, values: Sequence[object]) -> Tensor:
         """On the device; a GPU fetches it from pinned memory when it gets there, and nobody waits."""
@@ -178,16 +164,12 @@ class Captured:
         spare = torch.tensor([[0], [graphs.engine.build.max_batch_size], [0]])
         self.spare, self.rows = spare.expand(3, size), spare.expand(3, size).cuda()
 
-        def step() -> tuple[Tensor, Tensor]:
-            width = graphs.tables.shape[1]
-            return graphs.generate("single" if size == 1 else "generation", self.rows, width)
-
         with torch.cuda.stream(torch.cuda.Stream()):
-            step()
+            graphs.generate(self.rows)
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.result = step()
+            self.result = graphs.generate(self.rows)
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         padded = torch.cat([rows, self.spare[:, rows.shape[1] :]], 1).pin_memory()

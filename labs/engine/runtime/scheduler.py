@@ -17,7 +17,6 @@ from labs.engine.runtime.kv_cache import BlockManager, Pages
 from labs.engine.runtime.sampling import SamplingParams
 
 Policy = Literal["guaranteed_no_evict", "max_utilization"]
-UNKNOWN = -1  # a token that the device has chosen and the host has not yet read
 
 
 class RequestError(ValueError):
@@ -141,6 +140,8 @@ class Scheduler:
             request.seat = self.seats.pop()
             self.running.append(request)
             budget -= self._chunk(request, budget, made)
+            if request.seat is None:  # paused at once: the rule let in more than fits
+                break
         return made
 
     def finish(self, request: Request) -> None:
@@ -166,11 +167,7 @@ class Scheduler:
         """Find its prefix in the cache; False when it must wait for blocks."""
         request.pages = self.blocks.start(request.tokens)
         request.computed = len(request.pages.blocks) * self.blocks.tokens_per_block
-        wanted = self._outstanding(request)
-        if self.policy == "guaranteed_no_evict":
-            fits = wanted + sum(map(self._outstanding, self.running)) <= self.blocks.available
-        else:
-            fits = self.blocks.available > 0
+        fits = self.admits(request)
         if not fits:
             self.blocks.release(request.pages)
             self.blocks.reused_tokens -= request.computed  # it asks again at the next step
@@ -178,6 +175,12 @@ class Scheduler:
         elif request.scheduled is None:
             request.scheduled, request.reused = time.perf_counter(), request.computed
         return fits
+
+    def admits(self, request: Request) -> bool:
+        """Whether it may start beside `running`; its pages hold what the cache had. Override it for another rule."""
+        if self.policy == "max_utilization":
+            return self.blocks.available > 0
+        return sum(map(self._outstanding, [request, *self.running])) <= self.blocks.available
 
     def _outstanding(self, request: Request) -> int:
         return self.blocks.needed(request.longest) - len(request.pages.blocks)
