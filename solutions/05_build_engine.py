@@ -431,6 +431,8 @@ else:
 # - A refusal at the door is worth more than a crash at night. Refit when weights change, build when limits do.
 #
 # **Keep:** `python -m labs.engine build | inspect | refit`, and your four limits with the trace they came from.
+#
+# Next: [06 · Run the engine](06_run_engine.ipynb)
 
 # %%
 del executor, after

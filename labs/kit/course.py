@@ -27,6 +27,7 @@ LESSONS = [
     Lesson(4, "04_convert_checkpoint", "Convert a checkpoint", "What does conversion do to the weights?",
            "labs.checkpoint", 40, 30),
     Lesson(5, "05_build_engine", "Build an engine", "What do we trade for speed?", "labs.engine", 45, 40),
+    Lesson(6, "06_run_engine", "Run the engine", "What does the runtime add?", "labs.engine.run", 45, 40),
 ]  # fmt: skip
 
 

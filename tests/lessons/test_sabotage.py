@@ -17,7 +17,7 @@ from labs.kit.check import Result, check, exercises
 from labs.kit.machine import machine
 from labs.load.checks import GOAL, RUN
 from labs.serving.checks import _metrics
-from tests.lessons import answers_04, answers_05
+from tests.lessons import answers_04, answers_05, answers_06
 
 HERE = machine()
 RATE = cost.price_per_hour("H100")
@@ -67,6 +67,7 @@ RIGHT: dict[str, tuple[Any, ...]] = {
     "02.little": (lambda traces: len(traces) / load.duration(traces) * mean_e2e(traces), RUN),
     **answers_04.RIGHT,
     **answers_05.RIGHT,
+    **answers_06.RIGHT,
 }
 
 WRONG: list[tuple[str, tuple[Any, ...], str]] = [
@@ -162,6 +163,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("02.little", (lambda traces: 7.0, RUN), "Requests per second of the run"),
     *answers_04.WRONG,
     *answers_05.WRONG,
+    *answers_06.WRONG,
 ]  # fmt: skip
 
 ALL = [exercise.id for lesson in course.LESSONS for exercise in exercises(lesson)]

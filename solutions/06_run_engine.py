@@ -1,0 +1,464 @@
+# %% [markdown]
+# # 06 · Run the engine
+#
+# **What does the runtime add?**
+#
+# An engine computes one step: some prompts, one more token for some requests. Who takes part, who waits, whose memory
+# it is and who hears about the token is decided around it, by the runtime. vLLM has one, TensorRT-LLM has one, and ours
+# is small enough to drive by hand. At the end it runs against vLLM.
+#
+# ## What you will be able to do
+#
+# - read a batch step by step, and say why a request waits
+# - write the rule by which TensorRT-LLM lets requests in
+# - prove that batching, pausing and reuse change no token
+# - choose `max_num_tokens` by what it does to people who are reading
+# - say after how many tokens a build has paid for itself
+#
+# ## Time and money
+
+# %% tags=["parameters"]
+model = "course"
+rounds = 4
+
+# %%
+import asyncio
+import math
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import httpx
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+# %%
+from labs import checkpoint, engine, load, serving, trtllm
+from labs.compare import Workload, compare
+from labs.compare.engines import Job
+from labs.engine import workload
+from labs.engine.run import Arrival, plots, replay
+from labs.engine.run.quiet import errors_to
+from labs.engine.runtime.scheduler import Request
+from labs.engine.serve.start import serve_engine
+from labs.kit import process, record, show
+from labs.kit.check import check, needs
+from labs.kit.machine import machine
+from labs.preflight import time_and_money
+from labs.serving.client import session
+from labs.serving.model import dtype, local
+
+print(time_and_money(6))
+
+# %% [markdown]
+# An engine as in lesson 05, for up to eight requests at once.
+
+# %%
+folder = Path(tempfile.mkdtemp(prefix="lesson-06-"))
+
+
+def fresh(name: str) -> Path:
+    shutil.rmtree(folder / name, ignore_errors=True)
+    return folder / name
+
+
+model_dir, precision = local(model), dtype(machine())
+device = "cuda" if torch.cuda.is_available() else "cpu"
+limits = engine.BuildConfig(max_batch_size=8, max_input_len=1024, max_seq_len=1536, max_num_tokens=1024)
+converted = checkpoint.convert(model_dir, fresh("checkpoint"), dtype=precision)
+made = engine.build(converted, fresh("engine"), limits, device=device, tokenizer_dir=model_dir)
+
+# %% [markdown]
+# ## One step at a time
+#
+# Three requests, and nobody but you to turn the crank. `step()` computes once and returns the tokens that came out.
+
+# %%
+tokenizer = AutoTokenizer.from_pretrained(model_dir)
+
+
+def tokens_of(question: str, manner: str = "Answer in one sentence.") -> list[int]:
+    chat = [{"role": "system", "content": manner}, {"role": "user", "content": question}]
+    return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+
+
+executor = engine.Executor(made, lag=0)
+for name, answer in {"TTFT": 3, "goodput": 5, "prefill": 2}.items():
+    executor.scheduler.add(Request(tokens_of(f"What is {name}?"), engine.SamplingParams(max_tokens=answer)))
+while executor.scheduler.waiting or executor.scheduler.running:
+    given = [tokenizer.decode([output.token]) for _, output in executor.step()]
+    print(f"step {executor.steps}: {given}, {len(executor.scheduler.running)} go on")
+
+# %% [markdown]
+# The first step computed three prompts and gave three tokens: that is **context** (vLLM says prefill). Each later step
+# computed one token for each request that was left: **generation** (decode). Who was done left, and nobody waited for
+# the longest.
+#
+# Now ten requests and four seats, and steps of at most 96 tokens. `replay` turns the same crank and takes notes.
+
+# %%
+def prompts(lengths: list[int], seed: int = 6) -> list[list[int]]:
+    """Token ids at random; how long a step takes does not depend on them."""
+    draw = np.random.default_rng(seed)
+    return [draw.integers(2, made.model.vocab_size, length).tolist() for length in lengths]
+
+
+answers = [20, 9, 14, 30, 6, 12, 25, 8, 16, 10]
+few = [Arrival(*one) for one in zip(prompts([30, 12, 60, 25, 150, 18, 40, 90, 15, 22]), answers, strict=True)]
+in_steps = replay(made, few, max_batch_size=4, max_num_tokens=96)
+plots.steps(in_steps)
+
+# %% [markdown]
+# A seat is taken in the very step after it was left, and orange above blue is a prompt computed in the same step as
+# other people's tokens: that is **in-flight batching**. Requests 3 and 5 took two steps for their prompts, in pieces of
+# what the others left of 96 tokens. That is **chunked context**.
+#
+# ## Who may start?
+#
+# A seat is not enough. A request also needs blocks of the KV cache, more with each token, and nobody knows how many
+# before it ends. Here is a busier trace: somebody new comes every other step, and the cache is small.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+turns = workload.chat(requests=24, prompt=60, output=30, spread=0.6, seed=1)
+texts = prompts([turn.prompt for turn in turns])
+trace = [Arrival(text, turn.output, 2 * n) for n, (text, turn) in enumerate(zip(texts, turns, strict=True))]
+longest = max(turn.total for turn in turns)
+kv_tokens = 4 * longest
+print(f"{len(trace)} requests, the longest has {longest} tokens; the cache holds {kv_tokens}")
+
+# %% [markdown]
+# The oldest rule is **static batching**: fill a batch, serve it to the end, then fill the next. Nobody joins on the
+# way, and every place is as large as the largest request.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+def static(request, running, blocks):
+    begun = any(one.computed for one in running)
+    return not begun and (len(running) + 1) * blocks.needed(longest) <= blocks.total
+
+
+runs = {"static": replay(made, trace, rule=static, kv_tokens=kv_tokens)}
+print(f"{len(runs['static'].steps)} steps, at most {runs['static'].together} requests together")
+
+# %% [markdown]
+# ### Exercise: the admission rule
+#
+# Write the rule that is TensorRT-LLM's default, `GUARANTEED_NO_EVICT`: a request starts as soon as its longest possible
+# answer is sure to fit beside those of all who run. Whoever starts will finish. Seats are seen to by the scheduler.
+#
+# - `request` and each of `running` has `.longest`, tokens of prompt and answer at most, and `.pages.blocks`, the list
+#   of blocks that it holds already
+# - `blocks.needed(tokens)` says how many blocks that many tokens take; `blocks.available` how many are free
+
+# %%
+def in_flight(request, running, blocks):
+    ### BEGIN SOLUTION
+    lacking = [blocks.needed(one.longest) - len(one.pages.blocks) for one in [request, *running]]
+    return sum(lacking) <= blocks.available
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+check("06.admission", in_flight)
+
+# %% [markdown]
+# Your rule in the engine, on the same trace. The third is `max_utilization`: start whatever fits *now*, and when blocks
+# run out pause the newest, forget what it computed, and do it again later.
+
+# %%
+needs("06.admission", in_flight(Request([1], engine.SamplingParams()), [], executor.blocks))
+runs["yours, in flight"] = replay(made, trace, rule=in_flight, kv_tokens=kv_tokens)
+runs["max_utilization"] = replay(made, trace, policy="max_utilization", kv_tokens=kv_tokens)
+plots.rules(runs)
+
+# %%
+rows = []
+for name, run in runs.items():
+    rows.append({
+        "rule": name, "steps": len(run.steps), "tokens a step": sum(map(len, run.answers)) / len(run.steps),
+        "mean TTFT, s": statistics.mean(run.ttft), "paused": run.paused,
+        "tokens of context": sum(sum(step.context.values()) for step in run.steps),
+    })
+show.table(rows, "The same trace under three rules")
+
+# %% [markdown]
+# Static batching loses twice. Seats stand empty until the longest answer of the batch ends, and places are as large as
+# the largest. Your rule takes back the first whole, and much of the second. What it still keeps free is for answers
+# that may never come: people who ask for 1,000 tokens and get 50. `max_utilization` bets on that, and pays with context
+# that it computes again.
+#
+# TensorRT-LLM has all three: `STATIC_BATCH`, `GUARANTEED_NO_EVICT` and `MAX_UTILIZATION`. vLLM has one, of the third
+# kind, and calls a pause *preemption*. <!-- fact: nvidia.github.io/TensorRT-LLM, "Useful Runtime Options";
+# docs.vllm.ai, "Optimization and Tuning", Preemption -->
+#
+# ## Is it still the same answer?
+#
+# A request was computed with strangers, in pieces, on blocks that others filled before; perhaps paused and computed
+# again. None of that may change a token.
+#
+# ### Exercise: prove it
+#
+# Serve `asked` in four ways, each with one `replay(made, asked, …)`. Its arguments are `rule`, `policy`, `kv_tokens`,
+# `reuse`, `max_batch_size` and `max_num_tokens`. The check looks whether each run did what its name says.
+#
+# - `alone`: never two requests in one step
+# - `together`: batched, nobody paused
+# - `paused`: with pauses. Which policy pauses, and how small must the cache be?
+# - `reused`: with prefixes from the cache. All prompts begin alike, but who starts in the same step as the first finds
+#   nothing there yet.
+
+# %%
+manner = "You are the assistant of an engine room, and a patient one. Answer in one sentence and in plain words. "
+manner += "Never guess a number: say that you do not know it, and where one could measure it."
+names = ["TTFT", "goodput", "prefill", "the KV cache", "paged attention", "a tokenizer", "latency", "the roofline"]
+asked = [Arrival(tokens_of(f"What is {name}?", manner), 40) for name in names]
+print(f"{len(asked)} prompts of {min(len(one.prompt) for one in asked)} tokens and more, answers of 40")
+
+# %%
+### BEGIN SOLUTION
+proof = {
+    "alone": replay(made, asked, max_batch_size=1),
+    "together": replay(made, asked),
+    "paused": replay(made, asked, policy="max_utilization", kv_tokens=384),
+    "reused": replay(made, asked, reuse=True, max_batch_size=2),
+}
+### STARTER
+# proof = {
+#     "alone": ...,
+#     "together": ...,
+#     "paused": ...,
+#     "reused": ...,
+# }
+### END SOLUTION
+check("06.same", proof, precision)
+
+# %%
+needs("06.same", *proof.values())
+for name, run in proof.items():
+    same = sum(a == b for a, b in zip(run.answers, proof["alone"].answers, strict=True))
+    print(f"{name:9} {same} of {len(asked)} as alone; {run.together} together, {run.paused} pauses,", end=" ")
+    print(f"{run.reused} tokens from the cache, {len(run.steps)} steps")
+
+# %% [markdown]
+# In float32 all must be equal. In bfloat16 two batch sizes may take two different kernels, which add in another order;
+# where two words are nearly equally likely, the last bit decides, and from there on the answers differ. That is
+# rounding, no leak between requests, and it is why "the same seed" promises less in production than in a test.
+#
+# ## Streaming
+#
+# Now other people come in: the same engine in a process of its own, behind OpenAI's API.
+
+# %%
+server = serve_engine(made.path, served_model_name=model, max_tokens_in_paged_kv_cache=2048)
+
+
+def metric(name: str, label: str = "") -> float:
+    """One of the server's numbers; their names are vLLM's."""
+    lines = httpx.get(f"{server.url}/metrics", trust_env=False).text.splitlines()
+    return sum(float(one.split()[-1]) for one in lines if one.startswith(f"engineroom:{name}") and label in one)
+
+
+# %% [markdown]
+# A reader closes the tab in the middle of a long answer. Does anybody tell the engine?
+
+# %%
+client = serving.client(server)
+question = [{"role": "user", "content": "What is in-flight batching?"}]
+stream = client.chat.completions.create(
+    model=model, messages=question, max_tokens=1400, stream=True, extra_body={"ignore_eos": True}
+)
+for number, _ in enumerate(stream, 1):
+    if number == 200:
+        break
+print(f"after {number} pieces: {metric('kv_cache_usage_perc'):.1%} of the cache held")
+stream.close()
+while metric("num_requests_running"):
+    time.sleep(0.01)
+made_tokens, aborted = metric("generation_tokens_total"), metric("request_success_total", 'reason="abort"')
+print(f"tab closed: {metric('kv_cache_usage_perc'):.1%} held; {made_tokens:.0f} of 1400 tokens made,", end=" ")
+print(f"{aborted:.0f} request aborted")
+
+# %% [markdown]
+# The blocks were free before the next step. A server that does not notice computes to the end for nobody; check yours.
+#
+# ### A long prompt arrives
+#
+# Somebody reads along happily; then a prompt of 1,000 tokens comes. What does the reader see?
+
+# %%
+long = prompts([1000])[0]
+async with session(server) as http:
+    reading = asyncio.create_task(serving.stream(http, model, prompts([20])[0], 300, ignore_eos=True))
+    await asyncio.sleep(0.3)
+    await serving.stream(http, model, long, 1)
+    reader = await reading
+server.stop()
+gaps = [1000 * gap for gap in load.itl(reader)]
+print(f"gap between tokens: median {statistics.median(gaps):.1f} ms, longest {max(gaps):.0f} ms")
+
+# %% [markdown]
+# The step that held the whole prompt was long, and everybody waited for it. `max_num_tokens` bounds a step. It was
+# built as 1024, and a runtime may use less: the same arrival under three bounds.
+
+# %%
+four = [Arrival(prompt, 120) for prompt in prompts([20, 30, 40, 50])]
+chunked = {most: replay(made, [*four, Arrival(long, 10, 40)], max_num_tokens=most) for most in (1024, 256, 64)}
+plots.chunks(chunked, watched=0, long=4)
+
+# %% [markdown]
+# Smaller pieces: shorter gaps for those who read, and a later first token for the one who came. There is no right
+# value, only a promise to keep: ITL wants it small, TTFT and throughput want it large. vLLM's name for it is
+# `--max-num-batched-tokens`.
+#
+# ## Against vLLM
+#
+# The same requests for both, in turns, so that a busy minute of your machine hits both. Same model, same dtype, same
+# threads; one stream, then eight.
+
+# %%
+threads = min(2, machine().cores)
+job = Job(model_dir, made.path, precision, device, 8 * 256, limits.max_batch_size, int(limits.max_seq_len),
+          int(limits.max_num_tokens), threads)  # fmt: skip
+loads = [Workload(1, 128, 64), Workload(8, 128, 64)]
+engines = ["aot", "vllm"] + (["aot_without_cuda_graphs"] if device == "cuda" else [])
+with errors_to(folder / "compare.log"):
+    versus = compare(job, loads, engines, rounds=rounds, vocabulary=made.model.vocab_size)
+
+# %% [markdown]
+# Beside it what the same code recorded on an H200, with a model of the sizes of Llama 3.1 8B. Each dot is one round,
+# the black bar their median. Mind the two scales.
+
+# %%
+h200 = "compare-cuda-llama-3.1-8b-bfloat16"
+recorded = {n: record.find(f"{h200}-{n}x{'512' if n == 64 else '128'}-256") for n in (1, 16, 64)}
+dots = {"this machine": {one.streams: versus.ratios(one, "vllm")["aot"] for one in loads}, "H200, recorded": {}}
+for streams, one in recorded.items():
+    pairs = zip(one.values["aot"], one.values["vllm"], strict=True)
+    dots["H200, recorded"][streams] = [ours / theirs for ours, theirs in pairs]
+plots.ratios(dots)
+
+# %%
+print("seconds from the start of the process to the first token")
+print(f"  here: {', '.join(f'{name} {one[-1]:.1f}' for name, one in versus.starts.items())}")
+record.find(f"{h200}-start")
+
+# %% [markdown]
+# Read it soberly. Your dots are as restless as your machine. On the H200 one stream gains most: the step is short, and
+# what is saved around it counts. With many streams both engines wait for the same memory and the same arithmetic. The
+# start is another matter: what vLLM finds out when it starts was found out at the build.
+#
+# ### Exercise: when has the build paid?
+#
+# A build takes `build` seconds. From then on one engine makes `ours` tokens per second, the other `theirs` without any
+# build. Both serve without a pause. After how many tokens has the first one caught up, its build included? Never is
+# `math.inf`.
+
+# %%
+def break_even(build: float, ours: float, theirs: float) -> float:
+    ### BEGIN SOLUTION
+    saved = 1 / theirs - 1 / ours  # seconds for each token
+    return build / saved if saved > 0 else math.inf
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+check("06.break_even", break_even)
+
+# %%
+needs("06.break_even", break_even(1, 2, 1))
+build_seconds = record.find(f"{h200}-engine").summary["build s"].median
+rows = []
+for streams, one in recorded.items():
+    ours, theirs = (one.summary[name].median for name in ("aot", "vllm"))
+    pays = break_even(build_seconds, ours, theirs)
+    rows.append({"streams": streams, "ratio": ours / theirs, "tokens": pays, "hours": pays / ours / 3600})
+show.table(rows, f"H200: a build of {build_seconds:.0f} s has paid after … (inf: never)")
+
+# %% [markdown]
+# Where the ratio is above one, a build pays soon; where it is not, never. Then the reasons for an engine are others: a
+# quick start when a machine joins, one artefact that was tested and ships. The reasons against it stay: it is bound to
+# a machine, and somebody must build it at each change.
+#
+# ## What CUDA graphs save
+#
+# On a GPU the host *launches* each kernel of a step, hundreds of them, and a short step is over before the next launch
+# is ready. A **CUDA graph** is the whole sequence recorded once and launched as one. Ours are captured at load, one
+# for each batch size; here is the same engine with and without them.
+
+# %%
+plots.graphs(recorded)
+if device == "cuda":
+    for one in loads:
+        speeds = versus.median(one)
+        print(f"here, {one}: {speeds['aot'] / speeds['aot_without_cuda_graphs']:.2f} times the tokens")
+else:
+    print("No GPU on this machine: CUDA graphs were not run here. The picture is the record.")
+
+# %% [markdown]
+# Look at both numbers. The time is the host's, and depends on what it has to launch; the share depends on how long the
+# GPU computes besides. With many streams or a large model it computes long, and hides more of the host's work. And a
+# graph has fixed shapes: that is one more reason why an engine wants its batch sizes beforehand.
+#
+# ## On an H100
+#
+# The same with TensorRT-LLM 1.2.1 of April 2026, the last stable release with engines: first the server, then the LLM
+# API. Where it is not installed the lines are shown, and were not run.
+
+# %%
+tensorrt = fresh("tensorrt")
+build = trtllm.build(checkpoint_dir=converted, output_dir=tensorrt, **{
+    name: value for name, value in asdict(limits).items() if name.startswith("max_") and "beam" not in name
+})  # fmt: skip
+serve = trtllm.serve(
+    tensorrt, backend="tensorrt", tokenizer=model_dir, host="127.0.0.1", port=8000,
+    max_batch_size=limits.max_batch_size, max_num_tokens=limits.max_num_tokens, max_seq_len=limits.max_seq_len,
+)  # fmt: skip
+print(str(serve).replace(str(folder), "…").replace(str(model_dir), model))
+if serve.available():
+    subprocess.run(build.argv, check=True)
+    with process.start(serve.argv, name="trtllm-serve", port=8000, timeout=600) as there:
+        print(serving.client(there).models.list())
+else:
+    print("\nTensorRT-LLM is not on this machine: trtllm-serve was not run.")
+
+# %% [markdown]
+# `--backend tensorrt` is needed: since 1.0 the default is PyTorch, which cannot read an engine. The limits are said
+# again, as the server's own defaults need not be those of the build. In Python it is the same story, and the same
+# rules as in your exercise:
+
+# %%
+script = Path(sys.modules["labs.engine.run"].__file__).with_name("llm_api.py")
+print(script.read_text().split('"""', 2)[2].strip())
+if trtllm.here():
+    line = [sys.executable, "-m", "labs.engine.run.llm_api", tensorrt, model_dir]
+    print(subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout)
+else:
+    print("TensorRT-LLM is not on this machine: the LLM API was not run.")
+
+# %% [markdown]
+# What came after: in July 2026 engines were removed, and `from tensorrt_llm import LLM`, on PyTorch, is the only class.
+# Its scheduler has the same policies, `max_num_tokens`, chunked context and CUDA graphs.
+# <!-- fact: github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20; nvidia.github.io/TensorRT-LLM, LLM API -->
+#
+# ## Recap
+#
+# - A step is context for some and one token for others; who is done leaves at once.
+# - Guaranteed: start who is sure to finish. Utilization: start who fits now, pause when it goes wrong.
+# - Batching changes when a token comes, not which. In low precision, nearly.
+# - `max_num_tokens` trades the newcomer's TTFT against everybody's ITL.
+# - A ratio means little without the number of streams. Ask for both, then compute the break-even.
+#
+# **Keep:** your `in_flight`, your `break_even`, and `python -m labs.compare` for your own model.
+
+# %%
+del executor
+shutil.rmtree(folder)
