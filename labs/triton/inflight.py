@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import triton_python_backend_utils as pb
 
@@ -94,30 +94,38 @@ class InFlight:
 class Gauges:
     """The figures of NVIDIA's backend that this engine has, by their names and labels."""
 
+    LABELS: ClassVar = {
+        "request": "request_type",
+        "kv_cache_block": "kv_cache_block_type",
+        "general": "general_type",
+    }
+
     def __init__(self, executor: Executor) -> None:
-        self.blocks, self.seats = executor.blocks, executor.engine.build.max_batch_size
-        self.families = [
-            pb.MetricFamily(
+        self.executor = executor
+        self.families = {
+            name: pb.MetricFamily(
                 f"nv_trt_llm_{name}_metrics", f"{name} figures of the engine", pb.MetricFamily.GAUGE
             )
-            for name in ("request", "kv_cache_block")
-        ]
-        self.gauges: dict[str, Any] = {}
+            for name in self.LABELS
+        }
+        self.gauges: dict[tuple[str, str], Any] = {}
 
     def update(self, load: Load) -> None:
-        total, free = self.blocks.total, self.blocks.available
-        active = load.running + load.waiting
-        requests = {"active": active, "scheduled": load.running, "waiting": load.waiting, "max": self.seats}
-        blocks = {
-            "max": total,
-            "used": total - free,
-            "free": free,
-            "tokens_per": self.blocks.tokens_per_block,
-        }
-        labels = ("request_type", "kv_cache_block_type")
-        for family, label, values in zip(self.families, labels, (requests, blocks), strict=True):
-            for kind, value in values.items():
-                key = f"{label} {kind}"
-                if key not in self.gauges:
-                    self.gauges[key] = family.Metric({label: kind, "model": "tensorrt_llm", "version": "1"})
-                self.gauges[key].set(value)
+        blocks, seats = self.executor.blocks, self.executor.engine.build.max_batch_size
+        active, used = load.running + load.waiting, blocks.total - blocks.available
+        self._set("request", active=active, scheduled=load.running, waiting=load.waiting, max=seats)
+        self._set(
+            "kv_cache_block",
+            max=blocks.total,
+            used=used,
+            free=blocks.available,
+            tokens_per=blocks.tokens_per_block,
+        )
+        self._set("general", iteration_counter=self.executor.steps)
+
+    def _set(self, name: str, **values: float) -> None:
+        for kind, value in values.items():
+            if (name, kind) not in self.gauges:
+                labels = {self.LABELS[name]: kind, "model": "tensorrt_llm", "version": "1"}
+                self.gauges[name, kind] = self.families[name].Metric(labels)
+            self.gauges[name, kind].set(value)

@@ -23,7 +23,7 @@ from tests.engine.conftest import checkpoint, engine
 
 __all__ = ["checkpoint", "engine"]
 CACHE = 1024  # tokens of KV cache, fewer than the engine's six sequences of 256
-QUEUE = 256
+QUEUE = 200
 SETTINGS = {
     "max_tokens_in_paged_kv_cache": CACHE,
     "max_queue_size": QUEUE,

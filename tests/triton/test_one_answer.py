@@ -1,0 +1,72 @@
+"""The same repository with decoupled_mode:false: plain inference for every model, and no stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from labs import triton as lab
+from labs.engine.directory import EngineDir
+from labs.engine.runtime.executor import Executor
+from labs.engine.runtime.sampling import SamplingParams
+from labs.engine.serve.text import Vocabulary
+from tests.triton.conftest import SETTINGS, Start, inputs
+
+PROMPTS = [f"One two three {number}" for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def triton(engine: EngineDir, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Triton]:
+    made = lab.describe(engine_dir=engine.path, decoupled_mode=False, **SETTINGS)
+    repository = lab.render(made, tmp_path_factory.mktemp("one") / "repository")
+    assert lab.check(repository) == []
+    with start(repository) as running:
+        yield running
+
+
+@pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls"])
+def test_requests_of_several_clients_are_in_flight_together(
+    triton: lab.Triton, vocabulary: Vocabulary, alone: Executor, model: str
+) -> None:
+    prompts = [vocabulary.encode(prompt) for prompt in PROMPTS]
+    right = alone.generate(prompts, SamplingParams(max_tokens=40, end_id=vocabulary.tokenizer.eos_token_id))
+    before = steps(triton)
+
+    def ask(prompt: str) -> str:
+        with InferenceServerClient(triton.grpc) as client:
+            asked = inputs(text_input=prompt, max_tokens=40, exclude_input_in_output=True)
+            return client.infer(model, asked).as_numpy("text_output")[0].decode()
+
+    with ThreadPoolExecutor(len(PROMPTS)) as threads:
+        found = list(threads.map(ask, PROMPTS))
+    assert found == [vocabulary.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in right]
+    assert steps(triton) - before < sum(map(len, right)) / 2
+
+
+def steps(triton: lab.Triton) -> float:
+    """Turns of the engine's loop so far; each gives a token to every request that runs."""
+    [line] = [
+        line for line in httpx.get(triton.metrics, trust_env=False).text.splitlines() if "iteration" in line
+    ]
+    return float(line.split()[-1])
+
+
+def test_a_stream_is_refused(triton: lab.Triton) -> None:
+    ask = inputs(text_input=PROMPTS[0], max_tokens=4, stream=True)
+    with InferenceServerClient(triton.grpc) as client:
+        for model in ("ensemble", "tensorrt_llm_bls"):
+            with pytest.raises(InferenceServerException, match="decoupled_mode:true"):
+                client.infer(model, ask)
+
+
+def test_the_engine_by_itself(triton: lab.Triton) -> None:
+    with InferenceServerClient(triton.grpc) as client:
+        asked = inputs(input_ids=[300, 301], input_lengths=2, request_output_len=4)
+        found = client.infer("tensorrt_llm", asked).as_numpy("output_ids")
+    assert found.shape == (1, 1, 6) and np.array_equal(found[0, 0, :2], [300, 301])
