@@ -147,8 +147,8 @@ async def _outputs(stream: Any, params: SamplingParams) -> AsyncGenerator[Output
     """Token by token. A stream that ends by itself had an end token that the backend keeps (NVIDIA's does)."""
     ends, said = _ends(params), []
     async for result, error in stream:
-        if error:
-            raise RuntimeError(f"Triton says: {error.message()}")
+        if error:  # refused by Triton itself, without a status
+            raise (QueueFull if "maximum queue size" in str(error) else RuntimeError)(f"Triton says: {error}")
         ids, chances = result.as_numpy("output_ids"), result.as_numpy("output_log_probs")
         for place, token in enumerate(ids.flat if ids is not None else ()):
             said.append(int(token))
