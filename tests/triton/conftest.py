@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -118,3 +120,10 @@ def stream(triton: lab.Triton, model: str, **arrays: Any) -> list[InferResult]:
                 found.append(result)
             if result.get_response().parameters["triton_final_response"].bool_param:
                 return found
+
+
+def steps(triton: lab.Triton) -> float:
+    """Turns of the engine's loop so far; each gives a token to every request that runs."""
+    time.sleep(0.1)  # the model tells its figures at every cancellation_check_period_ms
+    text = httpx.get(triton.metrics, trust_env=False).text
+    return next(float(line.split()[-1]) for line in text.splitlines() if "iteration_counter" in line)

@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -25,7 +25,7 @@ from labs.engine.runtime.sampling import SamplingParams
 from labs.kit import keeper
 from labs.kit.process import Server
 from labs.triton.client import TritonBackend
-from tests.triton.conftest import QUEUE, SETTINGS, Start, inputs
+from tests.triton.conftest import QUEUE, SETTINGS, Start, inputs, steps
 
 STREAMS = 200
 PROMPTS = [[300 + n, 301, 302] for n in range(5)]
@@ -123,6 +123,43 @@ def test_more_than_the_queue_holds_is_refused_at_once(triton: lab.Triton) -> Non
 
     assert asyncio.run(refused()) == 10
     assert settled(triton) == (0, 0, 0)
+
+
+async def leave_engine(triton: lab.Triton, front: Server) -> None:
+    stream = backend(triton).generate([300, 301], SamplingParams(max_tokens=250))
+    await anext(stream)
+    await stream.aclose()
+
+
+async def leave_program(triton: lab.Triton, front: Server) -> None:
+    async def asked():
+        tensors = inputs(text_input="One two three", max_tokens=230, stream=True, end_id=-1)
+        yield {"model_name": "tensorrt_llm_bls", "inputs": tensors}
+
+    async with AsyncClient(triton.grpc) as client:
+        answers = client.stream_infer(asked())
+        await anext(answers)
+        answers.cancel()
+
+
+async def leave_openai(triton: lab.Triton, front: Server) -> None:
+    address = {"base_url": f"{front.url}/v1", "api_key": "open", "max_retries": 0}
+    body = {"prompt": [300, 301], "max_tokens": 250, "temperature": 0, "extra_body": {"ignore_eos": True}}
+    async with openai.AsyncOpenAI(**address) as client:
+        answer = await client.completions.create(model="course", stream=True, **body)
+        await anext(aiter(answer))
+        await answer.close()
+
+
+@pytest.mark.parametrize("leave", [leave_engine, leave_program, leave_openai])
+def test_a_client_that_leaves_ends_the_engine_s_work(
+    triton: lab.Triton, front: Server, leave: Callable[[lab.Triton, Server], Awaitable[None]]
+) -> None:
+    """Each asks for more than 200 tokens, takes one and goes."""
+    before = steps(triton)
+    asyncio.run(leave(triton, front))
+    assert settled(triton) == (0, 0, 0)
+    assert 1 <= steps(triton) - before < 150
 
 
 def test_stop_by_request_id(triton: lab.Triton) -> None:

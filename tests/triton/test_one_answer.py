@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import numpy as np
 import pytest
 from tritonclient.grpc import InferenceServerClient
@@ -16,7 +15,7 @@ from labs.engine.directory import EngineDir
 from labs.engine.runtime.executor import Executor
 from labs.engine.runtime.sampling import SamplingParams
 from labs.engine.serve.text import Vocabulary
-from tests.triton.conftest import SETTINGS, Start, inputs
+from tests.triton.conftest import SETTINGS, Start, inputs, steps
 
 PROMPTS = [f"One two three {number}" for number in range(12)]
 
@@ -47,14 +46,6 @@ def test_requests_of_several_clients_are_in_flight_together(
         found = list(threads.map(ask, PROMPTS))
     assert found == [vocabulary.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in right]
     assert steps(triton) - before < sum(map(len, right)) / 2
-
-
-def steps(triton: lab.Triton) -> float:
-    """Turns of the engine's loop so far; each gives a token to every request that runs."""
-    [line] = [
-        line for line in httpx.get(triton.metrics, trust_env=False).text.splitlines() if "iteration" in line
-    ]
-    return float(line.split()[-1])
 
 
 def test_a_stream_is_refused(triton: lab.Triton) -> None:
