@@ -11,30 +11,41 @@ from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
 
-def chunk(inputs: int, norm: Tensor | None) -> tuple[int, int]:
-    """(elements of a row that a program reads at once, its warps): the fastest of those tried on an H200."""
-    size, warps = (512, 4) if inputs > 8192 else (2048, 4 if norm is None else 8)
-    return min(size, triton.next_power_of_2(inputs)), warps
+def tiling(weight: Tensor, norm: Tensor | None) -> tuple[int, int, int]:
+    """(rows of a weight that a program takes, elements of a row it reads at once, its warps): the fastest of those
+    tried on an H200."""
+    outputs, inputs = weight.shape
+    rows, size, warps = 2, 2048, 4 if norm is None else 8
+    if inputs > 8192:
+        rows, size, warps = 8, 512, 8
+    elif outputs > 8192:
+        rows, warps = 8, 16
+    return rows, min(size, triton.next_power_of_2(inputs)), warps
 
 
 @triton.jit
 def _product(
     x, weight, norm, bias, rows, inside,
-    EPS: tl.constexpr, INPUTS: tl.constexpr, CHUNK: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
+    EPS: tl.constexpr, INPUTS: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr, EVEN: tl.constexpr,
+    NORM: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    """Two rows of the weight times norm(x), in float32 [2]."""
-    total = tl.zeros((2, CHUNK), tl.float32)
+    """ROWS rows of the weight times norm(x), in float32 [ROWS]. EVEN: all are there, and chunks fill them."""
+    total = tl.zeros((ROWS, CHUNK), tl.float32)
     squares = tl.zeros((CHUNK,), tl.float32)
     for first in range(0, INPUTS, CHUNK):
         columns = first + tl.arange(0, CHUNK)
-        real = columns < INPUTS
         place = weight + rows[:, None].to(tl.int64) * INPUTS + columns[None, :]
-        both = inside[:, None] & real[None, :]
-        block = tl.load(place, mask=both, other=0, eviction_policy="evict_first").to(tl.float32)
-        part = tl.load(x + columns, mask=real, other=0).to(tl.float32)
-        if NORM:
-            squares += part * part
-            part *= tl.load(norm + columns, mask=real, other=0).to(tl.float32)
+        if EVEN:
+            block = tl.load(place, eviction_policy="evict_first").to(tl.float32)
+            part = tl.load(x + columns).to(tl.float32)
+            scale = tl.load(norm + columns).to(tl.float32) if NORM else 1.0
+        else:
+            real = columns < INPUTS
+            block = tl.load(place, mask=inside[:, None] & real[None, :], other=0).to(tl.float32)
+            part = tl.load(x + columns, mask=real, other=0).to(tl.float32)
+            scale = tl.load(norm + columns, mask=real, other=0).to(tl.float32) if NORM else 1.0
+        squares += part * part
+        part *= scale
         total += block * part[None, :]
     sums = tl.sum(total, 1)
     if NORM:
@@ -45,28 +56,27 @@ def _product(
 
 
 @triton.jit
-def _first(pair):
-    return tl.sum(tl.where(tl.arange(0, 2) == 0, pair, 0.0), 0)
-
-
-@triton.jit
-def _second(pair):
-    return tl.sum(tl.where(tl.arange(0, 2) == 1, pair, 0.0), 0)
+def _halves(sums, HALF: tl.constexpr):
+    """[2 × HALF] -> the first and the second HALF."""
+    return tl.split(tl.trans(tl.reshape(sums, (2, HALF))))
 
 
 @triton.jit
 def _linear(
     x, weight, norm, bias, add, y, OUTPUTS: tl.constexpr, GATED: tl.constexpr, ADD: tl.constexpr,
-    EPS: tl.constexpr, INPUTS: tl.constexpr, CHUNK: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
+    EPS: tl.constexpr, INPUTS: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr, EVEN: tl.constexpr,
+    NORM: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    """Two outputs, or (GATED) one of a gate row and an fc row."""
-    program, two = tl.program_id(0), tl.arange(0, 2)
-    rows = program + two * OUTPUTS if GATED else program * 2 + two
-    inside = rows < (2 * OUTPUTS if GATED else OUTPUTS)
-    sums = _product(x, weight, norm, bias, rows, inside, EPS, INPUTS, CHUNK, NORM, BIAS)
+    """ROWS outputs, or (GATED) half as many, of as many gate rows and fc rows."""
+    each: tl.constexpr = ROWS // 2 if GATED else ROWS
+    number = tl.arange(0, ROWS)
+    output = tl.program_id(0) * each + number % each
+    rows, inside = output + number // each * OUTPUTS, output < OUTPUTS
+    sums = _product(x, weight, norm, bias, rows, inside, EPS, INPUTS, CHUNK, ROWS, EVEN, NORM, BIAS)
     if GATED:
-        fc = _second(sums)
-        tl.store(y + program, (_first(sums) * fc * tl.sigmoid(fc)).to(y.dtype.element_ty))
+        gate, fc = _halves(sums, each)
+        goal = tl.program_id(0) * each + tl.arange(0, each)
+        tl.store(y + goal, (gate * fc * tl.sigmoid(fc)).to(y.dtype.element_ty), mask=goal < OUTPUTS)
     else:
         if ADD:
             sums += tl.load(add + rows, mask=inside, other=0).to(tl.float32)
@@ -90,12 +100,13 @@ def linear(
     rows, inputs = weight.shape
     outputs = rows // 2 if gated else rows
     y = x.new_empty(1, outputs)
-    grid = (outputs if gated else triton.cdiv(outputs, 2),)
-    size, warps = chunk(inputs, norm)
-    wrap_triton(_linear)[grid](
+    many, size, warps = tiling(weight, norm)
+    each = many // 2 if gated else many
+    wrap_triton(_linear)[(triton.cdiv(outputs, each),)](
         x, weight, x if norm is None else norm, x if bias is None else bias, x if add is None else add, y,
         OUTPUTS=outputs, GATED=gated, ADD=add is not None, EPS=eps, INPUTS=inputs, CHUNK=size,
-        NORM=norm is not None, BIAS=bias is not None, num_warps=warps,
+        ROWS=many, EVEN=inputs % size == 0 and outputs % each == 0, NORM=norm is not None, BIAS=bias is not None,
+        num_warps=warps,
     )  # fmt: skip
     return y
 
@@ -104,14 +115,14 @@ def linear(
 def _qkv(
     x, weight, norm, bias, cos, sin, slots, keys, values, y,
     HEADS: tl.constexpr, KV: tl.constexpr, HALF: tl.constexpr,
-    EPS: tl.constexpr, INPUTS: tl.constexpr, CHUNK: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
+    EPS: tl.constexpr, INPUTS: tl.constexpr, CHUNK: tl.constexpr, EVEN: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
     """The two elements of one head that the rotary embedding turns together."""
     head, place = tl.program_id(0) // HALF, tl.program_id(0) % HALF
     rows = head * 2 * HALF + place + tl.arange(0, 2) * HALF
     c, s, to = tl.load(cos + place).to(tl.float32), tl.load(sin + place).to(tl.float32), tl.load(slots)
-    sums = _product(x, weight, norm, bias, rows, rows >= 0, EPS, INPUTS, CHUNK, NORM, BIAS)
-    a, b = _first(sums), _second(sums)
+    sums = _product(x, weight, norm, bias, rows, rows >= 0, EPS, INPUTS, CHUNK, 2, EVEN, True, BIAS)
+    a, b = _halves(sums, 1)
     goal = y + head * 2 * HALF
     if head >= HEADS:
         slot = (to * KV + (head - HEADS) % KV) * 2 * HALF
@@ -120,8 +131,9 @@ def _qkv(
             goal = values + slot
     if head < HEADS + KV:
         a, b = a * c - b * s, b * c + a * s
-    tl.store(goal + place, a.to(y.dtype.element_ty))
-    tl.store(goal + HALF + place, b.to(y.dtype.element_ty))
+    goal += place + tl.arange(0, 1)
+    tl.store(goal, a.to(y.dtype.element_ty))
+    tl.store(goal + HALF, b.to(y.dtype.element_ty))
 
 
 @triton_op("engineroom::qkv", mutates_args={"keys", "values"})
@@ -141,9 +153,10 @@ def qkv(
     kv, size = keys.shape[2:]
     heads, inputs = weight.shape[0] // size - 2 * kv, weight.shape[1]
     y = x.new_empty(1, heads, size)
-    width, warps = chunk(inputs, norm)
+    width = min(2048, triton.next_power_of_2(inputs))
     wrap_triton(_qkv)[(weight.shape[0] // 2,)](
         x, weight, norm, x if bias is None else bias, cos, sin, slots, keys, values, y, HEADS=heads, KV=kv,
-        HALF=size // 2, EPS=eps, INPUTS=inputs, CHUNK=width, NORM=True, BIAS=bias is not None, num_warps=warps,
+        HALF=size // 2, EPS=eps, INPUTS=inputs, CHUNK=width, EVEN=inputs % width == 0,
+        BIAS=bias is not None, num_warps=8,
     )  # fmt: skip
     return y

@@ -27,15 +27,15 @@ def say(case: str, got: Tensor, right: Tensor) -> None:
 
 
 def products() -> None:
-    for inputs, outputs in ((96, 64), (130, 7), (9000, 6)):
+    for inputs, outputs in ((96, 64), (130, 7), (9000, 6), (9216, 16)):
         x, w, n = torch.randn(1, inputs), torch.randn(outputs, inputs), torch.rand(inputs) + 0.5
         b, add = torch.randn(outputs), torch.randn(1, outputs)
         normed = F.rms_norm(x, (inputs,), n, EPS)
-        say(f"plain {inputs}", linear(x, w, None, None, 0.0, None, False), F.linear(x, w))
-        say(f"all {inputs}", linear(x, w, b, n, EPS, add, False), F.linear(normed, w, b) + add)
+        say(f"plain {inputs} {outputs}", linear(x, w, None, None, 0.0, None, False), F.linear(x, w))
+        say(f"all {inputs} {outputs}", linear(x, w, b, n, EPS, add, False), F.linear(normed, w, b) + add)
         both = torch.randn(2 * outputs, inputs)
         gate, fc = F.linear(normed, both).chunk(2, -1)
-        say(f"gated {inputs}", linear(x, both, None, n, EPS, None, True), F.silu(fc) * gate)
+        say(f"gated {inputs} {outputs}", linear(x, both, None, n, EPS, None, True), F.silu(fc) * gate)
 
 
 def angles(tokens: int) -> tuple[Tensor, Tensor]:
