@@ -79,11 +79,9 @@ class Run:
         return [number for number, step in enumerate(self.steps) if request in step.given]
 
     @property
-    def ttft(self) -> list[float]:
-        """Seconds from each request's arrival to its first token."""
-        began = [0.0, *self.clock]
-        pairs = enumerate(self.trace)
-        return [self.clock[self.token_steps(n)[0]] - began[one.step] for n, one in pairs]
+    def ttft(self) -> list[int]:
+        """Steps from each request's arrival to its first token, 1 at least; the same on every machine."""
+        return [1 + self.token_steps(n)[0] - one.step for n, one in enumerate(self.trace)]
 
 
 class Recorder(Scheduler):
