@@ -32,6 +32,8 @@ READ = {
 READ |= {"runtime_top_k", "runtime_top_p", "stop", *FLAGS}
 # without an effect here: padding, a decoder's own prompt, and what only a beam search reads
 WITHOUT_EFFECT = {"pad_id", "decoder_input_ids", "decoder_input_lengths", "len_penalty", "early_stopping"}
+NAMES = {"max_tokens": "request_output_len (max_tokens)"}
+NAMES |= {"top_k": "runtime_top_k (top_k)", "top_p": "runtime_top_p (top_p)"}
 NEUTRAL = {
     "beam_width": 1, "num_return_sequences": 1, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0,
     "min_tokens": 0, "beam_search_diversity_rate": 0, "return_context_logits": 0, "return_generation_logits": 0,
@@ -89,23 +91,34 @@ def _prompt(tensors: Tensors, vocabulary: int) -> list[int]:
 
 
 def _params(tensors: Tensors, logprobs: bool) -> SamplingParams:
-    """Without top-k and top-p an answer is greedy, as in TensorRT-LLM."""
-    top_k, top_p = _scalar(tensors, "runtime_top_k", 0), float(_scalar(tensors, "runtime_top_p", 0.0))
-    seed, end = _scalar(tensors, "seed", None), _scalar(tensors, "end_id", -1)
-    made = {
+    end = _scalar(tensors, "end_id", -1)
+    values = {
         "max_tokens": _scalar(tensors, "request_output_len", 0),
-        "temperature": float(_scalar(tensors, "temperature", 1.0)) if top_k or top_p else 0.0,
-        "top_k": top_k, "top_p": top_p or 1.0, "end_id": None if end < 0 else end, "logprobs": logprobs,
+        "temperature": float(_scalar(tensors, "temperature", 1.0)),
+        "top_k": _scalar(tensors, "runtime_top_k", 0),
+        "top_p": float(_scalar(tensors, "runtime_top_p", 0.0)),
+        "seed": _scalar(tensors, "seed", None),
+        "end_id": None if end < 0 else end,
         "stop_words": words(tensors.get("stop_words_list")),
-        "seed": None if seed is None else int(np.uint64(seed).astype(np.int64)),
-    }  # fmt: skip
+        "logprobs": logprobs,
+    }
+    return sampling(values, NAMES)
+
+
+def sampling(values: dict[str, Any], names: Mapping[str, str]) -> SamplingParams:
+    """As TensorRT-LLM reads it: greedy without top-k and top-p, and a `seed` from 0 to 2**64 - 1.
+
+    Raises RequestError for a value out of its range; `names` are what the tensors are called.
+    """
+    greedy, seed = not (values["top_k"] or values["top_p"]), values["seed"]
+    values = values | {"top_p": values["top_p"] or 1.0}
+    values["temperature"] = 0.0 if greedy else values["temperature"]
+    values["seed"] = None if seed is None else int(np.uint64(seed).astype(np.int64))
     try:
-        return SamplingParams(**made)
+        return SamplingParams(**values)
     except ValueError as error:
-        names = {"max_tokens": "request_output_len (max_tokens)", "top_k": "runtime_top_k (top_k)"}
-        names["top_p"] = "runtime_top_p (top_p)"
-        first, rest = str(error).split(" ", 1)
-        raise RequestError(f"{names.get(first, first)} {rest}") from None
+        name, rest = str(error).split(" ", 1)
+        raise RequestError(f"{names.get(name, name)} {rest}") from None
 
 
 def words(tensor: NDArray[Any] | None) -> tuple[tuple[int, ...], ...]:
@@ -119,6 +132,14 @@ def words(tensor: NDArray[Any] | None) -> tuple[tuple[int, ...], ...]:
     if sorted({*ends}) != ends or (ends and not 0 < ends[0] <= ends[-1] <= rows.shape[1]):
         raise RequestError(f"stop_words_list has ends {ends}; expected rising, from 1 to {rows.shape[1]}.")
     return tuple(tuple(map(int, rows[0][begin:end])) for begin, end in zip([0, *ends], ends, strict=False))
+
+
+def decode(name: str, tensor: NDArray[Any]) -> list[str]:
+    """The texts of a TYPE_STRING tensor, which holds bytes. Raises RequestError with the place of a wrong byte."""
+    try:
+        return [one.decode() if isinstance(one, bytes) else str(one) for one in tensor.flat]
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{name}: byte {error.start} is not UTF-8 ({error.reason}).") from None
 
 
 def word_list(sequences: Sequence[Sequence[int]]) -> NDArray[np.int32]:

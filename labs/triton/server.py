@@ -42,17 +42,19 @@ class Triton(AbstractContextManager["Triton"]):
 
 
 def serve(
-    repository: str | Path, *, world_size: int = 1, timeout: float = 240, verbose: bool = False
+    repository: str | Path, *, name: str = "triton", world_size: int = 1, timeout: float = 240
 ) -> Triton:
     """Start Triton on free loopback ports and return when every model is ready; the process kit stops it.
 
-    Raises DeploymentError without a Triton on this machine, ServerFailed with the reason and the end of the log.
+    A second call of the same `name` replaces the first server. Raises DeploymentError without a model or a Triton on
+    this machine, ServerFailed with the reason and the end of the log.
     """
+    if not any(Path(repository).glob("*/config.pbtxt")):
+        raise DeploymentError(f"{repository} has no model. Give a folder that `render` wrote.")
     grpc, metrics = free_port(), free_port()
     line = [sys.executable, "-m", "labs.triton.watch"]
     line += command(Path(repository), "{port}", grpc, metrics, world_size)
-    line += ["--log-verbose=1"] if verbose else []
-    server = start(line, name="triton", env=environment(), ready="/v2/health/ready", timeout=timeout)
+    server = start(line, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout)
     return Triton(server, f"{HOST}:{grpc}", f"http://{HOST}:{metrics}/metrics")
 
 

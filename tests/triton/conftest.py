@@ -60,7 +60,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     def begin(repository: Path) -> lab.Triton:
         with pytest.MonkeyPatch.context() as patch:  # not for longer: the build cache is at home too
             patch.setenv("ENGINEROOM_HOME", home)
-            return lab.serve(repository)
+            return lab.serve(repository, name=f"triton {repository.parent.name}")
 
     return begin
 

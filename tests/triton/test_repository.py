@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from labs.engine.directory import EngineDir
 from labs.triton import check, server
 from labs.triton.__main__ import app
 from labs.triton.render import TEMPLATES, parse
-from tests.triton.conftest import SETTINGS
+from tests.triton.conftest import ROOT, SETTINGS
 
 MODELS = ["ensemble", "postprocessing", "preprocessing", "tensorrt_llm", "tensorrt_llm_bls"]
 
@@ -200,3 +201,16 @@ def test_without_a_server_the_line_that_brings_it_is_told(
 def test_several_ranks_need_nvidia_s_container() -> None:
     with pytest.raises(lab.DeploymentError, match="world_size 2"):
         server.command(Path("/repository"), 8000, 8001, 8002, world_size=2)
+
+
+def test_a_folder_without_models_is_not_served(tmp_path: Path) -> None:
+    with pytest.raises(lab.DeploymentError, match="has no model"):
+        lab.serve(tmp_path)
+
+
+def test_the_environment_has_the_server_and_the_numpy_that_its_python_backend_needs() -> None:
+    says = "import labs, numpy, torch; print(numpy.__version__, torch.__file__, labs.__file__)"
+    python = [server.ENVIRONMENT / "bin" / "python", "-P", "-c", says]
+    found = subprocess.run(python, capture_output=True, text=True, check=True, cwd="/").stdout.split()
+    assert found[0] == "1.26.4" and all(Path(file).is_relative_to(ROOT) for file in found[1:])
+    assert server.executable().is_file()

@@ -11,8 +11,7 @@ import triton_python_backend_utils as pb
 from transformers import PreTrainedTokenizerFast
 
 from labs.engine.runtime.scheduler import RequestError
-from labs.triton.request import word_list
-from labs.triton.text import decode
+from labs.triton.request import decode, word_list
 
 UNKNOWN = {"DECODER_QUERY": "decoder_text_input", "BAD_WORDS_DICT": "bad_words"}
 UNKNOWN |= {

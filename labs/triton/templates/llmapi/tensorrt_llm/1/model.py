@@ -15,8 +15,8 @@ from labs.engine.directory import TOKENIZER
 from labs.engine.runtime.scheduler import RequestError
 from labs.engine.serve.text import Piece, Vocabulary, join, pieces
 from labs.triton.inflight import InFlight
+from labs.triton.request import decode, sampling
 from labs.triton.sender import Sender
-from labs.triton.text import decode
 
 PREFIX = "sampling_param_"
 DEFAULTS = {"max_tokens": 32, "temperature": 1.0, "top_k": 0, "top_p": 0.0, "seed": None}
@@ -59,18 +59,9 @@ class TritonPythonModel:
         }
         if wrong := [name for name in NEUTRAL if given.pop(name, NEUTRAL[name]) != NEUTRAL[name]]:
             raise RequestError(f"{PREFIX}{wrong[0]}: this engine does not have it; leave it out.")
-        made = DEFAULTS | given
-        if not made["top_k"] and not made["top_p"]:
-            made["temperature"] = 0.0
-        made["top_p"] = made["top_p"] or 1.0
-        if made["seed"] is not None:
-            made["seed"] = int(np.uint64(made["seed"]).astype(np.int64))
-        try:
-            return SamplingParams(
-                **made, logprobs=True, stop_words=tuple((end,) for end in self.vocabulary.end_ids)
-            )
-        except ValueError as error:
-            raise RequestError(f"{PREFIX}{error}") from None
+        stops = tuple((end,) for end in self.vocabulary.end_ids)
+        values = DEFAULTS | given | {"logprobs": True, "stop_words": stops}
+        return sampling(values, {name: PREFIX + name for name in DEFAULTS})
 
     def finalize(self) -> None:
         self.requests.close()
