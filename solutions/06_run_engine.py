@@ -319,9 +319,9 @@ for most in (1024, 256, 64):
 plots.chunks(chunked, watched=0, long=4)
 
 # %% [markdown]
-# Smaller pieces: shorter gaps for those who read, and a later first token for the one who came. There is no right
-# value, only a promise to keep: ITL wants it small, TTFT and throughput want it large. vLLM's name for it is
-# `--max-num-batched-tokens`.
+# Smaller pieces: shorter gaps for those who read. Very small ones: more steps, and a later first token for the one who
+# came. There is no right value, only a promise to keep: ITL wants it small, TTFT and throughput want it large. vLLM's
+# name for it is `--max-num-batched-tokens`.
 #
 # ## Against vLLM
 #

@@ -6,7 +6,7 @@ import pytest
 
 from labs.engine.directory import EngineDir
 from labs.engine.run import Arrival, Run, replay
-from labs.engine.run.checks import right
+from labs.engine.run.paper import right
 from labs.engine.runtime.executor import Executor, KvCacheConfig
 from labs.engine.runtime.sampling import SamplingParams
 from labs.engine.runtime.scheduler import RequestError

@@ -9,7 +9,7 @@ from math import inf, nan
 from typing import Any
 
 from labs.engine.run import Arrival, Run
-from labs.engine.run.checks import LIMITS, SIZE, Paper, on_paper, right
+from labs.engine.run.paper import LIMITS, SIZE, Paper, on_paper, right
 from labs.engine.run.replay import Recorder, drive
 from labs.engine.runtime.kv_cache import BlockManager
 from labs.engine.runtime.scheduler import Request

@@ -3,55 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import inf, isinf, isnan
 from typing import Any
 
 import numpy as np
 
-from labs.engine.config import BuildConfig
-from labs.engine.run.replay import Arrival, Recorder, Rule, Run, drive
-from labs.engine.runtime.executor import Output
-from labs.engine.runtime.kv_cache import BlockManager
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import Request
+from labs.engine.run.paper import Situation, on_paper, right
+from labs.engine.run.replay import Arrival, Rule, Run
 from labs.kit.check import exercise, require
 
-SIZE = 32  # tokens of a block
-LIMITS = BuildConfig(max_batch_size=8, max_input_len=512, max_seq_len=1024, max_num_tokens=512)
 WAYS = ("alone", "together", "paused", "reused")
-
-
-@dataclass
-class Situation:
-    """A cache of `blocks` blocks, in which requests of (prompt, answer, answered so far) run, and one asks."""
-
-    blocks: int
-    running: list[tuple[int, int, int]]
-    asks: tuple[int, int]
-
-    def ask(self, rule: Rule) -> Any:
-        blocks = BlockManager(self.blocks + 1, SIZE)
-        many = [_request(*one) for one in (*self.running, (*self.asks, 0))]
-        for one in many[:-1]:
-            one.computed = one.prompt
-            blocks.grow(one.pages, len(one.tokens))
-        return rule(many[-1], many[:-1], blocks)
-
-    def __str__(self) -> str:
-        held = [f"{p} + {a}, {-(-(p + done) // SIZE)} held" for p, a, done in self.running]
-        return (
-            f"{self.blocks} blocks of {SIZE} tokens; running (prompt + answer, blocks): {'; '.join(held) or 'nobody'}; "
-            f"{self.asks[0]} + {self.asks[1]} asks"
-        )
-
-
-def _request(prompt: int, answer: int, answered: int) -> Request:
-    made = Request([1] * prompt, SamplingParams(max_tokens=answer))
-    made.tokens += [1] * answered
-    return made
-
-
 IDLE = Situation(8, [], (40, 20))
 ROOM = Situation(20, [(40, 20, 5)], (40, 20))
 PROMPT = Situation(4, [(30, 2, 1)], (60, 80))
@@ -99,14 +60,6 @@ def admission(rule: Rule) -> None:
     _in_a_trace(rule)
 
 
-def right(request: Request, running: list[Request], blocks: BlockManager) -> bool:
-    """guaranteed_no_evict."""
-    return (
-        sum(blocks.needed(one.longest) - len(one.pages.blocks) for one in [request, *running])
-        <= blocks.available
-    )
-
-
 def _in_a_trace(rule: Rule) -> None:
     """Everything else: the rule serves a trace, on paper."""
     draw = np.random.default_rng(6)
@@ -131,32 +84,6 @@ def _in_a_trace(rule: Rule) -> None:
         f"On a trace of 40 requests you need {len(theirs.steps)} steps, {len(ours.steps)} are enough: you let requests "
         f"wait that fit.",
     )
-
-
-class Paper:
-    """Steps of a scheduler alone: nothing is computed, and every token is 1."""
-
-    def __init__(self, scheduler: Recorder) -> None:
-        self.scheduler = scheduler
-
-    def step(self) -> list[tuple[Request, Output]]:
-        plan, done = self.scheduler.plan(), []
-        for request, count in [*plan.context, *((one, 1) for one in plan.generation)]:
-            request.computed += count
-            self.scheduler.blocks.commit(request.pages, request.tokens[: request.computed])
-            if request.computed == len(request.tokens):
-                request.tokens.append(1)
-                done.append(request)
-        for request in done:
-            if request.complete:
-                self.scheduler.finish(request)
-        return [(request, Output(1, 0.0)) for request in done]
-
-
-def on_paper(rule: Rule, trace: list[Arrival], blocks: int = 24) -> Run:
-    """A trace under a rule, in a cache of so many blocks, without a model. Raises as `replay`."""
-    recorder = Recorder(LIMITS, BlockManager(blocks + 1, SIZE, enable_block_reuse=False), rule=rule)
-    return drive(Paper(recorder), recorder, trace)
 
 
 @exercise("06.same", version=1, title="The same tokens, alone or batched", minutes=10)
