@@ -152,7 +152,8 @@ async def leave_openai(triton: lab.Triton, front: Server) -> None:
     address = {"base_url": f"{front.url}/v1", "api_key": "open", "max_retries": 0}
     body = {"prompt": [300, 301], "max_tokens": 230, "temperature": 0, "extra_body": {"ignore_eos": True}}
     async with openai.AsyncOpenAI(**address) as client:
-        async with await client.completions.create(model="course", stream=True, **body) as answer:
+        answer = await client.completions.create(model="course", stream=True, **body)
+        async with answer:
             await anext(aiter(answer))
 
 

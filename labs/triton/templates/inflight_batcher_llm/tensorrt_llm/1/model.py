@@ -41,7 +41,9 @@ class TritonPythonModel:
                 outputs.append(output)
                 if streaming or output.finish_reason:
                     first = len(outputs) - 1 if streaming else 0
-                    sender.send(answer(asked, outputs, first), final=output.finish_reason is not None)
+                    await sender.pass_on(
+                        answer(asked, outputs, first), final=output.finish_reason is not None
+                    )
 
     def finalize(self) -> None:
         self.requests.close()

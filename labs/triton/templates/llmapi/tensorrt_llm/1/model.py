@@ -51,7 +51,7 @@ class TritonPythonModel:
                 total += piece.logprobs[0][1]
                 if streaming or piece.finish_reason:
                     made = response(piece if streaming else join(said), total, tensors)
-                    sender.send(made, final=piece.finish_reason is not None)
+                    await sender.pass_on(made, final=piece.finish_reason is not None)
 
     def params(self, tensors: dict[str, Any]) -> SamplingParams:
         given = {
