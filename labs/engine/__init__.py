@@ -6,7 +6,12 @@ answers = Executor(made).generate([tokens], SamplingParams(max_tokens=32))
 
 from __future__ import annotations
 
+import os
 import warnings
+
+# A thread that waits gives its core away. Otherwise one busy neighbour makes a step several times slower. Torch reads it
+# when it is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from labs.engine.build import build, refit
 from labs.engine.config import BuildConfig, BuildError, deduce
