@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import warnings
 
-# A thread that waits gives its core away. Otherwise one busy neighbour makes a step several times slower. Torch reads it
-# when it is first imported.
+# A thread that waits gives its core away: one busy neighbour would make a step several times slower. Read by torch when
+# it is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from labs.engine.build import build, refit
