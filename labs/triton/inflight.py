@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, ClassVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, ClassVar, TypeVar
 
 import triton_python_backend_utils as pb
 
@@ -16,6 +18,7 @@ from labs.engine import AsyncExecutor, Executor, RequestError
 from labs.engine.runtime.async_executor import EngineStopped, Load, QueueFull
 from labs.triton.sender import Sender, receive
 
+T = TypeVar("T")
 Answer = Callable[[dict[str, Any], Sender], Coroutine[Any, Any, None]]
 CODES = {
     RequestError: "INVALID_ARG",
@@ -40,6 +43,7 @@ class InFlight:
         self.answer, self.decoupled, self.period = answer, decoupled, period
         self.open: dict[asyncio.Task[None], tuple[str, Sender]] = {}
         self.gauges = Gauges(executor)
+        sys.setswitchinterval(0.0005)  # seconds; the engine's thread gives the others their turn sooner
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="requests", daemon=True)
         self.thread.start()
@@ -89,6 +93,33 @@ class InFlight:
                 if sender.cancelled():
                     task.cancel()
             self.gauges.update(self.engine.load())
+
+
+async def together(stream: AsyncGenerator[T]) -> AsyncGenerator[list[T]]:
+    """What has come since the last turn, at once: tokens may come faster than responses can be sent."""
+    fresh, came = asyncio.Event(), list[T]()
+
+    async def collect() -> None:
+        async with aclosing(stream):
+            async for one in stream:
+                came.append(one)
+                fresh.set()
+
+    task = asyncio.create_task(collect())
+    task.add_done_callback(lambda _: fresh.set())
+    try:
+        while came or not task.done():
+            await fresh.wait()
+            fresh.clear()
+            if came:
+                taken = came[:]
+                came.clear()
+                yield taken
+                await asyncio.sleep(0)
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class Gauges:

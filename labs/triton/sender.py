@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,11 +21,6 @@ class Sender:
         """One response of NumPy arrays; without any it only says that it is the final one."""
         made = pb.InferenceResponse([pb.Tensor(*pair) for pair in tensors.items()])
         self._send(made, final)
-
-    async def pass_on(self, tensors: dict[str, Any], final: bool = False) -> None:
-        """`send`, and give way: tokens may come faster than they are sent, and others and a cancel need their turn."""
-        self.send(tensors, final)
-        await asyncio.sleep(0)
 
     def fail(self, message: str, code: str | int = "INTERNAL") -> None:
         """The final response, an error: `code` is Triton's, or a name of one such as INVALID_ARG."""

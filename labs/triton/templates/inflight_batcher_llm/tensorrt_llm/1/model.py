@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from labs.engine import Executor, KvCacheConfig
-from labs.triton.inflight import InFlight
+from labs.triton.inflight import InFlight, together
 from labs.triton.request import answer, read
 from labs.triton.sender import Sender
 
@@ -34,16 +34,16 @@ class TritonPythonModel:
         self.requests.begin(requests)
 
     async def answer(self, tensors: dict[str, Any], sender: Sender) -> None:
+        """A streamed response has the tokens since the last one: one, unless sending takes longer than computing."""
         asked, outputs = read(tensors, self.vocabulary, self.exclude), []
         streaming = self.requests.check_streaming(asked.streaming)
-        async with aclosing(self.requests.engine.generate(asked.tokens, asked.params)) as stream:
-            async for output in stream:
-                outputs.append(output)
-                if streaming or output.finish_reason:
-                    first = len(outputs) - 1 if streaming else 0
-                    await sender.pass_on(
-                        answer(asked, outputs, first), final=output.finish_reason is not None
-                    )
+        stream = self.requests.engine.generate(asked.tokens, asked.params)
+        async with aclosing(together(stream)) as parts:
+            async for part in parts:
+                outputs += part
+                if streaming or part[-1].finish_reason:
+                    first = len(outputs) - len(part) if streaming else 0
+                    sender.send(answer(asked, outputs, first), final=part[-1].finish_reason is not None)
 
     def finalize(self) -> None:
         self.requests.close()

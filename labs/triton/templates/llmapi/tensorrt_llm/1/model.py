@@ -14,7 +14,7 @@ from labs.engine import Executor, KvCacheConfig, SamplingParams
 from labs.engine.directory import TOKENIZER
 from labs.engine.runtime.scheduler import RequestError
 from labs.engine.serve.text import Piece, Vocabulary, join, pieces
-from labs.triton.inflight import InFlight
+from labs.triton.inflight import InFlight, together
 from labs.triton.request import decode, sampling
 from labs.triton.sender import Sender
 
@@ -44,14 +44,12 @@ class TritonPythonModel:
         streaming = self.requests.check_streaming(bool(tensors.get("streaming", np.False_).any()))
         stream = self.requests.engine.generate(self.vocabulary.encode(prompt), self.params(tensors))
         said: list[Piece] = []
-        total = 0.0
-        async with aclosing(pieces(stream, self.vocabulary, stops, True)) as parts:
-            async for piece in parts:
-                said.append(piece)
-                total += piece.logprobs[0][1]
-                if streaming or piece.finish_reason:
-                    made = response(piece if streaming else join(said), total, tensors)
-                    await sender.pass_on(made, final=piece.finish_reason is not None)
+        async with aclosing(together(pieces(stream, self.vocabulary, stops, True))) as parts:
+            async for part in parts:
+                said += part
+                if streaming or part[-1].finish_reason:
+                    made = response(join(part if streaming else said), said, tensors)
+                    sender.send(made, final=part[-1].finish_reason is not None)
 
     def params(self, tensors: dict[str, Any]) -> SamplingParams:
         given = {
@@ -67,12 +65,12 @@ class TritonPythonModel:
         self.requests.close()
 
 
-def response(piece: Piece, cumulative: float, tensors: dict[str, Any]) -> dict[str, Any]:
+def response(piece: Piece, said: list[Piece], tensors: dict[str, Any]) -> dict[str, Any]:
     made = {"text_output": np.array([piece.text.encode()], object)}
     if asked(tensors, "return_finish_reason") and piece.finish_reason:
         made["finish_reason"] = np.array([piece.finish_reason.encode()], object)
     if asked(tensors, "return_cumulative_logprob"):
-        made["cumulative_logprob"] = np.array([cumulative], np.float32)
+        made["cumulative_logprob"] = np.array([sum(one.logprobs[0][1] for one in said)], np.float32)
     return made
 
 
