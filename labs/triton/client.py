@@ -1,6 +1,6 @@
 """`tensorrt_llm` behind Triton's gRPC streaming, as what generates tokens for the HTTP server of labs/engine/serve.
 
-It speaks the contract of NVIDIA's backend only, so it serves an engine of trtllm-build as well.
+It uses the contract of NVIDIA's backend and nothing else; against that backend itself it was not run.
 """
 
 from __future__ import annotations
