@@ -2,8 +2,8 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-# threads that wait give their core away: with a busy neighbour engines on a CPU are several times faster
-export OMP_WAIT_POLICY ?= passive
+# threads that wait give their core away soon: with a busy neighbour engines on a CPU are several times faster
+export GOMP_SPINCOUNT ?= 2000
 
 .PHONY: lab run test check lock lessons stop setup
 lab: setup ## JupyterLab on lesson 00

@@ -73,8 +73,8 @@ class Worker:
 
 def _threads(name: str, job: Job) -> dict[str, str]:
     """As many threads for all, each bound to a core; vLLM binds its own, and must find all cores free to choose. A
-    thread that waits gives its core away, as machines are shared."""
-    number = {"OMP_NUM_THREADS": str(job.threads), "OMP_WAIT_POLICY": "passive"}
+    thread that waits gives its core away soon, as machines are shared (labs/engine/__init__.py)."""
+    number = {"OMP_NUM_THREADS": str(job.threads), "GOMP_SPINCOUNT": "2000"}
     if name == "vllm" or job.device != "cpu":
         return number
     places = ",".join(f"{{{core}}}" for core in job.cores)

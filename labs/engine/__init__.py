@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import warnings
 
-# A thread that waits gives its core away: one busy neighbour would make a step several times slower. Read by torch when
-# it is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A thread that waits gives its core away after microseconds, where GNU's OpenMP spins for milliseconds: beside one busy
+# neighbour that makes a step several times slower. Read when torch is first imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 from labs.engine.build import build, refit
 from labs.engine.config import BuildConfig, BuildError, deduce
