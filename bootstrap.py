@@ -33,7 +33,8 @@ INPUTS = (
     "requirements/vllm-companion/pyproject.toml",
     "requirements/vllm-companion/vllm_companion.py",
 )
-EXTRA = ("quantize", "kernels", "triton")  # environments of their own in .venv/NAME, with the course's torch: --NAME
+# environments of their own in .venv/NAME, with the course's torch: --NAME
+EXTRA = ("quantize", "kernels", "triton")
 # Importing once, with byte code written, halves every later start of a server (uv installs sources only).
 WARM_UP = (
     "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.worker.cpu_worker",
