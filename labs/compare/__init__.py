@@ -1,5 +1,19 @@
-"""Lesson 06: engines side by side on the same requests, in turn, in one run."""
+"""Lesson 06: an engine driven one step at a time, under an admission rule of one's own, and engines side by side on the
+same requests, in turn, in one run."""
 
-from labs.compare.measure import CompareError, Measured, Workload, compare
+from labs.compare.job import CompareError, Job
+from labs.compare.measure import Measured, Workload, compare
+from labs.compare.replay import Arrival, Rule, Run, Step, replay
 
-__all__ = ["CompareError", "Measured", "Workload", "compare"]
+__all__ = [
+    "Arrival",
+    "CompareError",
+    "Job",
+    "Measured",
+    "Rule",
+    "Run",
+    "Step",
+    "Workload",
+    "compare",
+    "replay",
+]

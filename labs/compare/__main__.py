@@ -6,13 +6,9 @@ CPU, which is shared and noisy, it has ratios to vLLM in the same round; tokens 
 
 from __future__ import annotations
 
-import os
-import re
 import shlex
-import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -20,18 +16,17 @@ from typing import Annotated
 import torch
 import typer
 
-from labs.checkpoint import CheckpointError, convert, open_checkpoint
-from labs.compare.engines import Job
-from labs.compare.measure import CompareError, Measured, Workload, compare
-from labs.compare.sizes import copy_bandwidth, random_checkpoint
-from labs.engine.build import build, nbytes, refit
-from labs.engine.config import BuildConfig, BuildError
+from labs.checkpoint import CheckpointError, open_checkpoint
+from labs.compare import prepare
+from labs.compare.job import CompareError, Job
+from labs.compare.measure import Measured, compare
+from labs.compare.sizes import copy_bandwidth
+from labs.engine.build import nbytes
+from labs.engine.config import BuildError
 from labs.engine.directory import EngineDir, package
 from labs.kit.record import Record
-from labs.load.shape import SHAPES, write_shape
 
 STARTS = 2
-DTYPES = ("bfloat16", "float16", "float32")
 Quantity = tuple[str, str, str, dict[str, list[float]]]  # end of the record's name, what, unit, samples
 
 
@@ -49,9 +44,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="folder of the records")] = None,
 ) -> None:
     """Build an engine for the workloads, then measure all engines in turn."""
-    loads = [workload(one) for one in workloads.split(",")]
-    if dtype not in DTYPES:
-        raise CompareError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}.")
+    loads = [prepare.workload(one) for one in workloads.split(",")]
     tag = f"{device}-{Path(model).name}-{dtype}"
     asked = {"model": model, "engines": engines, "workloads": workloads, "rounds": rounds, "dtype": dtype}
     asked |= {"device": device, "threads": threads}
@@ -59,58 +52,32 @@ def main(
     command = shlex.join(["python", "-m", "labs.compare", *words])
     with tempfile.TemporaryDirectory(dir=folder) as place:
         torch.set_num_threads(threads)
-        source, checkpoint = _model(model, dtype, device, Path(place))
-        engine, once = _build(checkpoint, loads, device, Path(place))
+        source, checkpoint = prepare.model(model, dtype, device, Path(place))
+        engine, build_seconds = prepare.engine(source, checkpoint, loads, device, Path(place))
+        once = {
+            "build s": build_seconds,
+            "refit s": prepare.refit_seconds(engine, checkpoint, Path(place)),
+            "code MB": (engine.path / package(0)).stat().st_size / 1e6,
+        }
         limits = engine.build
         job = Job(
             source, engine.path, dtype, device, max(load.kv_tokens for load in loads),
             limits.max_batch_size, int(limits.max_seq_len or 0), int(limits.max_num_tokens or 0), threads,
+            prepare.openvino(engines.split(","), source, dtype, Path(place)),
         )  # fmt: skip
         vocabulary = engine.model.vocab_size
         made = compare(job, loads, engines.split(","), rounds=rounds, starts=STARTS, vocabulary=vocabulary)
         floor = _floor(checkpoint, engine) if device == "cuda" else {}
-    for end, what, unit, samples in (*_each(made, device, floor), *_all(made, once)):
-        name, what = f"compare-{tag}-{end}", f"{tag}, {what}"
-        record = Record.measured(name=name, what=what, unit=unit, samples=samples, command=command)
+    quantities = [*_each(made, device, floor), *_all(made, once)]
+    records = [
+        Record.measured(
+            name=f"compare-{tag}-{end}", what=f"{tag}, {what}", unit=unit, samples=samples, command=command
+        )
+        for end, what, unit, samples in quantities
+    ]  # all before the first is saved, which changes the working tree that they name
+    for record in records:
         record.save(out)
         print(record)
-
-
-def workload(text: str) -> Workload:
-    """ "16x128-64": 16 streams, 128 tokens in, 64 out. Raises CompareError."""
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)-([1-9]\d*)", text.strip())
-    if not found:
-        raise CompareError(
-            f"--workloads {text!r}: expected streams x tokens in - tokens out, such as 16x128-64."
-        )
-    return Workload(*map(int, found.groups()))
-
-
-def _model(model: str, dtype: str, device: str, place: Path) -> tuple[Path, Path]:
-    """(Hugging Face folder, TensorRT-LLM checkpoint)."""
-    if model in SHAPES:
-        source = write_shape(model, place)
-        return source, random_checkpoint(source, place / "checkpoint", dtype, device)
-    return Path(model), convert(model, place / "checkpoint", dtype=dtype)
-
-
-def _build(
-    checkpoint: Path, loads: list[Workload], device: str, place: Path
-) -> tuple[EngineDir, dict[str, float]]:
-    """The engine, and what building cost: nothing comes out of a cache."""
-    os.environ |= {"ENGINEROOM_HOME": f"{place}/home", "TORCHINDUCTOR_CACHE_DIR": f"{place}/inductor"}
-    limits = BuildConfig(
-        max_batch_size=max(load.streams for load in loads),
-        max_input_len=max(load.input_len for load in loads),
-        max_seq_len=max(load.input_len + load.output_len for load in loads),
-    )
-    began = time.perf_counter()
-    engine = build(checkpoint, place / "engine", limits, device=device, say=lambda line: None)
-    once = {"build s": time.perf_counter() - began}
-    began = time.perf_counter()
-    shutil.rmtree(refit(engine.path, checkpoint, place / "refitted").path)
-    once["refit s"] = time.perf_counter() - began
-    return engine, once | {"code MB": (engine.path / package(0)).stat().st_size / 1e6}
 
 
 def _floor(checkpoint: Path, engine: EngineDir) -> dict[str, list[float]]:

@@ -2,54 +2,27 @@
 
 Equal for all: prompts, dtype, number of threads and, on a CPU, the cores they are bound to; room for the KV cache, no
 reuse of prefixes between requests. What is not equal is what each engine is: `transformers` batches statically, the
-others in flight; `vllm` and `aot` schedule in Python; `eager` is `aot` without the compiler and CUDA graphs,
-and on a CPU by PyTorch's own operators.
+others in flight; `vllm` and `aot` schedule in Python, `openvino` in C++; `eager` is `aot` without the compiler and CUDA
+graphs, and on a CPU by PyTorch's own operators.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from labs.checkpoint import frequencies
+from labs.compare.job import Job, Prompts
+from labs.compare.openvino import OpenVino
 from labs.engine.directory import EngineDir
-from labs.engine.kernels.cpu import unpack
 from labs.engine.model import Decoder, Generation, skeleton
 from labs.engine.runtime.executor import Executor, KvCacheConfig
 from labs.engine.runtime.graphs import Graphs
 from labs.engine.runtime.sampling import SamplingParams
-
-Prompts = list[list[int]]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What an engine has to serve. `model`: a Hugging Face folder, without weights if they may be random; `engine`:
-    ours, built of the same sizes. `kv_tokens`: room in the KV cache."""
-
-    model: Path
-    engine: Path
-    dtype: str
-    device: str
-    kv_tokens: int
-    max_batch_size: int
-    max_seq_len: int
-    max_num_tokens: int
-    threads: int
-
-    @property
-    def cores(self) -> list[int]:
-        """One for each thread."""
-        return sorted(os.sched_getaffinity(0))[: self.threads]
-
-    @property
-    def random(self) -> bool:
-        return not any(self.model.glob("*.safetensors"))
+from labs.kernels.cpu import unpack
 
 
 class Engine(Protocol):
@@ -178,4 +151,5 @@ ENGINES: dict[str, Callable[[Job], Engine]] = {
     "aot_without_cuda_graphs": Launched,
     "eager": Eager,
     "transformers": Transformers,
+    "openvino": OpenVino,
 }

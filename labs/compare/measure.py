@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 import statistics
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from labs.compare.engines import ENGINES, Job, Prompts
+from labs.compare.engines import ENGINES
+from labs.compare.job import CompareError, Job, Prompts
 from labs.compare.worker import Worker
 
-
-class CompareError(RuntimeError):
-    """An engine that is not there, or that did not do the work."""
+# seconds after a turn: vLLM's worker goes on polling for one after its last step (busy_loop_s in shm_broadcast.py)
+REST = {"vllm": 1.5}
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,7 @@ def compare(
                 say(f"{name}: first token {worker.start_seconds:.1f} s after its start")
                 if left:
                     worker.stop()
-            stack.callback(worker.stop)
-            workers.append(worker)
+            workers.append(stack.enter_context(worker))
         for load in workloads:
             made.first[load], made.rates[load] = {name: [] for name in names}, {name: [] for name in names}
             for number in range(rounds + 1):
@@ -117,6 +117,7 @@ def _round(
     for worker in workers:
         first, whole = (_timed(worker, prompts, tokens) for tokens in (1, load.output_len))
         made[worker.name] = (first, load.streams * load.output_len / whole)
+        time.sleep(REST.get(worker.name, 0))
     return made
 
 

@@ -1,4 +1,4 @@
-"""Lessons 05 and 06: an engine that is built ahead of time, with TensorRT-LLM's names for its limits and its parts.
+"""An engine that is built ahead of time, with TensorRT-LLM's names for its limits and its parts.
 
 made = build(checkpoint_dir, output_dir, BuildConfig(max_batch_size=8, max_seq_len=1024))
 answers = Executor(made).generate([tokens], SamplingParams(max_tokens=32))
@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import warnings
 
-# A thread that waits gives its core away after microseconds, where GNU's OpenMP spins for milliseconds: beside one busy
-# neighbour that makes a step several times slower. Read when torch is first imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+# Read when torch is first imported. GNU's OpenMP lets a waiting thread spin for milliseconds, which beside one busy
+# neighbour makes a step several times slower; and hardly at all once a process has more such threads than cores, as a
+# server has, whose main thread loads the engine and whose other thread runs it: a step then waits for the system to
+# wake a thread at every product. So: a thousand turns, some microseconds, in both cases (libgomp's env.c).
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("OMP_WAIT_POLICY", "active")
 
 from labs.engine.build import build, refit
 from labs.engine.config import BuildConfig, BuildError, deduce

@@ -31,8 +31,8 @@ from labs.engine.directory import (
     write_manifest,
 )
 from labs.engine.directory import weights as weight_file
-from labs.engine.kernels.cpu import pack, packs
 from labs.engine.model import EMBEDDING, fuse, skeleton
+from labs.kernels.cpu import pack, packs
 from labs.kit.home import home
 
 Fill = Callable[[Path], dict[str, Any]]
@@ -49,8 +49,9 @@ def build(
 ) -> EngineDir:
     """Compile a checkpoint of one rank for `device`, "cpu" or "cuda", and write the engine directory.
 
-    Code that was compiled before for the same sizes, limits, machine and torch comes out of the build cache. Raises
-    BuildError for limits that cannot be, CheckpointError for an unreadable checkpoint or an output that is taken.
+    Code that was compiled before for the same sizes, limits, machine and torch comes out of the build cache: a folder
+    of ENGINEROOM_HOME, or the one that ENGINEROOM_BUILDS names. Raises BuildError for limits that cannot be,
+    CheckpointError for an unreadable checkpoint or an output that is taken.
     """
     checkpoint = open_checkpoint(checkpoint_dir)
     made, explained = deduce(config or BuildConfig(), checkpoint.config)
@@ -160,7 +161,9 @@ def _tokenizer(source: Path, folder: Path) -> None:
 
 def _code(checkpoint: Checkpoint, config: BuildConfig, device: str, goal: Path, say: Say) -> dict[str, float]:
     """Put the package at `goal`, compiled or out of the cache."""
-    kept = home("engine-cache") / f"{_key(checkpoint, config, device)}.pt2"
+    cache = Path(os.environ.get("ENGINEROOM_BUILDS") or home("engine-cache"))
+    cache.mkdir(parents=True, exist_ok=True)
+    kept = cache / f"{_key(checkpoint, config, device)}.pt2"
     if kept.is_file():
         say("compiled before for these sizes, limits and machine: taken from the build cache")
         shutil.copyfile(kept, goal)
@@ -181,10 +184,10 @@ def _key(checkpoint: Checkpoint, config: BuildConfig, device: str) -> str:
     parts = (
         "compile.py",
         "model.py",
-        "kernels/attention.py",
-        "kernels/products.py",
-        "kernels/cpu.py",
-        "kernels/cpu.cpp",
+        "../kernels/attention.py",
+        "../kernels/products.py",
+        "../kernels/cpu.py",
+        "../kernels/cpu.cpp",
     )
     sources = [(Path(__file__).parent / part).read_text() for part in parts]
     facts = [checkpoint.config, asdict(config), target(device), sources]

@@ -16,8 +16,8 @@ from unittest.mock import patch
 import torch
 
 from labs.engine.config import BuildConfig
-from labs.engine.kernels.cpu import linked
 from labs.engine.model import Decoder, Generation, Pools, tile
+from labs.kernels.cpu import linked
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labs.checkpoint import Model, frequencies
-from labs.engine.kernels import cpu
+from labs.kernels import cpu
 
 EMBEDDING = "transformer.vocab_embedding"
 UNKNOWN = -1  # a token that the device has chosen and the host has not yet read
@@ -46,7 +46,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor, norm: RmsNorm | None = None, add: Tensor | None = None) -> Tensor:
         if alone(x):
-            from labs.engine.kernels.products import linear
+            from labs.kernels.products import linear
 
             weight, eps = (norm.weight, norm.eps) if norm else (None, 0.0)
             return linear(x, self.weight, self.bias, weight, eps, add, self.gated)
@@ -109,7 +109,7 @@ class Attention(nn.Module):
         """q [tokens, heads, size], rotated; the new keys and values go to their slots of the pages."""
         normed = hasattr(self, "q_layernorm")
         if alone(x) and not normed:
-            from labs.engine.kernels.products import qkv
+            from labs.kernels.products import qkv
 
             weights = (self.qkv.weight, self.qkv.bias, norm.weight, norm.eps)
             return qkv(x, *weights, *rotary, step.slots, keys, values)
@@ -117,7 +117,7 @@ class Attention(nn.Module):
         if normed:
             q, k = self.q_layernorm(q), self.k_layernorm(k)
         if x.is_cuda:
-            from labs.engine.kernels.attention import rotate_and_store
+            from labs.kernels.attention import rotate_and_store
 
             return rotate_and_store(q, k, v, *rotary, step.slots, keys, values)
         place = (step.slots // keys.shape[1], step.slots % keys.shape[1])
@@ -130,7 +130,7 @@ class Attention(nn.Module):
         pages = (keys, values, step.tables, step.owners, step.positions)
         if not q.is_cuda:
             return cpu.paged_attention(q, *pages)
-        from labs.engine.kernels.attention import paged_attention
+        from labs.kernels.attention import paged_attention
 
         if step.context:
             return paged_attention(q, *pages, tile(self.heads // self.kv), 1)

@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-import psutil
 import pytest
 
-from labs.compare import CompareError, Workload, compare, measure
-from labs.compare.__main__ import workload
-from labs.compare.engines import Job
+from labs.compare import CompareError, Job, Workload, compare, measure
+from labs.compare.prepare import workload
 from labs.compare.worker import Run, Worker
+from labs.kit import process
+from labs.kit.process import Server, ServerFailed
 from tests.engine.conftest import COURSE, checkpoint, engine  # noqa: F401
 
 LOADS = [Workload(1, 5, 4), Workload(3, 5, 4)]
@@ -38,9 +38,9 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> type[Noted]:
     return Noted
 
 
-def running() -> list[psutil.Process]:
-    """Workers that were not stopped; Python's own tracker of resources stays."""
-    return [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+def running() -> list[Server]:
+    """Workers that were not stopped."""
+    return [one for one in process.running() if one.name.startswith("compare ")]
 
 
 def test_engines_take_turns_and_the_first_round_is_not_counted(engine, noted: type[Noted], capfd) -> None:  # type: ignore[no-untyped-def] # noqa: F811
@@ -95,6 +95,13 @@ def test_a_workload() -> None:
 
 
 def test_an_engine_that_does_not_load_says_why_and_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="aot: EngineError"):
+    with pytest.raises(ServerFailed, match=r"compare aot did not start(?s:.)*EngineError: .*config.json"):
         Worker("aot", job(tmp_path))
+    assert not running()
+
+
+def test_an_engine_that_fails_at_work_says_why(engine) -> None:  # type: ignore[no-untyped-def] # noqa: F811
+    with Worker("aot", job(engine.path)) as worker, pytest.raises(RuntimeError) as found:
+        worker.run([[1] * 300], 1)
+    assert "aot failed. Its last words" in str(found.value) and "max_input_len" in str(found.value)
     assert not running()

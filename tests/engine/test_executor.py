@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from labs.checkpoint import Checkpoint, Forward, convert, open_checkpoint
 from labs.engine.build import build
@@ -47,9 +51,22 @@ def test_alone_equals_the_reference(alone: Sequence[list[int]], checkpoint: Chec
     assert [reference.greedy(prompt, 24) for prompt in PROMPTS[:5]] == alone[:5]
 
 
-def test_a_compiled_bfloat16_engine_is_close_to_the_reference(tmp_path: Path) -> None:
+@pytest.fixture
+def two_layers(tmp_path: Path) -> Path:
+    """The course model's first two layers, which compile sooner."""
+    folder = tmp_path / "two layers"
+    shutil.copytree(COURSE, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: one for name, one in tensors.items() if not re.search(r"layers\.[2-9]", name)}
+    save_file(kept, folder / "model.safetensors")
+    return folder
+
+
+def test_a_compiled_bfloat16_engine_is_close_to_the_reference(tmp_path: Path, two_layers: Path) -> None:
     """Each graph within 3 % of the largest logit; rotary frequencies in bfloat16 would be off by half of it."""
-    checkpoint = open_checkpoint(convert(COURSE, tmp_path / "checkpoint", dtype="bfloat16"))
+    checkpoint = open_checkpoint(convert(two_layers, tmp_path / "checkpoint", dtype="bfloat16"))
     one, reference = executor(build(checkpoint.directory, tmp_path / "engine", LIMITS)), Forward(checkpoint)
     for prompt in PROMPTS:
         want = reference.logits(prompt)[-1]
@@ -150,7 +167,7 @@ def traces(draw: st.DrawFn) -> list[tuple[int, int, int, int]]:
     return draw(st.lists(arrival, min_size=1, max_size=12))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(
     trace=traces(), policy=st.sampled_from(["guaranteed_no_evict", "max_utilization"]), lag=st.integers(0, 1)
 )

@@ -92,11 +92,11 @@ def test_what_an_interrupted_build_left(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setenv("ENGINEROOM_HOME", str(tmp_path / "home"))  # an empty build cache
+    monkeypatch.setenv("ENGINEROOM_BUILDS", str(tmp_path / "builds"))  # an empty build cache
     monkeypatch.setattr(compiler, "export", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(checkpoint.directory, tmp_path / "engine", LIMITS)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["builds"]
     (tmp_path / "engine.incomplete").mkdir()
     with pytest.raises(EngineError, match="interrupted build"):
         open_engine(tmp_path / "engine.incomplete")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from labs.compare import Arrival, Run, replay
+from labs.compare.paper import right
 from labs.engine.directory import EngineDir
-from labs.engine.run import Arrival, Run, replay
-from labs.engine.run.paper import right
 from labs.engine.runtime.executor import Executor, KvCacheConfig
 from labs.engine.runtime.sampling import SamplingParams
 from labs.engine.runtime.scheduler import RequestError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Sequence
@@ -33,6 +34,7 @@ class Load:
 
 
 Queue = asyncio.Queue[Output | Exception]
+SWITCH = 0.0005  # seconds until a thread that waits for the GIL gets it; Python's own 5 ms are several steps
 
 
 class AsyncExecutor:
@@ -40,6 +42,7 @@ class AsyncExecutor:
 
     Leaving the loop early, or cancelling the task, cancels the request: its blocks are free before the next step.
     At most max_batch_size + `max_queue_size` requests are held (the name is TensorRT-LLM's); None: no bound.
+    AOTInductor holds the GIL while the host computes a step, so on a CPU Python's threads take turns more often.
     """
 
     def __init__(self, executor: Executor, max_queue_size: int | None = None) -> None:
@@ -47,6 +50,8 @@ class AsyncExecutor:
         self._work, self._stop, self._failure = threading.Event(), False, ""
         self._inbox: deque[Request] = deque()
         self._queues: dict[Request, tuple[asyncio.AbstractEventLoop, Queue]] = {}
+        if executor.lag == 0:
+            sys.setswitchinterval(SWITCH)
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 

@@ -1,0 +1,157 @@
+"""`python -m labs.compare.served`: the engine's own server beside vLLM's, over HTTP, on a GPU, kept as records.
+
+`labs.compare` measures the engines; here is what is left of it for a client. Both servers run all the time, the same
+requests go to each in turn, and one round before is not counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from labs import load, serving
+from labs.checkpoint import CheckpointError
+from labs.compare import prepare
+from labs.compare.job import CompareError
+from labs.compare.measure import REST, Workload
+from labs.engine.config import BuildError
+from labs.kit.process import Server, ServerFailed
+from labs.kit.record import Record
+from labs.openai.start import serve_engine
+
+UNITS = {"rate": "tokens/s", "ttft": "s", "itl-p99": "s"}
+WHAT = {"rate": "output tokens per second", "ttft": "median TTFT", "itl-p99": "99th percentile of ITL"}
+MODEL = "compared"
+
+
+class Seen(NamedTuple):
+    """One round of one server, by its client: tokens per second, and seconds; the names are those of `UNITS`."""
+
+    rate: float
+    ttft: float
+    itl_p99: float
+
+
+def served(
+    servers: dict[str, Server],
+    one: Workload,
+    rounds: int,
+    model: str = MODEL,
+    say: Callable[[str], object] = print,
+) -> dict[str, list[Seen]]:
+    """By server, one Seen a round. Raises CompareError for an answer that is not as long as it should be."""
+    made: dict[str, list[Seen]] = {name: [] for name in servers}
+    for number in range(rounds + 1):
+        prompts = load.random_prompts(one.streams, one.input_len, seed=number)
+        for name, server in servers.items():
+            seen = _round(name, server, prompts, one, model)
+            if number:
+                made[name].append(seen)
+            time.sleep(REST.get(name, 0))
+    for name, seen in made.items():
+        say(
+            f"{one}, {name}: "
+            + ", ".join(f"{statistics.median(column):.4g}" for column in zip(*seen, strict=True))
+        )
+    return made
+
+
+def _round(name: str, server: Server, prompts: list[list[int]], one: Workload, model: str) -> Seen:
+    traces = asyncio.run(
+        load.closed_loop(
+            server, prompts, one.output_len, one.streams, model=model, temperature=0, ignore_eos=True
+        )
+    )
+    for trace in traces:
+        if trace.error or len(trace.arrivals) != one.output_len:
+            raise CompareError(f"{name} gave {len(trace.arrivals)} of {one.output_len} tokens: {trace.error}")
+    gaps = [gap for trace in traces for gap in load.itl(trace)]
+    seconds = max(trace.arrivals[-1] for trace in traces) - min(trace.sent for trace in traces)
+    ttft = statistics.median(map(load.ttft, traces))
+    return Seen(one.streams * one.output_len / seconds, ttft, statistics.quantiles(gaps, n=100)[98])
+
+
+def start(source: Path, engine: Path, loads: list[Workload], device: str) -> dict[str, Callable[[], Server]]:
+    """How each server is started: the same limits, as much room for the KV cache, no reuse of prefixes."""
+    streams, length = max(one.streams for one in loads), max(one.input_len + one.output_len for one in loads)
+    room = max(one.kv_tokens for one in loads)
+    flags: dict[str, object] = {
+        "max_num_seqs": streams,
+        "max_model_len": length,
+        "no_enable_prefix_caching": True,
+    }
+    if device == "cuda":
+        flags["gpu_memory_utilization"] = 0.5
+    if not any(source.glob("*.safetensors")):
+        flags["load_format"] = "dummy"
+    ours = {"max_tokens_in_paged_kv_cache": room, "enable_block_reuse": False, "timeout": 600}
+    return {
+        "aot": lambda: serve_engine(engine, name="aot", served_model_name=MODEL, **ours),
+        "vllm": lambda: serving.serve(str(source), served_model_name=MODEL, timeout=600, **flags),
+    }
+
+
+def main(
+    model: Annotated[
+        str, typer.Option(help="a Hugging Face folder, or a shape with random weights")
+    ] = "llama-3.1-8b",
+    workloads: Annotated[
+        str, typer.Option(help="streams x tokens in - tokens out")
+    ] = "1x128-128,16x128-128,64x128-128",
+    rounds: int = 5,
+    dtype: str = "bfloat16",
+    device: str = "cuda",
+    folder: Annotated[Path | None, typer.Option(help="where there is room for twice the model")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the records")] = None,
+) -> None:
+    """Build an engine for the workloads, serve it beside vLLM, measure both in turn."""
+    loads = [prepare.workload(one) for one in workloads.split(",")]
+    asked = {"model": model, "workloads": workloads, "rounds": rounds, "dtype": dtype, "device": device}
+    words = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
+    command = shlex.join(["python", "-m", "labs.compare.served", *words])
+    with tempfile.TemporaryDirectory(dir=folder) as place, ExitStack() as stack:
+        source, checkpoint = prepare.model(model, dtype, device, Path(place))
+        engine, _ = prepare.engine(source, checkpoint, loads, device, Path(place))
+        ways = start(source, engine.path, loads, device)
+        servers = {name: stack.enter_context(begin()) for name, begin in ways.items()}
+        gc.collect()
+        gc.freeze()  # this is the client: a full collection in it would be measured as a server's
+        seen = {one: served(servers, one, rounds) for one in loads}
+    records = list(_records(seen, f"{device}-{Path(model).name}-{dtype}", command))
+    for (
+        record
+    ) in records:  # all are made before the first is saved, which changes the working tree that they name
+        record.save(out)
+        print(record)
+
+
+def _records(seen: dict[Workload, dict[str, list[Seen]]], tag: str, command: str) -> Iterator[Record]:
+    for one, made in seen.items():
+        what = f"{tag} over HTTP, {one.streams} streams, {one.input_len} tokens in, {one.output_len} out"
+        for column, (end, unit) in enumerate(UNITS.items()):
+            yield Record.measured(
+                name=f"served-{tag}-{one}-{end}",
+                what=f"{what}: {WHAT[end]}",
+                unit=unit,
+                samples={name: [row[column] for row in rows] for name, rows in made.items()},
+                command=command,
+            )
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except (BuildError, CheckpointError, CompareError, ServerFailed) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

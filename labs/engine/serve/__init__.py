@@ -1,1 +1,0 @@
-"""Lesson 06: the engine behind OpenAI's HTTP API."""

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from labs.engine.directory import TOKENIZER, EngineDir
+from labs.kit.process import Server
+from labs.openai.start import serve_engine
+from labs.openai.text import Vocabulary
+from tests.engine.conftest import checkpoint, engine
+
+__all__ = ["checkpoint", "engine"]
+Start = Callable[..., Server]
+CACHE = 1024  # tokens, fewer than the six sequences of 256 that the engine was built for
+
+
+@pytest.fixture(scope="session")
+def vocabulary(engine: EngineDir) -> Vocabulary:
+    return Vocabulary(engine.path / TOKENIZER)
+
+
+@pytest.fixture(scope="session")
+def start(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Starts `python -m labs.openai`; the caller stops it."""
+    home = str(tmp_path_factory.mktemp("home"))
+
+    def begin(**options: object) -> Server:
+        given = {"served_model_name": "course", "max_tokens_in_paged_kv_cache": CACHE} | options
+        with pytest.MonkeyPatch.context() as patch:  # not for longer: the build cache is at home too
+            patch.setenv("ENGINEROOM_HOME", home)
+            return serve_engine(engine.path, **given)
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def server(start: Start) -> Iterator[Server]:
+    with start() as running:
+        yield running
+
+
+def numbers(text: str) -> dict[str, float]:
+    """Samples of /metrics by name; those of `request_success_total` by `finished_reason`."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if not sample.name.endswith(("_bucket", "_created")):
+                name = sample.labels.get("finished_reason", sample.name.removeprefix("engineroom:"))
+                found[name] = sample.value
+    return found
+
+
+def scrape(server: Server) -> dict[str, float]:
+    return numbers(httpx.get(f"{server.url}/metrics", trust_env=False).raise_for_status().text)
