@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from labs.checkpoint.config import Model
-from labs.kit.check import Mistake, exercise, require
+from labs.kit.check import Mistake, exercise, require, require_function, require_number
 
 HEADS, KV, SIZE, HIDDEN = 8, 4, 2, 6
 TOY = Model("LlamaForCausalLM", HIDDEN, 3, HEADS, KV, SIZE, 12, 10)
@@ -37,7 +37,7 @@ def group_by_group() -> torch.Tensor:
 
 @exercise("04.fuse", version=1, title="Fuse q, k and v", minutes=4)
 def fuse(fuse_qkv: Callable[..., torch.Tensor]) -> None:
-    require(callable(fuse_qkv), "I expected the function `fuse_qkv`, got {type}. Pass it uncalled.")
+    require_function(fuse_qkv, "fuse_qkv")
     got = fuse_qkv(Q, K, V)
     is_tensor(got, "fuse_qkv")
     require(not same(got, torch.cat([K, Q, V])), "k comes before q. The order is q, k, v, from the top.")
@@ -61,7 +61,7 @@ def fuse(fuse_qkv: Callable[..., torch.Tensor]) -> None:
 
 @exercise("04.shard", version=1, title="Cut the fused tensor for tensor parallelism", minutes=8)
 def shard(shard_qkv: Callable[..., torch.Tensor]) -> None:
-    require(callable(shard_qkv), "I expected the function `shard_qkv`, got {type}. Pass it uncalled.")
+    require_function(shard_qkv, "shard_qkv")
     for tp in (2, 4):
         got = [shard_qkv(Q, K, V, tp, rank) for rank in range(tp)]
         for one in got:
@@ -104,11 +104,11 @@ def _shard_mistakes(got: list[torch.Tensor], tp: int) -> None:
 
 @exercise("04.copies", version=1, title="What copied KV heads cost", minutes=6)
 def copies(extra_bytes: Callable[[Model, int], float], model: Model, tp_size: int, measured: int) -> None:
-    require(callable(extra_bytes), "I expected the function `extra_bytes`, got {type}. Pass it uncalled.")
+    require_function(extra_bytes, "extra_bytes")
     one_head = TOY.head_size * TOY.hidden_size
     right = 2 * (16 - KV) * one_head * TOY.num_hidden_layers * 2
     got: Any = extra_bytes(TOY, 16)
-    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
+    require_number(got)
     mistakes = {
         right / 2: "Half of it is missing. k and v are both copied, and a bfloat16 value takes two bytes.",
         right

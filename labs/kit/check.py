@@ -18,6 +18,7 @@ from labs.kit.course import Exercise, exercise, exercises
 from labs.kit.show import say
 
 __all__ = ["Mistake", "Result", "Unfinished", "check", "exercise", "exercises", "needs", "require"]
+__all__ += ["require_function", "require_number"]
 
 LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
 OURS = (f"{Path(__file__).parents[1]}{os.sep}", *LIBRARIES, "<frozen")  # any other file is the learner's
@@ -47,6 +48,16 @@ def require(condition: object, *hints: str) -> None:
     """Raise Mistake with these hints unless ``condition`` is true."""
     if not condition:
         raise Mistake(*hints)
+
+
+def require_function(value: object, name: str) -> None:
+    """Raise Mistake unless ``value``, an argument of the check, can be called."""
+    require(callable(value), f"I expected the function `{name}`, got {{type}}. Pass it uncalled.")
+
+
+def require_number(got: object) -> None:
+    """Raise Mistake unless what the learner's function gave is an int or a float."""
+    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
 
 
 @dataclass(frozen=True)

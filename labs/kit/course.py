@@ -26,8 +26,9 @@ LESSONS = [
     Lesson(2, "02_measure", "Measure", "Is it fast, and for whom?", "labs.load", 45, 35),
     Lesson(4, "04_convert_checkpoint", "Convert a checkpoint", "What does conversion do to the weights?",
            "labs.checkpoint", 40, 30),
-    Lesson(5, "05_build_engine", "Build an engine", "What do we trade for speed?", "labs.engine", 45, 40),
-    Lesson(6, "06_run_engine", "Run the engine", "What does the runtime add?", "labs.engine.run", 45, 40),
+    Lesson(5, "05_build_engine", "Build an engine", "What do we trade for speed?", "labs.limits", 45, 40),
+    Lesson(6, "06_run_engine", "Run the engine", "What does the runtime add?", "labs.compare", 45, 40),
+    Lesson(10, "10_deploy_with_triton", "Deploy with Triton", "How do I ship it?", "labs.triton", 55, 45),
 ]  # fmt: skip
 
 

@@ -17,12 +17,14 @@ DISK = "Free some space; a container can be started with a larger --shm-size."
 MODEL = "Check the path or the model's name; a model on the Hub needs a network and, when gated, HF_TOKEN."
 CPU = "See machine().isa: vLLM's CPU build wants avx2 or avx512f. Use another machine or build."
 READ = "Read the log below."
+PAUSED = "A model's process stood still for a second while it loaded, and Triton 2.51 dies of that."
 
 # The first pattern that occurs in the log decides: what happened, what to do, the pattern.
 CAUSES = [
     ("The port is in use.", "Run the cell again: it picks a new port.", r"address already in use|Errno 98\b"),
     ("The GPU is out of memory.", GPU, r"CUDA (error: )?out of memory|Free memory on device"),
     ("Too little KV cache.", KV, r"No available memory for the cache blocks|KV cache is needed, which is larger"),
+    (PAUSED, "Start it again, on a machine that is less busy.", r"interprocess::lock_exception"),
     ("A disk or /dev/shm is full.", DISK, r"No space left on device|Errno 28\b"),
     ("The machine is out of memory.", RAM, r"MemoryError|(Cannot|can't) allocate memory|bad_alloc"),
     ("The model was not found.", MODEL, r"(LocalEntryNotFound|RepositoryNotFound|GatedRepo)Error"),

@@ -4,7 +4,8 @@ Run by path as ``python -EP keeper.py LEDGER COMMAND...``. Stdin is a pipe from 
 it, or its end, means stop. Stdout answers the server's pid, or why it cannot be run. The exit status is the
 server's, 128 + N after signal N. As a child subreaper (prctl(2)) it stays the ancestor of each process of the
 server, also after setsid or a double fork. When it was killed, ``reap`` needs LEDGER: a file that it locks while
-it lives, that lists the server's files in /dev/shm, and whose name marks the environment of its processes.
+it lives, that lists the server's files in /dev/shm, and whose name marks the environment of its processes. TMPDIR of
+the server is a folder of its own, removed with it: vLLM leaves sockets there, PyTorch what it unpacked of an engine.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import fcntl
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -60,6 +63,18 @@ def remove_shm(files: set[str]) -> None:
             os.unlink(file.partition(" ")[2])
 
 
+def scratch(ledger: Path) -> Path:
+    """The server's TMPDIR; short, as the path of a socket may have 107 bytes."""
+    return Path(tempfile.gettempdir(), f"engineroom-{ledger.name[-8:]}")
+
+
+def forget(ledger: Path, shm: set[str]) -> None:
+    """Delete what a server that is gone has left, its ledger last."""
+    remove_shm(shm)
+    shutil.rmtree(scratch(ledger), ignore_errors=True)
+    ledger.unlink(missing_ok=True)
+
+
 def end(look: Callable[[], list[psutil.Process]], grace: float) -> bool:
     """SIGTERM to all that ``look`` finds, after ``grace`` seconds SIGKILL; True when it finds none any more."""
     send(look(), signal.SIGTERM)
@@ -96,9 +111,11 @@ class Keeper:
     def __init__(self, ledger: Path, command: list[str]) -> None:
         self.before, self.shm = shm_files(), set[str]()
         self.file = locked(ledger)
+        scratch(ledger).mkdir(mode=0o700)
         self.server = subprocess.Popen(
             command,
-            env={**os.environ, MARK: ledger.name, "SPT_NOENV": "1"},  # setproctitle would overwrite the mark
+            # setproctitle would overwrite the mark
+            env={**os.environ, MARK: ledger.name, "SPT_NOENV": "1", "TMPDIR": str(scratch(ledger))},
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             start_new_session=True,
@@ -145,8 +162,7 @@ def _clean(ledger: Path, shm: set[str]) -> str:
 
     if not end(look, grace=0):
         return f"Processes of {ledger.name} do not die; restart the machine."
-    remove_shm(shm)
-    ledger.unlink(missing_ok=True)
+    forget(ledger, shm)
     return f"Cleaned up after {ledger.name}, which an earlier crash had left."
 
 
@@ -166,16 +182,15 @@ def main() -> None:
     try:
         keeper = Keeper(ledger, command)
     except OSError as error:
-        ledger.unlink(missing_ok=True)
+        forget(ledger, set())
         print(error)
         return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its owner or its server, not before
     with suppress(BrokenPipeError):  # the owner has died
         os.write(1, f"{keeper.server.pid}\n".encode())
     gone = end(keeper.look, keeper.watch())
-    remove_shm(keeper.shm)
     if gone:
-        ledger.unlink(missing_ok=True)
+        forget(ledger, keeper.shm)
     code = keeper.server.returncode or 0
     sys.exit(code if code >= 0 else 128 - code)
 

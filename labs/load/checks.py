@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import isclose
 
-from labs.kit.check import exercise, require
+from labs.kit.check import exercise, require, require_function, require_number
 from labs.load import stats
 from labs.load.sweep import Point
 from labs.serving.client import Trace
@@ -26,7 +26,7 @@ def near(got: object, want: float) -> bool:
 
 @exercise("02.latency", version=1, title="Four latencies from raw timestamps", minutes=8)
 def latency(latencies: Callable[[Trace], dict[str, object]]) -> None:
-    require(callable(latencies), "I expected the function `latencies`, got {type}. Pass it uncalled.")
+    require_function(latencies, "latencies")
     got = latencies(TRACE)
     keys = {"ttft", "e2e", "tpot", "itl"}
     require(
@@ -81,10 +81,10 @@ def latency(latencies: Callable[[Trace], dict[str, object]]) -> None:
 
 @exercise("02.percentile", version=1, title="The percentile that users feel", minutes=4)
 def percentile(p99: Callable[[Sequence[float]], float]) -> None:
-    require(callable(p99), "I expected the function `p99`, got {type}. Pass it uncalled.")
+    require_function(p99, "p99")
     values = [0.1] * 195 + [1.0, 2.0, 3.0, 4.0, 9.0]
     got = p99(list(values[::-1]))
-    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
+    require_number(got)
     require(
         not isclose(got, sum(values) / len(values), rel_tol=1e-3),
         "That is the mean: it hides the slowest. Of 200 sorted values, about the 198th is the 99th percentile.",
@@ -141,7 +141,7 @@ def goodput(
 
 @exercise("02.max_rate", version=1, title="The highest rate that keeps the promise", minutes=5)
 def max_rate(highest_rate: Callable[[Sequence[Point], stats.SLO], float]) -> None:
-    require(callable(highest_rate), "I expected the function `highest_rate`, got {type}. Pass it uncalled.")
+    require_function(highest_rate, "highest_rate")
 
     def point(rate: float, good: int) -> Point:
         fast, slow = Trace(0.0, arrivals=[0.1, 0.2]), Trace(0.0, arrivals=[5.0, 5.1])
@@ -149,7 +149,7 @@ def max_rate(highest_rate: Callable[[Sequence[Point], stats.SLO], float]) -> Non
 
     points = [point(2.0, 100), point(4.0, 95), point(6.0, 89), point(8.0, 60)]
     got = highest_rate(points, GOAL)
-    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
+    require_number(got)
     require(
         got not in (1.0, 0.95, 0.89, 0.6),
         "That is a share. The answer is a **rate**: requests per second that may be offered.",
@@ -173,9 +173,9 @@ def max_rate(highest_rate: Callable[[Sequence[Point], stats.SLO], float]) -> Non
 
 @exercise("02.little", version=1, title="Little's law on your own data", minutes=5)
 def little(in_flight: Callable[[Sequence[Trace]], float], traces: Sequence[Trace]) -> None:
-    require(callable(in_flight), "I expected the function `in_flight`, got {type}. Pass it uncalled.")
+    require_function(in_flight, "in_flight")
     got = in_flight(RUN)
-    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
+    require_number(got)
     spent = sum(stats.e2e(trace) for trace in RUN)
     require(
         not near(got, sum(stats.ttft(trace) for trace in RUN) / 4.1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isclose
 
-from labs.kit.check import exercise, require
+from labs.kit.check import exercise, require, require_function
 from labs.kit.cost import price_per_hour
 from labs.kit.machine import machine
 
@@ -33,10 +33,7 @@ def card(cores: object, engine: object) -> None:
 
 @exercise("00.weights", version=1, title="Compute how many gigabytes a model's weights take", minutes=5)
 def weights(weight_gb: Callable[[float, float], float]) -> None:
-    require(
-        callable(weight_gb),
-        "I expected the function `weight_gb`, got a value of type {type}. Pass it uncalled.",
-    )
+    require_function(weight_gb, "weight_gb")
     got, want = weight_gb(8e9, 2), 16.0
     require(
         isinstance(got, int | float),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import ceil, isclose
 
-from labs.kit.check import Mistake, exercise, require
+from labs.kit.check import Mistake, exercise, require, require_function, require_number
 from labs.serving.metrics import Metrics
 
 
@@ -46,13 +46,10 @@ def _metrics(tokens: float, steps: float, at: float, prompt: float = 100.0) -> M
 
 @exercise("01.counters", version=1, title="Turn a counter into a rate", minutes=5)
 def counters(tokens_per_second: Callable[[Metrics, Metrics], float]) -> None:
-    require(
-        callable(tokens_per_second),
-        "I expected the function `tokens_per_second`, got {type}. Pass it uncalled.",
-    )
+    require_function(tokens_per_second, "tokens_per_second")
     before, after = _metrics(1000, 10, at=50.0), _metrics(1300, 40, at=52.0, prompt=600.0)
     got, want = tokens_per_second(before, after), 150.0
-    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
+    require_number(got)
     mistakes = {
         1300.0: "That is the counter itself. It counts since the server started: take the difference.",
         650.0: "You divided the whole counter by the seconds. Take the difference of the counter first.",
@@ -73,9 +70,9 @@ def counters(tokens_per_second: Callable[[Metrics, Metrics], float]) -> None:
 
 @exercise("01.batching", version=1, title="Prove batching from the server's own counters", minutes=6)
 def batching(mean_batch: Callable[[Metrics], float], change: Metrics) -> None:
-    require(callable(mean_batch), "I expected the function `mean_batch`, got {type}. Pass it uncalled.")
+    require_function(mean_batch, "mean_batch")
     got = mean_batch(_metrics(800, 100, at=2.0))
-    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
+    require_number(got)
     mistakes = {
         400.0: "That is tokens per second. How many tokens came out of one engine step, on average?",
         0.125: "Turned round: that is steps per token. Tokens over steps.",

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from labs.kit import check, course
+from labs.kit import check, course, process
 
 CHECKS = Path(__file__).with_name("practice_checks.py")
 
 
 @pytest.fixture(autouse=True)
 def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data home of the test's own: no test sees a learner's files."""
+    """A data home of the test's own, and no servers: no test sees a learner's files or stops another folder's vLLM."""
     folder = tmp_path / "home"
     monkeypatch.setenv("ENGINEROOM_HOME", str(folder))
+    monkeypatch.setattr(process, "_servers", [])
     return folder
 
 

@@ -1,7 +1,7 @@
 """A real HTTP server with the habits that make servers hard to stop.
 
 It forks a child and a grandchild in a session of its own, which renames itself as vLLM's processes do, holds
-shared memory and a named semaphore that nobody tracks, and ignores SIGTERM.
+shared memory and a named semaphore that nobody tracks, leaves a temporary folder, and ignores SIGTERM.
 Usage: stubborn_server.py PORT [polite|dies|silent]. GET /state lists its processes and files.
 """
 
@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context, resource_tracker, shared_memory
@@ -58,7 +59,7 @@ if mode == "dies":
 if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 state = {"pid": os.getpid(), "shm": segment(), "children": [fork_child(False), fork_child(True)]}
-state["semaphore"] = semaphore()
+state["semaphore"], state["folder"] = semaphore(), tempfile.mkdtemp()
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -46,10 +46,10 @@ def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
 
 
 def parts(state: dict) -> tuple[list[int], list[str]]:
-    """Pids and /dev/shm paths out of the server's own account."""
+    """Pids, and paths in /dev/shm and of the temporary folder, out of the server's own account."""
     everyone = [state, *state["children"]]
     names = [state["semaphore"], *(one["shm"] for one in everyone)]
-    return [one["pid"] for one in everyone], [f"/dev/shm/{name}" for name in names]
+    return [one["pid"] for one in everyone], [*(f"/dev/shm/{name}" for name in names), state["folder"]]
 
 
 def state_of(server: process.Server) -> dict:
@@ -107,7 +107,8 @@ def test_polite_server_gets_sigterm_only() -> None:
 
 def test_owner_killed(owner: Callable) -> None:
     popen, facts = owner("one")
-    assert len(leftovers(facts["port"], facts["state"])) == 8  # three processes, four files, the port
+    # three processes, four files, a folder, the port
+    assert len(leftovers(facts["port"], facts["state"])) == 9
     popen.send_signal(signal.SIGKILL)
     assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
     assert eventually(lambda: not alive(facts["keeper"]))
@@ -158,7 +159,7 @@ def test_owners_do_not_touch_each_other(owner: Callable) -> None:
     assert process.reap() == []
     first.kill()
     assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
-    assert len(leftovers(more["port"], more["state"])) == 8
+    assert len(leftovers(more["port"], more["state"])) == 9
 
 
 def test_processes_of_others_are_spared(data_home: Path) -> None:
@@ -283,7 +284,15 @@ def test_not_executable(tmp_path: Path) -> None:
         process.start([script], name="one")
 
 
-def test_interrupt_during_readiness() -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Workers of pytest-xdist ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_during_readiness(interruptible: None) -> None:
     """The second signal is for the rare case that Python drops the first, in a destructor or a callback."""
     timers = [threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)) for seconds in (1, 10)]
     for timer in timers:

@@ -36,7 +36,7 @@ def test_facts_are_filled_in() -> None:
     assert f"{one.started:%Y-%m-%d}" in str(one) and "<p>" in one._repr_html_()
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(min_size=1), st.lists(finite, min_size=1), min_size=1, max_size=3))
 def test_round_trip(tmp_path: Path, values: dict[str, list[float]]) -> None:
     one = example(samples=values, machine={"cpu": "x"}, versions={}, commit=None)

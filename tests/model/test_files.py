@@ -84,7 +84,7 @@ def test_models_share_the_tokenizer() -> None:
     assert course == draft and len(TOKENIZER) == VOCAB_SIZE
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_survives(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text

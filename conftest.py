@@ -1,0 +1,50 @@
+"""Two workers share the tests; a folder of tests, or a notebook, stays with one of them: its servers, its kernel.
+
+The folders that ask one vLLM stay together: it takes 40 seconds to start.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import pytest
+from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+LARGEST = ("tests/triton/", "tests/notebook/")
+ONE_VLLM = {f"tests/{folder}" for folder in ("triton", "monitoring", "serving", "load", "limits", "model")}
+
+
+class ByFolder(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        folder = "/".join(nodeid.partition("::")[0].split("/")[:2])
+        return "one vLLM" if folder in ONE_VLLM else folder
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolder:
+    return ByFolder(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """An engine is compiled once in a run, not once for each place that is fresh; nothing is left of earlier runs.
+
+    Hypothesis has no deadline for an example: a busy machine would fail it.
+    """
+    settings.register_profile("course", deadline=None)
+    settings.load_profile("course")
+    if not hasattr(config, "workerinput"):
+        os.environ["ENGINEROOM_BUILDS"] = tempfile.mkdtemp(prefix="engineroom-builds-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop("ENGINEROOM_BUILDS"), ignore_errors=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The largest first: what takes longest should not be what one worker ends with alone."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(LARGEST), ".ipynb::" not in item.nodeid))
