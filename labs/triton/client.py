@@ -1,4 +1,4 @@
-"""`tensorrt_llm` behind Triton's gRPC streaming, as what generates tokens for the HTTP server of labs/engine/serve.
+"""`tensorrt_llm` behind Triton's gRPC streaming, as what generates tokens for the HTTP server of labs/openai.
 
 It uses the contract of NVIDIA's backend and nothing else; against that backend itself it was not run.
 """
@@ -6,8 +6,9 @@ It uses the contract of NVIDIA's backend and nothing else; against that backend 
 from __future__ import annotations
 
 import math
+import re
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +25,13 @@ from labs.engine.runtime.async_executor import EngineStopped, QueueFull
 from labs.engine.runtime.executor import Output
 from labs.engine.runtime.sampling import SamplingParams
 from labs.engine.runtime.scheduler import RequestError
-from labs.triton.request import word_list
+from labs.triton_model.words import word_list
 
 MODEL = "tensorrt_llm"
-GAUGES = {
-    "nv_trt_llm_request_metrics": "request_type",
-    "nv_trt_llm_kv_cache_block_metrics": "kv_cache_block_type",
-}
+REQUESTS, BLOCKS = "nv_trt_llm_request_metrics", "nv_trt_llm_kv_cache_block_metrics"
+GAUGES = {REQUESTS: "request_type", BLOCKS: "kv_cache_block_type"}
+CODE = re.compile(r"\b(INVALID_ARG|UNAVAILABLE): (.*)", re.DOTALL)
+LOAD = (f"{REQUESTS} scheduled", f"{REQUESTS} waiting", f"{BLOCKS} used", f"{BLOCKS} max")
 
 
 class TimedOut(HTTPException):
@@ -42,7 +43,7 @@ class TimedOut(HTTPException):
 
 @dataclass(frozen=True)
 class Load:
-    """What `labs.engine.serve.metrics.Load` asks for, out of Triton's metrics."""
+    """What `labs.openai.metrics.Load` asks for, out of Triton's metrics."""
 
     running: float
     waiting: float
@@ -70,9 +71,7 @@ class TritonBackend:
                 f"{self.open} answers are in the making, as many as this server takes; ask later."
             )
         self._client = self._client or InferenceServerClient(self.address)
-        stream = self._client.stream_infer(
-            _once(request(tokens, params)), self.request_timeout, {"triton_grpc_error": "true"}
-        )
+        stream = self._client.stream_infer(_once(request(tokens, params)), self.request_timeout)
         self.open += 1
         try:
             async for output in _outputs(stream, params):
@@ -84,14 +83,17 @@ class TritonBackend:
             stream.cancel()
 
     def load(self) -> Load:
-        """As Triton tells it now; not a number where it does not answer."""
-        found = {"scheduled": math.nan, "waiting": math.nan, "used": math.nan, "max": math.nan}
-        with suppress(httpx.HTTPError):
+        """As Triton tells it now, all versions together; not a number where it does not answer."""
+        found: defaultdict[str, float] = defaultdict(float)
+        try:
             text = httpx.get(self.metrics, timeout=1, trust_env=False).text
-            for family in text_string_to_metric_families(text):
-                if family.name in GAUGES:
-                    found |= {one.labels[GAUGES[family.name]]: one.value for one in family.samples}
-        return Load(found["scheduled"], found["waiting"], found["used"] / found["max"])
+        except httpx.HTTPError:
+            return Load(math.nan, math.nan, math.nan)
+        for family in text_string_to_metric_families(text):
+            for one in family.samples if family.name in GAUGES else ():
+                found[f"{family.name} {one.labels[GAUGES[family.name]]}"] += one.value
+        running, waiting, used, most = (found.get(name, math.nan) for name in LOAD)
+        return Load(running, waiting, used / most)
 
     def problem(self) -> str | None:
         """Why no answer can be expected now."""
@@ -102,16 +104,27 @@ class TritonBackend:
         return None if answer.status_code == 200 else "Triton has no model tensorrt_llm that is ready."
 
     def _translated(self, error: grpc.RpcError) -> Exception:
-        code, said = error.code(), error.details()
-        if code == grpc.StatusCode.INVALID_ARGUMENT:
-            return RequestError(said)
-        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        """What ends a stream from outside; a model's errors come within it."""
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
             return TimedOut(self.request_timeout)
-        if code == grpc.StatusCode.UNAVAILABLE:
-            if "max_queue_size" in said:
-                return QueueFull(said)
-            return EngineStopped(f"Triton at {self.address} does not answer: {said}")
-        return RuntimeError(f"Triton says: {said}")
+        if error.code() == grpc.StatusCode.UNAVAILABLE:
+            return EngineStopped(f"Triton at {self.address} does not answer: {error.details()}")
+        return RuntimeError(f"Triton says: {error.details()}")
+
+
+def refused(message: str) -> Exception:
+    """A model's or Triton's error within a stream. There it has no status, so the model names it in its message.
+
+    (With the header `triton_grpc_error` errors would end the stream with their status, but clients that leave then
+    can end Triton 2.51: ASSERTION FAILED: prior > 0.)
+    """
+    found = CODE.search(message)
+    code, said = found.groups() if found else ("", message)
+    if "max_queue_size" in said or "maximum queue size" in said:
+        return QueueFull(said)
+    if code == "INVALID_ARG":
+        return RequestError(said)
+    return EngineStopped(said) if code == "UNAVAILABLE" else RuntimeError(f"Triton says: {message}")
 
 
 def request(tokens: Sequence[int], params: SamplingParams) -> dict[str, Any]:
@@ -144,17 +157,25 @@ async def _once(item: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
 
 
 async def _outputs(stream: Any, params: SamplingParams) -> AsyncGenerator[Output]:
-    """Token by token. A stream that ends by itself had an end token that the backend keeps (NVIDIA's does)."""
+    """Token by token. A stream that ends by itself had an end token that the backend keeps (NVIDIA's does).
+
+    The last token is given when Triton has ended the stream: a stream that is cancelled at that moment stays in the
+    server for ever (2.51), and its model cannot be unloaded.
+    """
     ends, said = _ends(params), []
     async for result, error in stream:
-        if error:  # refused by Triton itself, without a status
-            raise (QueueFull if "maximum queue size" in str(error) else RuntimeError)(f"Triton says: {error}")
+        if error:
+            raise refused(str(error))
         ids, chances = result.as_numpy("output_ids"), result.as_numpy("output_log_probs")
         for place, token in enumerate(ids.flat if ids is not None else ()):
             said.append(int(token))
             reason = "length" if len(said) == params.max_tokens else None
             reason = "stop" if any(tuple(said[-len(end) :]) == end for end in ends) else reason
-            yield Output(said[-1], float(chances.flat[place]) if params.logprobs else 0.0, reason)
+            output = Output(said[-1], float(chances.flat[place]) if params.logprobs else 0.0, reason)
+            if reason:
+                async for _ in stream:
+                    pass
+            yield output
             if reason:
                 return
     yield Output(ends[0][0] if ends else 0, 0.0, "stop")

@@ -1,4 +1,4 @@
-"""OpenAI's HTTP API before a Triton server: the HTTP code of labs/engine/serve, with API keys."""
+"""OpenAI's HTTP API before a Triton server: the HTTP code of labs/openai, with API keys."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labs.engine.directory import TOKENIZER, open_engine
-from labs.engine.serve.app import create_app
-from labs.engine.serve.http import failed
-from labs.engine.serve.protocol import Failure, Problem
-from labs.engine.serve.text import Vocabulary
 from labs.kit.process import Server, start
+from labs.openai.app import create_app
+from labs.openai.http import failed
+from labs.openai.protocol import Failure, Problem
+from labs.openai.text import Vocabulary
 from labs.triton.client import TritonBackend
 from labs.triton.deployment import DeploymentError
 from labs.triton.server import Triton
@@ -65,14 +65,15 @@ def run(backend: TritonBackend, engine_dir: Path, name: str, host: str, port: in
 
 
 def serve_openai(
-    triton: Triton, engine_dir: str | Path, *, timeout: float = 120, **options: object
+    triton: Triton, engine_dir: str | Path, *, name: str = "openai", timeout: float = 120, **options: object
 ) -> Server:
     """`python -m labs.triton openai` on a free port before a running Triton; the process kit stops it.
 
-    `options` are those of the command, such as request_timeout=10. Raises ServerFailed with the end of the log.
+    A second call of the same `name` replaces the first server. `options` are those of the command, such as
+    request_timeout=10. Raises ServerFailed with the end of the log.
     """
     line = [sys.executable, "-m", "labs.triton", "openai", str(engine_dir), "--port", "{port}"]
     line += ["--grpc", triton.grpc, "--url", triton.url, "--metrics", triton.metrics]
     for option, value in options.items():
         line += [f"--{option}", str(value)]
-    return start(line, name="openai", timeout=timeout)
+    return start(line, name=name, timeout=timeout)

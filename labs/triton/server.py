@@ -11,15 +11,17 @@ import sys
 import sysconfig
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from labs.kit.process import HOST, Server, free_port, start
+from labs.kit.diagnose import PAUSED
+from labs.kit.process import HOST, Server, ServerFailed, free_port, start
 from labs.triton.deployment import DeploymentError
 
 ENVIRONMENT = Path(__file__).parents[2] / ".venv" / "triton"
 BUNDLED = "lib/python{}.{}/site-packages/pytriton/tritonserver".format(*sys.version_info)
 NVIDIA = Path("/opt/tritonserver/bin/tritonserver")
-EXIT_SECONDS = 2  # for requests that still run at SIGTERM
+EXIT_SECONDS = 1  # for requests that still run at SIGTERM
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,23 @@ def serve(
     """Start Triton on free loopback ports and return when every model is ready; the process kit stops it.
 
     A second call of the same `name` replaces the first server. Raises DeploymentError without a model or a Triton on
-    this machine, ServerFailed with the reason and the end of the log.
+    this machine, ServerFailed with the reason and the end of the log. A Triton that died of a pause is started once
+    more: until 25.08 (python_backend's pull request 408) a model's process has one second to show that it lives, and
+    when it comes later its start-up arguments have been freed, which ends the server too.
     """
     if not any(Path(repository).glob("*/config.pbtxt")):
         raise DeploymentError(f"{repository} has no model. Give a folder that `render` wrote.")
     grpc, metrics = free_port(), free_port()
     line = [sys.executable, "-m", "labs.triton.watch"]
     line += command(Path(repository), "{port}", grpc, metrics, world_size)
-    server = start(line, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout)
+    begin = partial(start, line, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout)
+    try:
+        server = begin()
+    except ServerFailed as failure:
+        if PAUSED not in str(failure):
+            raise
+        print(f"{PAUSED} Once more.", flush=True)
+        server = begin()
     return Triton(server, f"{HOST}:{grpc}", f"http://{HOST}:{metrics}/metrics")
 
 
@@ -68,6 +79,7 @@ def command(
 ) -> list[str]:
     """One process for each rank of the engine, under mpirun; one rank in the wheel's server needs none.
 
+    Models are loaded and unloaded by request only, so that a version can be rolled out.
     Ranks above 0 load the engine's model only, as launch_triton_server.py has it.
     """
     program = executable()
@@ -79,7 +91,7 @@ def command(
     for rank in range(world_size):
         line += [] if program != NVIDIA else ["-n", "1"]
         line += [str(program), f"--model-repository={repository.absolute()}"]
-        line += ["--model-control-mode=explicit", f"--load-model={name}"] if rank else []
+        line += ["--model-control-mode=explicit", f"--load-model={name if rank else '*'}"]
         line += [f"--http-address={HOST}", f"--grpc-address={HOST}", f"--metrics-address={HOST}"]
         line += [f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"]
         line += ["--disable-auto-complete-config", f"--exit-timeout-secs={EXIT_SECONDS}"]

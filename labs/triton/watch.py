@@ -17,6 +17,12 @@ PERIOD = 0.5  # seconds between two looks
 STUB = "triton_python_backend_stub"
 
 
+def model_of(stub: psutil.Process) -> str | None:
+    """The model.py that a stub runs; None for another process, and for the stub that Triton runs to see if it can."""
+    line = stub.cmdline()
+    return line[1] if len(line) > 1 and line[0].endswith(STUB) else None
+
+
 def dead_stubs(server: int, names: dict[int, str]) -> set[int]:
     """Stubs that ended by themselves: one that Triton ended, it has also waited for. `names` learns who is who."""
     dead = set()
@@ -24,8 +30,8 @@ def dead_stubs(server: int, names: dict[int, str]) -> set[int]:
         with suppress(psutil.Error):
             if process.status() == psutil.STATUS_ZOMBIE:
                 dead |= {process.pid} & names.keys()
-            elif (line := process.cmdline()) and line[0].endswith(STUB):
-                names[process.pid] = line[1]
+            elif model := model_of(process):
+                names[process.pid] = model
     return dead
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +19,9 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from labs import triton as lab
 from labs.engine.directory import TOKENIZER, EngineDir
 from labs.engine.runtime.executor import Executor, KvCacheConfig
-from labs.engine.serve.text import Vocabulary
+from labs.kit import keeper
 from labs.kit.process import Server
+from labs.openai.text import Vocabulary
 from labs.triton.front import serve_openai
 from tests.engine.conftest import checkpoint, engine
 
@@ -65,13 +67,13 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     return begin
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def triton(start: Start, repository: Path) -> Iterator[lab.Triton]:
     with start(repository) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def front(
     triton: lab.Triton, engine: EngineDir, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
@@ -127,3 +129,8 @@ def steps(triton: lab.Triton) -> float:
     time.sleep(0.1)  # the model tells its figures at every cancellation_check_period_ms
     text = httpx.get(triton.metrics, trust_env=False).text
     return next(float(line.split()[-1]) for line in text.splitlines() if "iteration_counter" in line)
+
+
+def shm_files(owner: int | None = None) -> set[str]:
+    """In /dev/shm, of servers that this process started, or `owner` did."""
+    return {file for file in keeper.shm_files() if f"engineroom{owner or os.getpid()}_" in file}

@@ -16,7 +16,7 @@ from labs import triton as lab
 from labs.engine.directory import EngineDir
 from labs.engine.runtime.executor import Executor
 from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.serve.text import Vocabulary
+from labs.openai.text import Vocabulary
 from tests.triton.conftest import Start, inputs
 
 PROMPT = "One two three four five six seven"

@@ -14,7 +14,7 @@ from labs import triton as lab
 from labs.engine.directory import EngineDir
 from labs.engine.runtime.executor import Executor
 from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.serve.text import Vocabulary
+from labs.openai.text import Vocabulary
 from tests.triton.conftest import SETTINGS, Start, inputs, steps
 
 PROMPTS = [f"One two three {number}" for number in range(12)]

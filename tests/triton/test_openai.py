@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -12,12 +14,16 @@ from typer.testing import CliRunner
 
 from labs.engine.runtime.executor import Executor
 from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.serve.text import Vocabulary
 from labs.kit.process import Server
+from labs.load.bench import vllm_bench
+from labs.openai.app import create_app
+from labs.openai.text import Vocabulary
 from labs.triton import DeploymentError, Triton
 from labs.triton.__main__ import app
 from labs.triton.client import TimedOut, TritonBackend, request
 from labs.triton.front import read_keys
+from tests.openai.test_schema import CONFIG, schemathesis
+from tests.triton.test_load import settled
 
 SUM = [{"role": "user", "content": "What is 12 + 30?"}]
 PROMPT = "One two three four five six seven"
@@ -92,6 +98,23 @@ def test_an_api_key_is_asked_for_below_v1_only(front: Server) -> None:
         assert httpx.get(f"{front.url}/v1/models", headers=headers, trust_env=False).status_code == 200
 
 
+def test_schemathesis_before_triton(front: Server, tmp_path: Path) -> None:
+    """The schema's own checks, as for labs/openai; here for what TritonBackend makes of the requests."""
+    line = [schemathesis(), "--config-file", CONFIG, "run", f"{front.url}/openapi.json", "--checks", "all"]
+    line += ["--max-examples", "5", "--seed", "1", "--workers", "1", "--no-color"]
+    line += ["--header", "Authorization: Bearer sesame"]
+    run = subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert "5 selected / 5 total" in run.stdout and "Traceback" not in front.logs(500)
+
+
+def test_vllm_bench_serve(front: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+    found = vllm_bench(front, random_input_len=16, random_output_len=8, num_prompts=12, seed=3)
+    assert (found["completed"], found["failed"], found["total_output_tokens"]) == (12, 0, 96)
+    assert 0 < found["p50_ttft_ms"] < found["p99_e2el_ms"]
+
+
 def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("\n")
     for file in (tmp_path / "keys", tmp_path / "none"):
@@ -124,6 +147,24 @@ def test_an_answer_beyond_the_time_limit_ends_with_504(triton: Triton) -> None:
     with pytest.raises(TimedOut, match=r"limit of 0\.02 s") as found:
         asyncio.run(slow())
     assert found.value.status_code == 504
+
+
+def test_an_answer_beyond_the_time_limit_within_a_stream(triton: Triton, vocabulary: Vocabulary) -> None:
+    """150 of 230 tokens, four at a time in the cache: the first token is there in time, the last is not."""
+    one = TritonBackend(triton.grpc, triton.url, triton.metrics, request_timeout=4)
+    body = {"model": "course", "prompt": [[300]] * 150, "max_tokens": 230, "stream": True, "ignore_eos": True}
+
+    async def post() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(one, vocabulary, "course", 256))
+        async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
+            return await client.post("/v1/completions", json=body)
+
+    answer = asyncio.run(post())
+    *tokens, error, done = [line[6:] for line in answer.text.splitlines() if line]
+    assert answer.status_code == 200 and done == "[DONE]" and all("text" in token for token in tokens)
+    said = json.loads(error)["error"]
+    assert (said["type"], said["code"]) == ("server_error", "504") and "limit of 4 s" in said["message"]
+    assert settled(triton) == (0, 0, 0)
 
 
 def test_a_request_has_the_types_of_the_published_tensors() -> None:

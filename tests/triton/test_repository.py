@@ -183,7 +183,7 @@ def test_the_command_line_has_every_rank_as_launch_triton_server_has_it(
     line = " ".join(server.command(Path("/repository"), 8000, 8001, 8002, world_size=2))
     first, second, end = line.split(" : ") if line.endswith(" : ") else [*line.rstrip(":").split(" : "), ""]
     assert first.startswith("mpirun --allow-run-as-root -n 1 /opt/tritonserver/bin/tritonserver ") and not end
-    assert "--load-model" not in first and "--http-port=8000" in first
+    assert "--load-model=*" in first and "--http-port=8000" in first
     assert "--model-control-mode=explicit --load-model=tensorrt_llm" in second
     prefixes = re.findall(r"shm-region-prefix-name=(\S+)", line)
     assert len(set(prefixes)) == 2

@@ -10,9 +10,9 @@ import numpy as np
 import triton_python_backend_utils as pb
 from transformers import PreTrainedTokenizerFast
 
-from labs.engine.runtime.scheduler import RequestError
-from labs.triton.request import decode, word_list
+from labs.triton_model.words import TensorError, decode, word_list
 
+NEEDED = {"QUERY": "text_input", "REQUEST_OUTPUT_LEN": "max_tokens"}
 UNKNOWN = {"DECODER_QUERY": "decoder_text_input", "BAD_WORDS_DICT": "bad_words"}
 UNKNOWN |= {
     "EMBEDDING_BIAS_WORDS": "embedding_bias_words",
@@ -33,17 +33,20 @@ class TritonPythonModel:
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         try:
             made = self.tokens(tensors)
-        except RequestError as error:
+        except TensorError as error:
             return pb.InferenceResponse(error=pb.TritonError(str(error), pb.TritonError.INVALID_ARG))
         return pb.InferenceResponse([pb.Tensor(name, value) for name, value in made.items()])
 
     def tokens(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        for name, text in NEEDED.items():  # Triton only counts the inputs
+            if name not in tensors:
+                raise TensorError(f"{text} ({name}) is missing.")
         for name, text in UNKNOWN.items():
             if name in tensors and any(tensors[name].flat):
-                raise RequestError(f"{text} ({name}): this engine does not have it; leave it out.")
+                raise TensorError(f"{text} ({name}): this engine does not have it; leave it out.")
         queries = decode("text_input (QUERY)", tensors["QUERY"])
         if len(queries) != 1:
-            raise RequestError(
+            raise TensorError(
                 f"text_input (QUERY) has {len(queries)} texts; send one in a request, the engine batches requests."
             )
         ids = self.tokenizer.encode(queries[0], add_special_tokens=self.special)

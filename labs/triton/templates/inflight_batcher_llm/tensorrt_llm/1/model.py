@@ -8,9 +8,9 @@ from contextlib import aclosing
 from typing import Any
 
 from labs.engine import Executor, KvCacheConfig
-from labs.triton.inflight import InFlight, together
-from labs.triton.request import answer, read
-from labs.triton.sender import Sender
+from labs.triton_model.inflight import InFlight, together
+from labs.triton_model.request import answer, read
+from labs.triton_model.sender import Sender
 
 
 class TritonPythonModel:
@@ -28,7 +28,7 @@ class TritonPythonModel:
         decoupled = config.get("model_transaction_policy", {}).get("decoupled", False)
         queue = config.get("dynamic_batching", {}).get("default_queue_policy", {}).get("max_queue_size", 0)
         period = int(given["cancellation_check_period_ms"]) / 1000
-        self.requests = InFlight(executor, self.answer, decoupled, queue, period)
+        self.requests = InFlight(executor, self.answer, decoupled, queue, period, args["model_version"])
 
     def execute(self, requests: Sequence[Any]) -> None:
         self.requests.begin(requests)

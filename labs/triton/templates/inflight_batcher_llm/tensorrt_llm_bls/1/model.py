@@ -10,12 +10,13 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb
 
-from labs.triton.sender import Sender, receive
+from labs.triton_model.sender import Sender, receive
 
 THREADS = 256  # requests at a time; more wait
 PREPROCESSING = {
@@ -88,6 +89,8 @@ class TritonPythonModel:
 
     def generate(self, name: str, given: Arrays) -> Iterator[Arrays]:
         """The responses to one request, as the engine gives them, each with its text."""
+        for name in {"text_input", "max_tokens"} - given.keys():  # Triton only counts the inputs
+            raise Failed(pb.TritonError(f"{name} is missing.", pb.TritonError.INVALID_ARG))
         query = {PREPROCESSING[key]: value for key, value in given.items() if key in PREPROCESSING}
         rest = {key: value for key, value in given.items() if key not in PREPROCESSING}
         [ready] = call("preprocessing", query, list(TOKENS))
@@ -108,7 +111,8 @@ class TritonPythonModel:
         while not self.closing.wait(self.period):
             for name, sender in list(self.open.items()):
                 if sender.cancelled():
-                    list(call(self.engine, stop, OUTPUTS, name, self.decoupled))
+                    with suppress(Failed):  # its queue is full
+                        list(call(self.engine, stop, OUTPUTS, name, self.decoupled))
 
     def finalize(self) -> None:
         self.closing.set()

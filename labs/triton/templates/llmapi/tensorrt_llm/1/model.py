@@ -13,10 +13,11 @@ import yaml
 from labs.engine import Executor, KvCacheConfig, SamplingParams
 from labs.engine.directory import TOKENIZER
 from labs.engine.runtime.scheduler import RequestError
-from labs.engine.serve.text import Piece, Vocabulary, join, pieces
-from labs.triton.inflight import InFlight, together
-from labs.triton.request import decode, sampling
-from labs.triton.sender import Sender
+from labs.openai.text import Piece, Vocabulary, join, pieces
+from labs.triton_model.inflight import InFlight, together
+from labs.triton_model.request import sampling
+from labs.triton_model.sender import Sender
+from labs.triton_model.words import decode
 
 PREFIX = "sampling_param_"
 DEFAULTS = {"max_tokens": 32, "temperature": 1.0, "top_k": 0, "top_p": 0.0, "seed": None}
@@ -31,7 +32,8 @@ class TritonPythonModel:
         executor = Executor(config["model"], KvCacheConfig(**config["kv_cache_config"]))
         self.vocabulary = Vocabulary(Path(config["model"], TOKENIZER))
         period = triton["cancellation_check_period_ms"] / 1000
-        self.requests = InFlight(executor, self.answer, triton["decoupled"], triton["max_queue_size"], period)
+        options = triton["decoupled"], triton["max_queue_size"], period, args["model_version"]
+        self.requests = InFlight(executor, self.answer, *options)
 
     def execute(self, requests: Sequence[Any]) -> None:
         self.requests.begin(requests)

@@ -122,7 +122,7 @@ def sampling(values: dict[str, Any], names: Mapping[str, str]) -> SamplingParams
 
 
 def words(tensor: NDArray[Any] | None) -> tuple[tuple[int, ...], ...]:
-    """Token sequences out of INT32 [1, 2, n]: row 0 all their tokens, row 1 where each ends, then -1."""
+    """The token sequences that `word_list` put into INT32 [1, 2, n]."""
     if tensor is None or tensor.size == 0:
         return ()
     rows = _one_row(tensor, "stop_words_list", 2)
@@ -132,23 +132,6 @@ def words(tensor: NDArray[Any] | None) -> tuple[tuple[int, ...], ...]:
     if sorted({*ends}) != ends or (ends and not 0 < ends[0] <= ends[-1] <= rows.shape[1]):
         raise RequestError(f"stop_words_list has ends {ends}; expected rising, from 1 to {rows.shape[1]}.")
     return tuple(tuple(map(int, rows[0][begin:end])) for begin, end in zip([0, *ends], ends, strict=False))
-
-
-def decode(name: str, tensor: NDArray[Any]) -> list[str]:
-    """The texts of a TYPE_STRING tensor, which holds bytes. Raises RequestError with the place of a wrong byte."""
-    try:
-        return [one.decode() if isinstance(one, bytes) else str(one) for one in tensor.flat]
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{name}: byte {error.start} is not UTF-8 ({error.reason}).") from None
-
-
-def word_list(sequences: Sequence[Sequence[int]]) -> NDArray[np.int32]:
-    """What `words` reads, INT32 [1, 2, n]; [1, 2, 0] for none."""
-    tokens = [token for one in sequences for token in one]
-    made = np.full((1, 2, len(tokens)), -1, np.int32)
-    made[0, 0] = tokens
-    made[0, 1, : len(sequences)] = np.cumsum([len(one) for one in sequences])
-    return made
 
 
 def answer(asked: Asked, outputs: Sequence[Output], first: int = 0) -> dict[str, NDArray[Any]]:

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import gc
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
@@ -16,12 +17,14 @@ import triton_python_backend_utils as pb
 
 from labs.engine import AsyncExecutor, Executor, RequestError
 from labs.engine.runtime.async_executor import EngineStopped, Load, QueueFull
-from labs.triton.sender import Sender, receive
+from labs.triton_model.sender import Sender, receive
+from labs.triton_model.words import TensorError
 
 T = TypeVar("T")
 Answer = Callable[[dict[str, Any], Sender], Coroutine[Any, Any, None]]
 CODES = {
     RequestError: "INVALID_ARG",
+    TensorError: "INVALID_ARG",
     QueueFull: "UNAVAILABLE",
     EngineStopped: "UNAVAILABLE",
     asyncio.CancelledError: "CANCELLED",
@@ -38,16 +41,18 @@ class InFlight:
         decoupled: bool,
         max_queue_size: int = 0,
         period: float = 0.1,
+        version: str = "1",
     ) -> None:
         self.engine = AsyncExecutor(executor, max_queue_size or None)
         self.answer, self.decoupled, self.period = answer, decoupled, period
         self.open: dict[asyncio.Task[None], tuple[str, Sender]] = {}
-        self.gauges = Gauges(executor)
-        sys.setswitchinterval(0.0005)  # seconds; the engine's thread gives the others their turn sooner
+        self.gauges = Gauges(executor, version)
+        gc.collect()
+        gc.freeze()  # what loading made stays: the collector need not hold a step up to look at it again
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="requests", daemon=True)
         self.thread.start()
-        asyncio.run_coroutine_threadsafe(self.watch(), self.loop)
+        self.watching = asyncio.run_coroutine_threadsafe(self.watch(), self.loop)
 
     def begin(self, requests: Sequence[Any]) -> None:
         for one in receive(requests):
@@ -59,31 +64,44 @@ class InFlight:
         return streaming
 
     def close(self) -> None:
+        """Triton calls for it when every request has had its final response, or at the end of the server."""
         self.engine.close()
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.watching.cancel()
+        self.loop.call_soon_threadsafe(self.loop.call_soon, self.loop.stop)  # one turn later: the watch ends
         self.thread.join()
+        self.gauges.close()
 
     def _begin(self, name: str, tensors: dict[str, Any], sender: Sender) -> None:
         if "stop" in tensors and tensors["stop"].any():
-            for task in [task for task, (other, _) in self.open.items() if other == name != ""]:
-                task.cancel()
-            sender.send({}, final=True)
+            self._stop(name, sender)
             return
         task = self.loop.create_task(self._serve(tensors, sender))
         self.open[task] = (name, sender)
         task.add_done_callback(self._end)
 
+    def _stop(self, name: str, sender: Sender) -> None:
+        if not name:
+            return sender.fail(
+                "INVALID_ARG: stop: give the request id of the request that is to stop.", "INVALID_ARG"
+            )
+        for task in [task for task, (other, _) in self.open.items() if other == name]:
+            task.cancel()
+        sender.send({}, final=True)
+
     def _end(self, task: asyncio.Task[None]) -> None:
         """A task that was cancelled before its first step has told nobody."""
-        self.open.pop(task)[1].fail("the request was cancelled.", "CANCELLED")
+        self.open.pop(task)[1].fail("CANCELLED: the request was cancelled.", "CANCELLED")
 
     async def _serve(self, tensors: dict[str, Any], sender: Sender) -> None:
-        """Answer one request; whatever happens, its last response is sent, once."""
+        """Answer one request; whatever happens, its last response is sent, once.
+
+        Triton drops the status of an error within a gRPC stream or an SSE, so the message has it too.
+        """
         try:
             await self.answer(tensors, sender)
         except BaseException as error:
             code = next((CODES[kind] for kind in CODES if isinstance(error, kind)), "INTERNAL")
-            sender.fail(str(error) or "the request was cancelled.", code)
+            sender.fail(f"{code}: {str(error) or 'the request was cancelled.'}", code)
 
     async def watch(self) -> None:
         """Find the requests whose client has gone, and tell Prometheus how full the engine is."""
@@ -131,8 +149,8 @@ class Gauges:
         "general": "general_type",
     }
 
-    def __init__(self, executor: Executor) -> None:
-        self.executor = executor
+    def __init__(self, executor: Executor, version: str) -> None:
+        self.executor, self.version = executor, version
         self.families = {
             name: pb.MetricFamily(
                 f"nv_trt_llm_{name}_metrics", f"{name} figures of the engine", pb.MetricFamily.GAUGE
@@ -154,9 +172,16 @@ class Gauges:
         )
         self._set("general", iteration_counter=self.executor.steps)
 
+    def close(self) -> None:
+        """Take the figures off Triton's page: another version of the model may live on."""
+        self.gauges.clear()
+        self.families.clear()
+
     def _set(self, name: str, **values: float) -> None:
         for kind, value in values.items():
             if (name, kind) not in self.gauges:
-                labels = {self.LABELS[name]: kind, "model": "tensorrt_llm", "version": "1"}
+                # equal labels are one object in Triton, which the first process that ends would take from the others
+                labels = {self.LABELS[name]: kind, "model": "tensorrt_llm", "version": self.version}
+                labels["process"] = str(os.getpid())
                 self.gauges[name, kind] = self.families[name].Metric(labels)
             self.gauges[name, kind].set(value)

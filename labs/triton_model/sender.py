@@ -11,16 +11,19 @@ import triton_python_backend_utils as pb
 
 class Sender:
     """Responses until the final one. Triton ends with a segmentation fault when `is_cancelled` is asked of a request
-    that has had its final response (python_backend of 24.10), so the two exclude each other here.
+    that has had its final response (python_backend of 24.10), so the two exclude each other here. The way back is let
+    go with the final response: while it is held, Triton does not unload the model. Outputs that nobody asked for are
+    left out here: 24.10 deletes their arrays without holding the GIL, and dies of it (mended in its pull request 390).
     """
 
     def __init__(self, request: Any) -> None:
-        self._sender, self._lock, self._open = request.get_response_sender(), threading.Lock(), True
+        self._sender, self._lock = request.get_response_sender(), threading.Lock()
+        self._wanted = set(request.requested_output_names())
 
     def send(self, tensors: dict[str, Any], final: bool = False) -> None:
         """One response of NumPy arrays; without any it only says that it is the final one."""
-        made = pb.InferenceResponse([pb.Tensor(*pair) for pair in tensors.items()])
-        self._send(made, final)
+        made = [pb.Tensor(name, array) for name, array in tensors.items() if name in self._wanted]
+        self._send(pb.InferenceResponse(made), final)
 
     def fail(self, message: str, code: str | int = "INTERNAL") -> None:
         """The final response, an error: `code` is Triton's, or a name of one such as INVALID_ARG."""
@@ -30,13 +33,13 @@ class Sender:
     def cancelled(self) -> bool:
         """Whether the client has gone, while the final response is due."""
         with self._lock:
-            return bool(self._open and self._sender.is_cancelled())
+            return bool(self._sender and self._sender.is_cancelled())
 
     def _send(self, response: Any, final: bool) -> None:
         with self._lock:
-            if self._open:
-                self._open = not final
-                self._sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
+            sender, self._sender = self._sender, None if final else self._sender
+            if sender:
+                sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
 
 
 def receive(requests: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any], Sender]]:

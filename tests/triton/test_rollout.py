@@ -1,0 +1,180 @@
+"""New versions while clients ask: each request gets one whole answer, of one version, and the old process goes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+from safetensors.torch import load_file, save_file
+
+from labs import triton as lab
+from labs.checkpoint import Checkpoint
+from labs.engine.build import refit
+from labs.engine.directory import EngineDir
+from labs.engine.runtime.executor import Executor, KvCacheConfig
+from labs.engine.runtime.sampling import SamplingParams
+from labs.kit.process import Server
+from labs.openai.text import Vocabulary
+from labs.triton.client import TritonBackend
+from labs.triton.front import serve_openai
+from labs.triton.rollout import roll_out, versions
+from tests.triton.conftest import CACHE, SETTINGS, Start, stream
+
+PROMPTS = [[300 + n, 301, 302] for n in range(5)]
+REQUESTS = 1000
+SHORT, LONG = 4, 200  # tokens
+
+
+@pytest.fixture(scope="module")
+def other(engine: EngineDir, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> EngineDir:
+    """The same code with weights that give other answers."""
+    folder = tmp_path_factory.mktemp("other")
+    changed = Path(shutil.copytree(checkpoint.directory, folder / "checkpoint"))
+    weights = load_file(changed / "rank0.safetensors")
+    weights["lm_head.weight"] = weights["lm_head.weight"].roll(1, 0)
+    save_file(weights, changed / "rank0.safetensors")
+    return refit(engine.path, changed, folder / "engine")
+
+
+@pytest.fixture(scope="module")
+def repository(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = lab.describe(engine_dir=engine.path, **SETTINGS)
+    return lab.render(made, tmp_path_factory.mktemp("rollout") / "repository")
+
+
+@pytest.fixture(scope="module")
+def triton(start: Start, repository: Path) -> Iterator[lab.Triton]:
+    with start(repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def door(triton: lab.Triton, engine: EngineDir) -> Iterator[Server]:
+    with serve_openai(triton, engine.path, name="openai rollout") as server:
+        yield server
+
+
+def programs(triton: lab.Triton) -> list[str]:
+    """The engine's processes, by the version folder's program."""
+    tree = psutil.Process(triton.server.pid).children(recursive=True)
+    lines = [process.cmdline() for process in tree if process.status() != psutil.STATUS_ZOMBIE]
+    return [line[1].split("/")[-2] for line in lines if len(line) > 1 and "/tensorrt_llm/" in line[1]]
+
+
+def snapshot(folder: Path) -> dict[Path, str]:
+    return {path: path.read_text() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+Words = list[str]
+
+
+class Crowd:
+    """Clients of both doors, each with one request after the other; `found` has every answer, and which engines
+    might have given it.
+    """
+
+    def __init__(self, triton: lab.Triton, door: Server, vocabulary: Vocabulary) -> None:
+        self.backend = TritonBackend(triton.grpc, triton.url, triton.metrics)
+        self.openai = openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="none", max_retries=0)
+        self.vocabulary, self.found = vocabulary, list[tuple[int, int, set[int], Words]]()
+        self.serving, self.stop = {0}, False
+
+    async def grpc(self, prompt: int, count: int) -> Words:
+        stream = self.backend.generate(PROMPTS[prompt], SamplingParams(max_tokens=count))
+        return self.words([output.token async for output in stream])
+
+    async def http(self, prompt: int, count: int) -> Words:
+        said = await self.openai.completions.create(
+            model="tensorrt_llm", prompt=PROMPTS[prompt], max_tokens=count, temperature=0, stream=True, logprobs=0,
+            extra_body={"ignore_eos": True},
+        )  # fmt: skip
+        return [token async for chunk in said for token in chunk.choices[0].logprobs.tokens]
+
+    def words(self, tokens: list[int]) -> Words:
+        return [self.vocabulary.tokenizer.decode([token]) for token in tokens]
+
+    async def client(self, ask: Callable[[int, int], Awaitable[Words]], count: int) -> None:
+        for number in itertools.count():
+            if self.stop:
+                return
+            prompt, before = number % len(PROMPTS), self.serving
+            words = await ask(prompt, count)
+            self.found.append((prompt, count, before | self.serving, words))
+
+    async def during(self, change: Callable[[], object]) -> None:
+        """All clients while `change` runs in a thread, and until there are REQUESTS answers."""
+        kinds = [(self.grpc, SHORT), (self.http, SHORT)] * 7 + [(self.grpc, LONG), (self.http, LONG)]
+        clients = [asyncio.create_task(self.client(*kind)) for kind in kinds]
+        try:
+            await asyncio.to_thread(change)
+            while len(self.found) < REQUESTS and not any(one.done() for one in clients):
+                await asyncio.sleep(0.05)
+        finally:
+            self.stop = True
+            await asyncio.gather(*clients)
+
+
+def test_no_request_is_lost_while_engines_are_rolled_out(
+    triton: lab.Triton, door: Server, repository: Path, engine: EngineDir, other: EngineDir,
+    vocabulary: Vocabulary,
+) -> None:  # fmt: skip
+    crowd, engines, served = Crowd(triton, door, vocabulary), (engine, other), list[list[str]]()
+
+    def twice() -> None:
+        for old, new in ((0, 1), (1, 0)):
+            time.sleep(0.5)
+            crowd.serving = {old, new}
+            roll_out(triton, repository, engine_dir=engines[new].path)
+            crowd.serving = {new}
+            served.append(programs(triton))
+
+    asyncio.run(crowd.during(twice))
+    right: dict[tuple[int, int], list[Words]] = {}
+    for made in engines:
+        alone = Executor(made, KvCacheConfig(max_tokens=CACHE, enable_block_reuse=False))
+        for count in (SHORT, LONG):
+            for prompt, tokens in enumerate(alone.generate(PROMPTS, SamplingParams(max_tokens=count))):
+                right.setdefault((prompt, count), []).append(crowd.words(tokens))
+    given = Counter[tuple[int, bool]]()
+    for prompt, count, might, words in crowd.found:
+        version = right[prompt, count].index(words)
+        assert version in might
+        given[version, len(might) == 1] += 1
+    assert given.total() >= REQUESTS and len(given) == 4  # of both versions, during the changes and besides
+    assert served == [["2"], ["3"]]
+    assert versions(repository / "tensorrt_llm") == [3]
+    text = httpx.get(triton.metrics, trust_env=False).text
+    assert {line.split('version="')[1][0] for line in text.splitlines() if line.startswith("nv_trt_llm")} == {
+        "3"
+    }
+
+
+def test_an_engine_that_is_refused_leaves_the_old_one_serving(
+    triton: lab.Triton, repository: Path, other: EngineDir, tmp_path: Path
+) -> None:
+    broken = Path(shutil.copytree(other.path, tmp_path / "broken"))
+    with (broken / "rank0_managed_weights.safetensors").open("ab") as file:
+        file.write(b"more")
+    before, files = programs(triton), snapshot(repository)
+    with pytest.raises(
+        lab.DeploymentError, match=r"serves on\. Triton says: .* is not the file that was built"
+    ):
+        roll_out(triton, repository, engine_dir=broken)
+    assert programs(triton) == before and snapshot(repository) == files
+    assert stream(triton, "tensorrt_llm", input_ids=[5, 6], input_lengths=2, request_output_len=3)
+
+
+def test_a_model_without_an_engine_is_no_target(triton: lab.Triton, repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(lab.DeploymentError, match="has no gpt_model_path"):
+        roll_out(triton, repository, "preprocessing", engine_dir=tmp_path)
+    with pytest.raises(lab.DeploymentError, match="no version to take over from"):
+        roll_out(triton, tmp_path, engine_dir=tmp_path)

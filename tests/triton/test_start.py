@@ -1,0 +1,69 @@
+"""Triton's start on a machine that stands still for a moment; what a model's process imports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from labs.triton import server
+from labs.triton.watch import STUB, dead_stubs, model_of
+from tests.triton.conftest import Start, shm_files
+
+PAUSE = 2.5  # seconds; Triton 2.51 waits for one
+
+
+def imports(process: psutil.Process, model: Path) -> bool:
+    """Whether this is the process of `model`, a folder, and on its way through the model's file."""
+    with suppress(psutil.Error):
+        if (model_of(process) or "").startswith(str(model)):
+            return any("numpy" in part.path for part in process.memory_maps())
+    return False
+
+
+def loading(model: Path) -> psutil.Process:
+    while True:
+        for process in psutil.Process().children(recursive=True):
+            if imports(process, model):
+                return process
+        time.sleep(0.02)
+
+
+def pause(model: Path) -> None:
+    process = loading(model)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(PAUSE)
+    process.send_signal(signal.SIGCONT)
+
+
+def test_a_pause_while_models_load_costs_one_more_start(
+    repository: Path, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copytree(repository / "postprocessing", tmp_path / "repository" / "postprocessing")
+    before = shm_files()
+    threading.Thread(target=pause, args=[model], daemon=True).start()
+    with start(tmp_path / "repository"):
+        assert "stood still for a second while it loaded" in capsys.readouterr().out
+    assert shm_files() <= before
+
+
+def test_the_stub_that_triton_only_tries_out_is_no_model_s() -> None:
+    names: dict[int, str] = {}
+    with subprocess.Popen([STUB], executable="cat", stdin=subprocess.PIPE) as tried:  # without arguments
+        assert dead_stubs(os.getpid(), names) == set() and tried.pid not in names
+
+
+@pytest.mark.parametrize("module", ["labs.triton_model.sender", "labs.triton_model.words"])
+def test_models_without_an_engine_start_without_pytorch(module: str) -> None:
+    utils = f"import sys, types; sys.modules['triton_python_backend_utils'] = types.ModuleType('pb'); import {module}"
+    says = f"{utils}; print({{'torch', 'transformers', 'tritonclient'}} & set(sys.modules))"
+    line = [server.ENVIRONMENT / "bin" / "python", "-c", says]
+    assert subprocess.run(line, capture_output=True, text=True, check=True).stdout == "set()\n"
