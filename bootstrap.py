@@ -34,7 +34,7 @@ INPUTS = (
     "requirements/vllm-companion/vllm_companion.py",
 )
 # environments of their own in .venv/NAME, with the course's torch: --NAME
-EXTRA = ("quantize", "kernels", "triton")
+EXTRA = ("quantize", "kernels", "triton", "openvino", "aiperf", "gateway")
 # Importing once, with byte code written, halves every later start of a server (uv installs sources only).
 WARM_UP = (
     "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.worker.cpu_worker",
@@ -56,6 +56,8 @@ def main() -> int:
                     bring_environment(name)
         if "--browser" in sys.argv[1:]:
             bring_browser()
+        if "--prometheus" in sys.argv[1:]:
+            bring_prometheus()
     except SetupError as error:
         print(f"\nSet-up stopped: {error}", file=sys.stderr)
         return 1
@@ -208,6 +210,19 @@ def bring_browser() -> None:
         step(
             "Chromium, for the browser tests", [str(PYTHON), "-m", "playwright", "install", "chromium"], hint
         )
+
+
+def bring_prometheus() -> None:
+    """Prometheus and promtool for the dashboard's tests: the system's, or Debian's in .venv/prometheus."""
+    folder = VENV / "prometheus"
+    if shutil.which("prometheus") or (folder / "usr/bin/promtool").exists():
+        return
+    hint = "Unpack a release of Prometheus so that prometheus and promtool are on the PATH, then repeat."
+    folder.mkdir(exist_ok=True)
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        step("", ["apt-get", "update", "-q"], hint)
+    get = f"cd '{folder}' && apt-get download -q prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb"
+    step("Prometheus, for the dashboard's tests", ["sh", "-c", get], hint)
 
 
 if __name__ == "__main__":

@@ -36,12 +36,11 @@ import psutil
 import torch
 
 from labs import checkpoint, engine, serving, trtllm
-from labs.engine import limits as cost
-from labs.engine import plots, workload
-from labs.engine.finetune import fine_tune
 from labs.kit import show
 from labs.kit.check import check, needs
 from labs.kit.machine import machine
+from labs.limits import memory, plots, workload
+from labs.limits.finetune import fine_tune
 from labs.preflight import time_and_money
 from labs.serving.model import dtype, local
 
@@ -210,7 +209,7 @@ print(ask(executor, "What is goodput?"))
 pool = sum(tensor.nbytes for tensor in [*executor.graphs.keys, *executor.graphs.values])
 blocks = executor.blocks.total + 1  # one is for padding
 server = serving.serve(model, dtype=precision, kv_cache_memory_bytes=2**30)
-vllm_bytes, vllm_tokens = cost.vllm_kv_cache(server)
+vllm_bytes, vllm_tokens = memory.vllm_kv_cache(server)
 server.stop()
 measured = {"this engine": pool / (blocks * made.build.tokens_per_block), "vLLM": vllm_bytes / vllm_tokens}
 print(f"this engine: {pool / 1e6:,.0f} MB for {blocks} blocks of {made.build.tokens_per_block} tokens")
@@ -225,7 +224,7 @@ def bytes_per_token(model: checkpoint.Model, itemsize: int) -> int:
     ### END SOLUTION
 
 
-check("05.kv", bytes_per_token, made.model, cost.itemsize(precision), measured)
+check("05.kv", bytes_per_token, made.model, memory.itemsize(precision), measured)
 
 # %% [markdown]
 # Your formula holds in both. Now this process: by how much does it grow when a full batch is served?
@@ -236,8 +235,8 @@ before = psutil.Process().memory_info().rss
 prompts = [[100 * seat + n for n in range(100)] for seat in range(made.build.max_batch_size)]
 answers = executor.generate(prompts, engine.SamplingParams(max_tokens=40))
 grown = psutil.Process().memory_info().rss - before
-expected = sum(map(len, prompts + answers)) * bytes_per_token(made.model, cost.itemsize(precision))
-print(f"weights {cost.weight_bytes(made.model, precision) / 1e6:.1f} MB by arithmetic,", end=" ")
+expected = sum(map(len, prompts + answers)) * bytes_per_token(made.model, memory.itemsize(precision))
+print(f"weights {memory.weight_bytes(made.model, precision) / 1e6:.1f} MB by arithmetic,", end=" ")
 print(f"{(made.path / 'rank0_managed_weights.safetensors').stat().st_size / 1e6:.1f} MB in the file")
 print(f"KV cache {pool / 1e6:.0f} MB reserved, {expected / 1e6:.0f} MB of it for this batch by your formula;", end=" ")
 print(f"the process grew by {grown / 1e6:.0f} MB")
@@ -257,12 +256,12 @@ print(f"the process grew by {grown / 1e6:.0f} MB")
 # - **This engine** takes its share of what is free after the weights, but never more than the limits can use.
 
 # %%
-gpu, llama = 80e9, cost.public("llama-3.1-8b")  # H100 SXM: NVIDIA's datasheet
-rules = {"TensorRT-LLM": cost.tensorrt_llm, "vLLM": cost.vllm, "this engine": cost.this_engine}
+gpu, llama = 80e9, memory.public("llama-3.1-8b")  # H100 SXM: NVIDIA's datasheet
+rules = {"TensorRT-LLM": memory.tensorrt_llm, "vLLM": memory.vllm, "this engine": memory.this_engine}
 budgets = {name: rule(gpu, llama, config) for name, rule in rules.items()}
 wide = engine.BuildConfig(**limits | {"max_num_tokens": 131072})
-budgets["TensorRT-LLM,\nwhole context at once"] = cost.tensorrt_llm(gpu, llama, wide)
-plots.memory(budgets, cost.most_kv_bytes(llama, config), "H100")
+budgets["TensorRT-LLM,\nwhole context at once"] = memory.tensorrt_llm(gpu, llama, wide)
+plots.memory(budgets, memory.most_kv_bytes(llama, config), "H100")
 
 # %% [markdown]
 # The black line is what your limits can use at most. Beyond it more cache does not serve more requests at once; it

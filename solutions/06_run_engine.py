@@ -40,16 +40,13 @@ from transformers import AutoTokenizer
 
 # %%
 from labs import checkpoint, engine, load, serving, trtllm
-from labs.compare import Workload, compare
-from labs.compare.engines import Job
-from labs.engine import workload
-from labs.engine.run import Arrival, plots, replay
-from labs.engine.run.quiet import errors_to
+from labs.compare import Arrival, Job, Workload, compare, plots, replay
 from labs.engine.runtime.scheduler import Request
-from labs.engine.serve.start import serve_engine
 from labs.kit import process, record, show
 from labs.kit.check import check, needs
 from labs.kit.machine import machine
+from labs.limits import workload
+from labs.openai.start import serve_engine
 from labs.preflight import time_and_money
 from labs.serving.client import session
 from labs.serving.model import dtype, local
@@ -334,26 +331,34 @@ job = Job(model_dir, made.path, precision, device, 8 * 256, limits.max_batch_siz
           int(limits.max_num_tokens), threads)  # fmt: skip
 loads = [Workload(1, 128, 64), Workload(8, 128, 64)]
 engines = ["aot", "vllm"] + (["aot_without_cuda_graphs"] if device == "cuda" else [])
-with errors_to(folder / "compare.log"):
-    versus = compare(job, loads, engines, rounds=rounds, vocabulary=made.model.vocab_size)
+versus = compare(job, loads, engines, rounds=rounds, vocabulary=made.model.vocab_size)
 
 # %% [markdown]
-# Beside it what the same code recorded on an H200, with a model of the sizes of Llama 3.1 8B. Each dot is one round,
-# the black bar their median. Mind the two scales.
+# Beside it what the same code recorded on an H200, with a model of the sizes of Llama 3.1 8B; on the right once more,
+# from outside: each behind its own server, 128 tokens in and out. Each dot is one round, the black bar their median.
+# Mind the scales.
 
 # %%
-h200 = "compare-cuda-llama-3.1-8b-bfloat16"
-recorded = {n: record.find(f"{h200}-{n}x{'512' if n == 64 else '128'}-256") for n in (1, 16, 64)}
-dots = {"this machine": {one.streams: versus.ratios(one, "vllm")["aot"] for one in loads}, "H200, recorded": {}}
-for streams, one in recorded.items():
-    pairs = zip(one.values["aot"], one.values["vllm"], strict=True)
-    dots["H200, recorded"][streams] = [ours / theirs for ours, theirs in pairs]
+h200 = "cuda-llama-3.1-8b-bfloat16"
+recorded = {n: record.find(f"compare-{h200}-{n}x{'512' if n == 64 else '128'}-256") for n in (1, 16, 64)}
+over_http = {n: record.find(f"served-{h200}-{n}x128-128-rate") for n in recorded}
+
+
+def against_vllm(one: record.Record) -> list[float]:
+    return [ours / theirs for ours, theirs in zip(one.values["aot"], one.values["vllm"], strict=True)]
+
+
+dots = {
+    "this machine": {one.streams: versus.ratios(one, "vllm")["aot"] for one in loads},
+    "H200, recorded": {n: against_vllm(one) for n, one in recorded.items()},
+    "H200, over HTTP": {n: against_vllm(one) for n, one in over_http.items()},
+}
 plots.ratios(dots)
 
 # %%
 print("seconds from the start of the process to the first token")
 print(f"  here: {', '.join(f'{name} {one[-1]:.1f}' for name, one in versus.starts.items())}")
-record.find(f"{h200}-start")
+record.find(f"compare-{h200}-start")
 
 # %% [markdown]
 # Read it soberly. The course model is tiny, so that nearly all of a step is what lies around it, and dots are as
@@ -381,7 +386,7 @@ check("06.break_even", break_even)
 
 # %%
 needs("06.break_even", break_even(1, 2, 1))
-build_seconds = record.find(f"{h200}-engine").summary["build s"].median
+build_seconds = record.find(f"compare-{h200}-engine").summary["build s"].median
 rows = []
 for streams, one in recorded.items():
     ours, theirs = (one.summary[name].median for name in ("aot", "vllm"))
@@ -442,10 +447,10 @@ else:
 # rules as in your exercise:
 
 # %%
-script = Path(sys.modules["labs.engine.run"].__file__).with_name("llm_api.py")
+script = Path(sys.modules["labs.compare"].__file__).with_name("llm_api.py")
 print(script.read_text().split('"""', 2)[2].strip())
 if trtllm.here():
-    line = [sys.executable, "-m", "labs.engine.run.llm_api", tensorrt, model_dir]
+    line = [sys.executable, "-m", "labs.compare.llm_api", tensorrt, model_dir]
     print(subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout)
 else:
     print("TensorRT-LLM is not on this machine: the LLM API was not run.")
@@ -464,6 +469,8 @@ else:
 # - A ratio means little without the number of streams. Ask for both, then compute the break-even.
 #
 # **Keep:** your `in_flight`, your `break_even`, and `python -m labs.compare` for your own model.
+#
+# Next: [10 · Deploy with Triton](10_deploy_with_triton.ipynb)
 
 # %%
 del executor

@@ -7,6 +7,7 @@ notebook runs in a fresh work folder with a fresh progress file, like a learner'
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -14,14 +15,14 @@ from typing import Any
 import nbval.plugin
 import pytest
 from nbval.kernel import RunningKernel
-from nbval.plugin import IPyNbCell, IPyNbFile
+from nbval.plugin import IPyNbFile
 
 from labs.author.execute import place
 from labs.author.gates.book import Book
 from labs.author.gates.executed import comparable, ran_in_order
 
 PLACES = ExitStack()
-RAN: set[str] = set()
+CALLED: Counter[bool] = Counter()  # cells by whether they were skipped
 
 
 def _in_fresh_place(name: str, cwd: str, **options: Any) -> RunningKernel:
@@ -42,17 +43,13 @@ def _refuse(collector: pytest.Collector, why: str) -> None:
     raise collector.CollectError(why)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Any:
-    result = yield
-    if isinstance(item, IPyNbCell):
-        RAN.add(item.nodeid)
-    return result
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if ".ipynb::" in report.nodeid and (report.when == "call" or report.skipped):
+        CALLED[report.skipped] += 1
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     PLACES.close()
-    cells = [item for item in session.items if isinstance(item, IPyNbCell)]
-    if cells and not RAN and session.exitstatus == 0:
+    if CALLED[True] and not CALLED[False] and session.exitstatus == 0:
         print("\nno cell of any notebook ran: that is a failure")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -8,9 +8,9 @@ from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
-from labs.engine.run import Arrival, Run
-from labs.engine.run.paper import LIMITS, SIZE, Paper, on_paper, right
-from labs.engine.run.replay import Recorder, drive
+from labs.compare import Arrival, Run
+from labs.compare.paper import LIMITS, SIZE, Paper, on_paper, right
+from labs.compare.replay import Recorder, drive
 from labs.engine.runtime.kv_cache import BlockManager
 from labs.engine.runtime.scheduler import Request
 

@@ -17,7 +17,7 @@ from labs.kit.check import Result, check, exercises
 from labs.kit.machine import machine
 from labs.load.checks import GOAL, RUN
 from labs.serving.checks import _metrics
-from tests.lessons import answers_04, answers_05, answers_06
+from tests.lessons import answers_04, answers_05, answers_06, answers_10
 
 HERE = machine()
 RATE = cost.price_per_hour("H100")
@@ -68,6 +68,7 @@ RIGHT: dict[str, tuple[Any, ...]] = {
     **answers_04.RIGHT,
     **answers_05.RIGHT,
     **answers_06.RIGHT,
+    **answers_10.RIGHT,
 }
 
 WRONG: list[tuple[str, tuple[Any, ...], str]] = [
@@ -164,6 +165,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     *answers_04.WRONG,
     *answers_05.WRONG,
     *answers_06.WRONG,
+    *answers_10.WRONG,
 ]  # fmt: skip
 
 ALL = [exercise.id for lesson in course.LESSONS for exercise in exercises(lesson)]
