@@ -79,7 +79,7 @@ def _round(name: str, server: Server, prompts: list[list[int]], one: Workload, m
     gaps = [gap for trace in traces for gap in load.itl(trace)]
     seconds = max(trace.arrivals[-1] for trace in traces) - min(trace.sent for trace in traces)
     ttft = statistics.median(map(load.ttft, traces))
-    return Seen(one.streams * one.output_len / seconds, ttft, statistics.quantiles(gaps, n=100)[98])
+    return Seen(one.streams * one.output_len / seconds, ttft, load.percentile(gaps, 99))
 
 
 def start(source: Path, engine: Path, loads: list[Workload], device: str) -> dict[str, Callable[[], Server]]:
