@@ -6,6 +6,7 @@ what this engine does not have is refused, not ignored.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -55,11 +56,16 @@ def deduce(wish: BuildConfig, pretrained: dict[str, Any]) -> tuple[BuildConfig, 
     `pretrained` is config.json of the checkpoint. Raises BuildError for limits that contradict each other.
     """
     said: list[str] = []
-    seq = wish.max_seq_len
-    if seq is None:
-        seq, why = longest(pretrained)
+    positions, why = longest(pretrained)
+    seq = wish.max_seq_len or positions
+    if wish.max_seq_len is None:
         said.append(
             f"max_seq_len {seq:,}: {why}. The KV cache is sized by what you use, but a smaller limit is safer."
+        )
+    elif seq > positions:
+        said.append(
+            f"max_seq_len {seq:,} is above {why}, {positions:,}: the model was not trained for tokens that far on, "
+            f"and its answers get worse there."
         )
     made = replace(wish, max_seq_len=seq)
     if made.max_input_len > seq:
@@ -85,5 +91,7 @@ def longest(pretrained: dict[str, Any]) -> tuple[int, str]:
     scaling = pretrained.get("rotary_scaling") or {}
     kind, factor = scaling.get("rope_type", scaling.get("type")), float(scaling.get("factor", 1.0))
     if kind in SCALES_POSITIONS and factor != 1:
-        return int(positions * factor), f"max_position_embeddings {positions:,} × rope factor {factor:g}"
+        return math.ceil(
+            positions * factor
+        ), f"max_position_embeddings {positions:,} × rope factor {factor:g}"
     return positions, "max_position_embeddings of the model"

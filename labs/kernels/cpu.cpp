@@ -1,6 +1,7 @@
 // Kernels of a CPU engine: products with packed weights, and attention over pages where they are. Float32 inside.
 // They become a part of the compiled engine (cpu.py), which calls them as AOTInductor calls PyTorch's own.
 
+#include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 

@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 WIDTH = 16
 SOURCE = Path(__file__).with_name("cpu.cpp")
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-std=c++20")
+FLAGS = ("-O3", "-fopenmp", "-fPIC", "-std=c++20")
 
 
 def packs(device: str, dtype: str) -> bool:
@@ -79,21 +79,25 @@ def _shim(name: str, inputs: int) -> list[str]:
     return [f"AOTITorchError aoti_torch_cpu_{name}({'AtenTensorHandle, ' * inputs}AtenTensorHandle*)"]
 
 
+def compiler(*isa: str) -> list[str]:
+    """The C++ compiler's line for SOURCE, without its output; `isa`: flags of the vector instructions it may use."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch.utils.cpp_extension import include_paths
+
+    return [get_cpp_compiler(), *FLAGS, *isa, *(f"-I{path}" for path in include_paths()), str(SOURCE)]
+
+
 @contextmanager
 def linked() -> Iterator[dict[str, Any]]:
     """Options of AOTInductor with which the kernels become a part of what is compiled."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.cpu_vec_isa import pick_vec_isa
-    from torch.utils.cpp_extension import include_paths
 
     before = os.environ.get("LIBRARY_PATH")
     name = f"cpu-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.o"  # part of the key of torch's own caches
     isa = pick_vec_isa()
-    flags = [*FLAGS, *isa.build_arch_flags().split(), *(f"-D{name}" for name in isa.build_macro())]
+    flags = ["-march=native", *isa.build_arch_flags().split(), *(f"-D{name}" for name in isa.build_macro())]
     with TemporaryDirectory() as folder:
-        headers = [f"-I{path}" for path in include_paths()]
-        command = [get_cpp_compiler(), *flags, *headers, "-c", str(SOURCE), "-o", f"{folder}/{name}"]
-        subprocess.run(command, check=True)
+        subprocess.run([*compiler(*flags), "-c", "-o", f"{folder}/{name}"], check=True)
         os.environ["LIBRARY_PATH"] = os.pathsep.join(filter(None, [folder, before]))
         try:
             shims = {

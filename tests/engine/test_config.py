@@ -24,6 +24,14 @@ def test_what_is_deduced_is_said() -> None:
     assert again == made and nothing == []
 
 
+def test_more_than_the_model_was_trained_for_is_built_and_said() -> None:
+    made, said = deduce(BuildConfig(max_batch_size=8, max_seq_len=4096), MODEL)
+    assert made.max_seq_len == 4096
+    assert [line.split(":")[0] for line in said] == [
+        "max_seq_len 4,096 is above max_position_embeddings of the model, 2,048"
+    ]
+
+
 @pytest.mark.parametrize(
     ("scaling", "want"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from torch.export import Dim
 from torch.export.pt2_archive._package import package_pt2
 
 from labs.engine.compile import aot_compile
-from labs.kernels.cpu import linked, pack, packed_linear, packs, paged_attention, unpack
+from labs.kernels.cpu import compiler, linked, pack, packed_linear, packs, paged_attention, unpack
 
 IN, OUT = 37, 45  # neither fills the last panel nor the steps of the kernel
 OTHER = 64
@@ -46,6 +47,17 @@ def case(counts: Sequence[int], size: int, heads: int, dtype: torch.dtype) -> li
     q = torch.randn(len(at), heads, size, generator=draw)
     keys, values = torch.randn(2, BLOCKS, PAGE, 2, size, generator=draw)
     return [q.to(dtype), keys.to(dtype), values.to(dtype), tables, owners, at]
+
+
+@pytest.mark.parametrize(
+    "isa",
+    [("x86-64-v3", "-DCPU_CAPABILITY_AVX2"), ("x86-64-v4", "-DCPU_CAPABILITY_AVX512"), ("x86-64",)],
+    ids=str,
+)
+def test_every_kind_of_processor_can_compile_them(isa: tuple[str, ...]) -> None:
+    """PyTorch's vectors come from other headers on each, whichever this machine has."""
+    march, *macro = isa
+    subprocess.run([*compiler(f"-march={march}", *macro), "-fsyntax-only"], check=True)
 
 
 @pytest.fixture(scope="module")
