@@ -1,86 +1,24 @@
-"""Kill each side of a server in turn: no process, port or /dev/shm file may stay."""
+"""Start and stop servers: no process, port or /dev/shm file may stay, and a start that fails says why."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
-import psutil
 import pytest
 
-from labs.kit import keeper, process
-from labs.kit.diagnose import holder
-from labs.kit.process import answers, free_port
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-COMMAND = [sys.executable, str(HERE / "stubborn_server.py"), "{port}"]
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    """Wait for a condition; the limit is for what hangs, not for what is slow on a busy machine."""
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
-
-
-def parts(state: dict) -> tuple[list[int], list[str]]:
-    """Pids, and paths in /dev/shm and of the temporary folder, out of the server's own account."""
-    everyone = [state, *state["children"]]
-    names = [state["semaphore"], *(one["shm"] for one in everyone)]
-    return [one["pid"] for one in everyone], [*(f"/dev/shm/{name}" for name in names), state["folder"]]
-
-
-def state_of(server: process.Server) -> dict:
-    return httpx.get(server.url, trust_env=False).json()
-
-
-def leftovers(port: int, state: dict) -> list[object]:
-    pids, files = parts(state)
-    left: list[object] = [pid for pid in pids if alive(pid)]
-    left += [file for file in files if os.path.exists(file)]
-    return left + ([port] if holder(port) else [])
-
-
-@pytest.fixture
-def owner(data_home: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], dict]]]:
-    """Starts processes that own one server each."""
-    started = []
-
-    def begin(*arguments: str) -> tuple[subprocess.Popen[str], dict]:
-        command = [sys.executable, str(HERE / "owner.py"), *arguments]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env))
-        for line in started[-1].stdout:
-            if line.startswith("{"):
-                return started[-1], json.loads(line)
-        raise AssertionError("the owner did not start its server")
-
-    yield begin
-    for one in started:
-        one.kill()
-        one.communicate()
+from labs.kit import process
+from labs.kit.process import free_port
+from tests.kit.stubborn import COMMAND, eventually, leftovers, state_of
 
 
 def test_stop_leaves_nothing() -> None:
@@ -103,94 +41,6 @@ def test_polite_server_gets_sigterm_only() -> None:
     assert server.exit_code == -signal.SIGTERM
     assert time.monotonic() - begin < 15  # its orphan, too, was asked and not waited for
     assert leftovers(server.port, state) == []  # though it died before the keeper's next look
-
-
-def test_owner_killed(owner: Callable) -> None:
-    popen, facts = owner("one")
-    # three processes, four files, a folder, the port
-    assert len(leftovers(facts["port"], facts["state"])) == 9
-    popen.send_signal(signal.SIGKILL)
-    assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
-    assert eventually(lambda: not alive(facts["keeper"]))
-    assert not list(process.home("servers").iterdir())
-
-
-def test_owner_killed_while_its_other_child_holds_the_pipe(owner: Callable) -> None:
-    """A fork of the owner keeps a copy of the pipe: the keeper must not wait for that one."""
-    popen, facts = owner("one", "polite", "fork")
-    try:
-        popen.kill()
-        assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
-        assert alive(facts["fork"])
-    finally:
-        os.kill(facts["fork"], signal.SIGKILL)
-
-
-def test_keeper_killed(owner: Callable) -> None:
-    _, facts = owner("one")
-    os.kill(facts["keeper"], signal.SIGKILL)
-    server, *children = parts(facts["state"])[0]
-    assert eventually(lambda: not alive(server))  # its parent-death signal
-    assert all(alive(pid) for pid in children)
-    [ledger] = process.home("servers").iterdir()  # as if killed before it saw the children's files
-    segments = [child["shm"] for child in facts["state"]["children"]]
-    seen = [line for line in ledger.read_text().splitlines() if not line.endswith(tuple(segments))]
-    ledger.write_text("\n".join(seen))
-    said = process.reap()  # finds the children by their mark, though one has renamed itself
-    assert len(said) == 1 and "one" in said[0]
-    assert leftovers(facts["port"], facts["state"]) == []
-    assert process.reap() == []
-
-
-def test_keeper_and_owner_killed_then_start_cleans(owner: Callable, capsys: pytest.CaptureFixture) -> None:
-    popen, facts = owner("one")
-    os.kill(facts["keeper"], signal.SIGKILL)
-    popen.kill()
-    assert eventually(lambda: not alive(facts["keeper"]))
-    with process.start([*COMMAND, "polite"], name="two", timeout=20) as server:
-        assert leftovers(facts["port"], facts["state"]) == []
-        assert server.alive()
-    assert "Cleaned up after one" in capsys.readouterr().out
-
-
-def test_owners_do_not_touch_each_other(owner: Callable) -> None:
-    first, facts = owner("same", "polite")
-    _, more = owner("same", "polite")
-    assert process.reap() == []
-    first.kill()
-    assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
-    assert len(leftovers(more["port"], more["state"])) == 9
-
-
-def test_processes_of_others_are_spared(data_home: Path) -> None:
-    """Neither an unmarked process nor one with another server's mark belongs to a ledger left over."""
-    process.home("servers").joinpath("old").touch()
-    commands = [["env", f"{keeper.MARK}=other", "sleep", "60"], ["sleep", "60"]]
-    strangers = [subprocess.Popen(command) for command in commands]
-    try:
-        assert "Cleaned up after old" in "".join(process.reap())
-        assert not any(stranger.poll() for stranger in strangers)
-        assert not list(process.home("servers").iterdir())
-    finally:
-        for stranger in strangers:
-            stranger.kill()
-            stranger.wait()
-
-
-def test_shared_memory_of_others_is_spared() -> None:
-    """A segment that an outside process uses, or that another file replaced, is not deleted."""
-    used, replaced = Path("/dev/shm/engineroom-test-used"), Path("/dev/shm/engineroom-test-replaced")
-    try:
-        replaced.write_text("x")
-        with used.open("w"):
-            files = {f"{used.stat().st_ino} {used}", f"{replaced.stat().st_ino + 1} {replaced}"}
-            keeper.remove_shm(files)
-            assert used.exists() and replaced.exists()
-        keeper.remove_shm(files)
-        assert not used.exists() and replaced.exists()
-    finally:
-        used.unlink(missing_ok=True)
-        replaced.unlink()
 
 
 def test_crashed_server_is_cleaned_at_once() -> None:
@@ -305,18 +155,6 @@ def test_interrupt_during_readiness(interruptible: None) -> None:
     assert not list(process.home("servers").iterdir())
 
 
-def test_corrupt_ledger(tmp_path: Path) -> None:
-    """What is no line of a ledger names no file to delete."""
-    precious = tmp_path / "precious"
-    precious.touch()
-    lines = ["{", "\x00\udcff", "1", str(precious), f"{precious.stat().st_ino} {precious}"]
-    for number, text in enumerate(lines):
-        (process.home("servers") / f"bad{number}").write_text(text, errors="surrogateescape")
-    with process.start([*COMMAND, "polite"], name="one", timeout=20) as server:
-        assert server.alive()
-    assert precious.exists() and not list(process.home("servers").iterdir())
-
-
 def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -332,19 +170,6 @@ def test_data_home_that_cannot_be_made(data_home: Path) -> None:
     with pytest.raises(OSError, match=r"servers: File exists. Set ENGINEROOM_HOME"):
         process.start(COMMAND, name="one", timeout=5)
     assert process.running() == []
-
-
-def test_disk_fills_while_it_runs(data_home: Path, tmp_path: Path) -> None:
-    """The keeper goes on without its ledger and still stops everything."""
-    port, ledger = free_port(), tmp_path / "ledger"
-    ledger.symlink_to("/dev/full")
-    command = [sys.executable, keeper.__file__, str(ledger), *COMMAND[:2], str(port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as guard:
-        assert eventually(lambda: answers(f"http://127.0.0.1:{port}"))
-        state = httpx.get(f"http://127.0.0.1:{port}", trust_env=False).json()
-        said = guard.communicate("0.2\n", timeout=60)[1]
-    assert leftovers(port, state) == [] and not ledger.exists()
-    assert "cannot update its ledger: [Errno 28] No space left on device" in said
 
 
 def test_mark_and_environment_reach_the_server() -> None:

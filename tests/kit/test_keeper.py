@@ -1,0 +1,151 @@
+"""Kill a server's owner, its keeper or both; spoil the ledger: no process, port or /dev/shm file may stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from labs.kit import keeper, process
+from labs.kit.process import answers, free_port
+from tests.kit.stubborn import COMMAND, HERE, ROOT, alive, eventually, leftovers, parts
+
+
+@pytest.fixture
+def owner(data_home: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], dict]]]:
+    """Starts processes that own one server each."""
+    started = []
+
+    def begin(*arguments: str) -> tuple[subprocess.Popen[str], dict]:
+        command = [sys.executable, str(HERE / "owner.py"), *arguments]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env))
+        for line in started[-1].stdout:
+            if line.startswith("{"):
+                return started[-1], json.loads(line)
+        raise AssertionError("the owner did not start its server")
+
+    yield begin
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def test_owner_killed(owner: Callable) -> None:
+    popen, facts = owner("one")
+    # three processes, four files, a folder, the port
+    assert len(leftovers(facts["port"], facts["state"])) == 9
+    popen.send_signal(signal.SIGKILL)
+    assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
+    assert eventually(lambda: not alive(facts["keeper"]))
+    assert not list(process.home("servers").iterdir())
+
+
+def test_owner_killed_while_its_other_child_holds_the_pipe(owner: Callable) -> None:
+    """A fork of the owner keeps a copy of the pipe: the keeper must not wait for that one."""
+    popen, facts = owner("one", "polite", "fork")
+    try:
+        popen.kill()
+        assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
+        assert alive(facts["fork"])
+    finally:
+        os.kill(facts["fork"], signal.SIGKILL)
+
+
+def test_keeper_killed(owner: Callable) -> None:
+    _, facts = owner("one")
+    os.kill(facts["keeper"], signal.SIGKILL)
+    server, *children = parts(facts["state"])[0]
+    assert eventually(lambda: not alive(server))  # its parent-death signal
+    assert all(alive(pid) for pid in children)
+    [ledger] = process.home("servers").iterdir()  # as if killed before it saw the children's files
+    segments = [child["shm"] for child in facts["state"]["children"]]
+    seen = [line for line in ledger.read_text().splitlines() if not line.endswith(tuple(segments))]
+    ledger.write_text("\n".join(seen))
+    said = process.reap()  # finds the children by their mark, though one has renamed itself
+    assert len(said) == 1 and "one" in said[0]
+    assert leftovers(facts["port"], facts["state"]) == []
+    assert process.reap() == []
+
+
+def test_keeper_and_owner_killed_then_start_cleans(owner: Callable, capsys: pytest.CaptureFixture) -> None:
+    popen, facts = owner("one")
+    os.kill(facts["keeper"], signal.SIGKILL)
+    popen.kill()
+    assert eventually(lambda: not alive(facts["keeper"]))
+    with process.start([*COMMAND, "polite"], name="two", timeout=20) as server:
+        assert leftovers(facts["port"], facts["state"]) == []
+        assert server.alive()
+    assert "Cleaned up after one" in capsys.readouterr().out
+
+
+def test_owners_do_not_touch_each_other(owner: Callable) -> None:
+    first, facts = owner("same", "polite")
+    _, more = owner("same", "polite")
+    assert process.reap() == []
+    first.kill()
+    assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
+    assert len(leftovers(more["port"], more["state"])) == 9
+
+
+def test_processes_of_others_are_spared(data_home: Path) -> None:
+    """Neither an unmarked process nor one with another server's mark belongs to a ledger left over."""
+    process.home("servers").joinpath("old").touch()
+    commands = [["env", f"{keeper.MARK}=other", "sleep", "60"], ["sleep", "60"]]
+    strangers = [subprocess.Popen(command) for command in commands]
+    try:
+        assert "Cleaned up after old" in "".join(process.reap())
+        assert not any(stranger.poll() for stranger in strangers)
+        assert not list(process.home("servers").iterdir())
+    finally:
+        for stranger in strangers:
+            stranger.kill()
+            stranger.wait()
+
+
+def test_shared_memory_of_others_is_spared() -> None:
+    """A segment that an outside process uses, or that another file replaced, is not deleted."""
+    used, replaced = Path("/dev/shm/engineroom-test-used"), Path("/dev/shm/engineroom-test-replaced")
+    try:
+        replaced.write_text("x")
+        with used.open("w"):
+            files = {f"{used.stat().st_ino} {used}", f"{replaced.stat().st_ino + 1} {replaced}"}
+            keeper.remove_shm(files)
+            assert used.exists() and replaced.exists()
+        keeper.remove_shm(files)
+        assert not used.exists() and replaced.exists()
+    finally:
+        used.unlink(missing_ok=True)
+        replaced.unlink()
+
+
+def test_corrupt_ledger(tmp_path: Path) -> None:
+    """What is no line of a ledger names no file to delete."""
+    precious = tmp_path / "precious"
+    precious.touch()
+    lines = ["{", "\x00\udcff", "1", str(precious), f"{precious.stat().st_ino} {precious}"]
+    for number, text in enumerate(lines):
+        (process.home("servers") / f"bad{number}").write_text(text, errors="surrogateescape")
+    with process.start([*COMMAND, "polite"], name="one", timeout=20) as server:
+        assert server.alive()
+    assert precious.exists() and not list(process.home("servers").iterdir())
+
+
+def test_disk_fills_while_it_runs(data_home: Path, tmp_path: Path) -> None:
+    """The keeper goes on without its ledger and still stops everything."""
+    port, ledger = free_port(), tmp_path / "ledger"
+    ledger.symlink_to("/dev/full")
+    command = [sys.executable, keeper.__file__, str(ledger), *COMMAND[:2], str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as guard:
+        assert eventually(lambda: answers(f"http://127.0.0.1:{port}"))
+        state = httpx.get(f"http://127.0.0.1:{port}", trust_env=False).json()
+        said = guard.communicate("0.2\n", timeout=60)[1]
+    assert leftovers(port, state) == [] and not ledger.exists()
+    assert "cannot update its ledger: [Errno 28] No space left on device" in said

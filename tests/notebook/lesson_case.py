@@ -1,0 +1,98 @@
+"""A clean lesson with both notebooks, which a test of the gates breaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
+from labs.author.gates import Book, Problem, all_rules
+from labs.author.source import Lesson, read
+
+LESSON = """\
+# %% [markdown]
+# # A lesson
+# ## What you will be able to do
+# Read [the glossary](../docs/glossary.md), see [below](#recap), in `5 ms` or $t = 5 s$.
+
+# %% [markdown]
+# ## Time and money
+# A deadline of 30 s is the default. <!-- fact: https://docs.vllm.ai/ -->
+# ### A picture
+# ![a queue of three requests](../docs/queue.png)
+
+# %%
+### BEGIN SOLUTION
+rate = 6 / 2
+### STARTER
+# rate = ...  # requests per second
+### END SOLUTION
+check("07.rate", rate)
+
+# %% tags=["nbval-check-output"]
+try:
+    rate / 0
+except ZeroDivisionError as error:
+    print("refused:", error)
+else:
+    raise AssertionError("it should have been refused")
+
+# %% [markdown]
+# ## On an H100
+# The same.
+# ## Recap
+# Done.
+"""
+
+
+class Case:
+    """A clean lesson with both notebooks, to be broken."""
+
+    def __init__(self, root: Path) -> None:
+        for folder in ("docs", "solutions", "notebooks"):
+            (root / folder).mkdir()
+        for name in ("docs/glossary.md", "docs/queue.png", "pytest.ini"):
+            (root / name).touch()
+        self.path = root / "solutions" / "07_lesson.py"
+        self.root = root
+        self.known = {"07.rate"}
+        self.source(LESSON)
+
+    def source(self, text: str) -> None:
+        self.path.write_text(text, encoding="utf-8")
+        self.lesson: Lesson = read(self.path)
+        self.learner = self.lesson.learner()
+        self.solution = self.lesson.solution()
+        for count, cell in enumerate((c for c in self.solution.cells if c.cell_type == "code"), 1):
+            cell.execution_count = count
+            text = "PASSED 07.rate — A rate\n" if "check(" in cell.source else "refused: division by zero\n"
+            cell.outputs = [new_output("stream", name="stdout", text=text)]
+
+    @property
+    def code(self) -> list[NotebookNode]:
+        return [cell for cell in self.solution.cells if cell.cell_type == "code"]
+
+    def add_code(self, source: str, *outputs: NotebookNode) -> None:
+        count = len(self.code) + 1
+        self.solution.cells.append(new_code_cell(source, execution_count=count, outputs=list(outputs)))
+
+    def add_text(self, source: str) -> None:
+        self.solution.cells.append(new_markdown_cell(source))
+
+    def problems(self) -> list[Problem]:
+        learner = Book("notebooks/07_lesson.ipynb", self.learner, self.root)
+        solution = Book("solutions/07_lesson.ipynb", self.solution, self.root)
+        return all_rules(learner, solution, self.lesson, self.known)
+
+
+def printed(text: str) -> NotebookNode:
+    return new_output("stream", name="stdout", text=text)
+
+
+def picture(**metadata: object) -> NotebookNode:
+    return new_output("display_data", data={"image/png": "iVBORw0KGgo=\n"}, metadata=metadata)
+
+
+def html(text: str) -> NotebookNode:
+    return new_output("display_data", data={"text/html": text, "text/plain": "a figure"})

@@ -1,0 +1,45 @@
+"""Streams of tokens from Triton as the front door asks for them, for the tests of load, cancels and kills."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from labs import triton as lab
+from labs.engine.runtime.async_executor import EngineStopped, QueueFull
+from labs.engine.runtime.sampling import SamplingParams
+from labs.triton.client import TritonBackend
+
+STREAMS = 200
+PROMPTS = [[300 + n, 301, 302] for n in range(5)]
+LONG = SamplingParams(max_tokens=200)
+
+
+def backend(triton: lab.Triton) -> TritonBackend:
+    return TritonBackend(triton.grpc, triton.url, triton.metrics)
+
+
+def settled(triton: lab.Triton) -> tuple[float, float, float]:
+    """(running, waiting, share of blocks in use) when nobody runs any more, or after ten seconds."""
+    for _ in range(100):
+        load = backend(triton).load()
+        if not load.running and not load.waiting:
+            break
+        time.sleep(0.1)
+    return load.running, load.waiting, load.kv_cache_usage
+
+
+async def ask(
+    one: TritonBackend, number: int, params: SamplingParams, patience: float | None
+) -> str | list[int]:
+    """The tokens, or how it ended instead."""
+    tokens: list[int] = []
+    try:
+        async with asyncio.timeout(patience):
+            async for output in one.generate(PROMPTS[number % 5], params):
+                tokens.append(output.token)
+    except TimeoutError:
+        return "cancelled"
+    except (EngineStopped, QueueFull) as error:
+        return type(error).__name__
+    return tokens

@@ -1,0 +1,145 @@
+"""Clients that leave, by any of the ways in: the engine's work for them ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import openai
+import pytest
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
+from tritonclient.utils import InferenceServerException
+
+from labs import triton as lab
+from labs.engine.runtime.sampling import SamplingParams
+from labs.engine.runtime.scheduler import RequestError
+from labs.kit.process import Server
+from labs.triton.client import TritonBackend
+from tests.triton.conftest import inputs, steps, stream
+from tests.triton.streams import PROMPTS, ask, backend, settled
+
+
+async def leave_engine(triton: lab.Triton, front: Server) -> None:
+    async with aclosing(backend(triton).generate([300, 301], SamplingParams(max_tokens=230))) as stream:
+        await anext(stream)
+
+
+async def leave_program(triton: lab.Triton, front: Server) -> None:
+    async def asked():
+        tensors = inputs(text_input="One two three", max_tokens=230, stream=True, end_id=-1)
+        yield {"model_name": "tensorrt_llm_bls", "inputs": tensors}
+
+    async with AsyncClient(triton.grpc) as client:
+        answers = client.stream_infer(asked())
+        try:
+            await anext(answers)
+        finally:
+            answers.cancel()
+
+
+async def leave_openai(triton: lab.Triton, front: Server) -> None:
+    address = {"base_url": f"{front.url}/v1", "api_key": "open", "max_retries": 0}
+    body = {"prompt": [300, 301], "max_tokens": 230, "temperature": 0, "extra_body": {"ignore_eos": True}}
+    async with openai.AsyncOpenAI(**address) as client:
+        answer = await client.completions.create(model="course", stream=True, **body)
+        async with answer:
+            await anext(aiter(answer))
+
+
+@pytest.mark.parametrize("leave", [leave_engine, leave_program, leave_openai])
+def test_clients_that_leave_end_the_engine_s_work(
+    triton: lab.Triton, front: Server, leave: Callable[[lab.Triton, Server], Awaitable[None]]
+) -> None:
+    """30 of 230 tokens, four at a time in the cache, 1725 steps; all go when the first has a token."""
+
+    async def everybody() -> None:
+        tasks = [asyncio.create_task(leave(triton, front)) for _ in range(30)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    before = steps(triton)
+    asyncio.run(everybody())
+    assert settled(triton) == (0, 0, 0)
+    assert 1 <= steps(triton) - before < 1000
+
+
+def test_stop_by_request_id(triton: lab.Triton) -> None:
+    """NVIDIA's way to cancel: the same request id again, with `stop`."""
+    answers: list[tuple[object, Exception | None]] = []
+    ask = {"input_ids": [300, 301], "input_lengths": 2, "request_output_len": 250, "streaming": True}
+    with InferenceServerClient(triton.grpc) as client:
+        client.start_stream(lambda result, error: answers.append((result, error)))
+        client.async_stream_infer("tensorrt_llm", inputs(**ask), request_id="one")
+        client.async_stream_infer("tensorrt_llm", inputs(**ask | {"request_output_len": 5}), request_id="two")
+        while not answers:
+            time.sleep(0.01)
+        client.async_stream_infer("tensorrt_llm", inputs(**ask, stop=True), request_id="one")
+        assert settled(triton) == (0, 0, 0)
+        client.stop_stream()
+    errors = [str(error) for _, error in answers if error]
+    assert len(errors) == 1 and "cancelled" in errors[0]
+
+
+def test_stop_needs_the_request_s_id(triton: lab.Triton) -> None:
+    with pytest.raises(InferenceServerException, match="give the request id"):
+        stream(triton, "tensorrt_llm", input_ids=[0], input_lengths=0, request_output_len=0, stop=True)
+
+
+@pytest.mark.parametrize("tokens", [3, 500])
+def test_leaving_a_stream_as_it_ends_or_is_refused(triton: lab.Triton, tokens: int) -> None:
+    """With `triton_grpc_error` Triton 2.51 died of it. Half of the clients stay to the end."""
+    draw, params = random.Random(6), SamplingParams(max_tokens=tokens)
+
+    async def one(to: TritonBackend, patience: float | None) -> str:
+        try:
+            found = await ask(to, 0, params, patience)
+        except RequestError:
+            return "refused"
+        return found if isinstance(found, str) else "answered"
+
+    async def everybody() -> Counter[str]:
+        to = backend(triton)
+        waits = [draw.expovariate(1 / 0.4) if n % 2 else None for n in range(400)]
+        return Counter(await asyncio.gather(*(one(to, wait) for wait in waits)))
+
+    found = asyncio.run(everybody())
+    assert set(found) <= {"answered", "refused", "cancelled", "QueueFull"}
+    assert found["refused" if tokens == 500 else "answered"] >= 20 and found["cancelled"] >= 1
+    assert settled(triton) == (0, 0, 0)
+
+
+def test_clients_of_openai_s_api_that_leave_take_their_requests_with_them(
+    front: Server, triton: lab.Triton
+) -> None:
+    async def one(client: openai.AsyncOpenAI, stream: bool, patience: float | None) -> str:
+        body = {"prompt": PROMPTS[0], "max_tokens": 24, "temperature": 0, "extra_body": {"ignore_eos": True}}
+        try:
+            async with asyncio.timeout(patience):
+                answer = await client.completions.create(model="course", stream=stream, **body)
+                if stream:
+                    async for chunk in answer:
+                        reason = chunk.choices[0].finish_reason
+                    return str(reason)
+                return answer.choices[0].finish_reason
+        except TimeoutError:
+            return "cancelled"
+
+    async def everybody() -> Counter[str]:
+        draw = random.Random(5)
+        address = {"base_url": f"{front.url}/v1", "api_key": "open", "max_retries": 0}
+        async with openai.AsyncOpenAI(**address) as client:
+            waits = [draw.choice([None, 0.1, 0.4]) for _ in range(60)]
+            return Counter(
+                await asyncio.gather(*(one(client, n % 3 > 0, wait) for n, wait in enumerate(waits)))
+            )
+
+    found = asyncio.run(everybody())
+    assert set(found) == {"length", "cancelled"} and min(found.values()) >= 10
+    assert settled(triton) == (0, 0, 0)

@@ -1,0 +1,131 @@
+"""A stub, a server or a front door that is killed under load: every client is told, nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from labs import triton as lab
+from labs.engine.directory import EngineDir
+from labs.engine.runtime.sampling import SamplingParams
+from labs.kit.process import Server
+from labs.triton.front import serve_openai
+from tests.triton.conftest import SETTINGS, Start, shm_files, steps
+from tests.triton.streams import LONG, STREAMS, ask, backend, settled
+
+
+def kill(name: str) -> Callable[[lab.Triton], None]:
+    """SIGKILL to the process of the server's tree that has `name` in its first two words."""
+
+    def act(triton: lab.Triton) -> None:
+        tree = psutil.Process(triton.server.pid).children(recursive=True)
+        [victim] = [process for process in tree if name in " ".join(process.cmdline()[:2])]
+        victim.send_signal(signal.SIGKILL)
+
+    return act
+
+
+MURDER = kill("bin/tritonserver")
+
+
+@pytest.mark.parametrize("act", [lab.Triton.stop, kill("tensorrt_llm/1/model.py"), MURDER])
+def test_whatever_ends_the_server_every_client_is_told_and_nothing_is_left(
+    engine: EngineDir, start: Start, tmp_path: Path, act: Callable[[lab.Triton], None]
+) -> None:
+    before = shm_files()
+    repository = lab.render(lab.describe(engine_dir=engine.path, **SETTINGS), tmp_path / "repository")
+    for name in ("preprocessing", "postprocessing", "ensemble", "tensorrt_llm_bls"):
+        (repository / name).rename(tmp_path / name)  # a smaller repository starts sooner
+    triton = start(repository)
+    tree = psutil.Process(triton.server.pid).children(recursive=True)
+
+    async def everybody() -> tuple[Counter[str], float]:
+        one = backend(triton)
+        tasks = [asyncio.create_task(ask(one, n, LONG, 60)) for n in range(STREAMS)]
+        await asyncio.sleep(1)
+        begin = time.monotonic()
+        await asyncio.to_thread(act, triton)
+        return Counter(map(str, await asyncio.gather(*tasks))), time.monotonic() - begin
+
+    found, seconds = asyncio.run(everybody())
+    assert found["EngineStopped"] >= 100 and "cancelled" not in found
+    assert seconds < 5
+    assert "Triton does not answer" in str(backend(triton).problem())
+    triton.stop()
+    assert not [
+        process for process in tree if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
+    assert shm_files() <= before
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(triton.url, trust_env=False)
+    if act is not MURDER:
+        return
+    with start(repository) as again:
+        assert asyncio.run(ask(backend(again), 0, SamplingParams(max_tokens=3), 10))
+
+
+def test_a_front_door_that_is_killed_takes_its_requests_along_and_comes_back(
+    triton: lab.Triton, engine: EngineDir
+) -> None:
+    before, number = shm_files(), steps(triton)
+    body = {
+        "model": "tensorrt_llm",
+        "prompt": [300, 301],
+        "temperature": 0,
+        "extra_body": {"ignore_eos": True},
+    }
+
+    async def ask(door: Server, stream: bool) -> str:
+        async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="none", max_retries=0) as client:
+            try:
+                answer = await client.completions.create(max_tokens=230, stream=stream, **body)
+                return str([chunk.choices[0].text async for chunk in answer] if stream else answer)
+            except (openai.APIConnectionError, httpx.RemoteProtocolError, httpx.ReadError):
+                return "told"
+
+    async def everybody(door: Server) -> list[str]:
+        tasks = [asyncio.create_task(ask(door, n % 2 > 0)) for n in range(30)]
+        while backend(triton).load().waiting < 10:
+            await asyncio.sleep(0.05)
+        psutil.Process(door.pid).kill()
+        return await asyncio.wait_for(asyncio.gather(*tasks), 10)
+
+    door = serve_openai(triton, engine.path, name="openai killed")
+    found = asyncio.run(everybody(door))
+    assert found.count("told") >= 20
+    assert settled(triton) == (0, 0, 0) and steps(triton) - number < 1500  # of 1725 for all answers
+    assert not door.alive()
+    with serve_openai(triton, engine.path, name="openai killed") as again:
+        client = openai.OpenAI(base_url=f"{again.url}/v1", api_key="none", max_retries=0)
+        assert client.completions.create(max_tokens=5, **body).choices[0].finish_reason == "length"
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(door.url, trust_env=False)
+    assert shm_files() <= before
+
+
+def test_serve_from_a_terminal_leaves_nothing(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository / "postprocessing", tmp_path / "repository" / "postprocessing")
+    line = [sys.executable, "-m", "labs.triton", "serve", str(tmp_path / "repository")]
+    home = os.environ | {"ENGINEROOM_HOME": str(tmp_path / "home")}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=home) as process:
+        url = next(text.split()[1] for text in process.stdout if text.startswith("HTTP "))
+        assert httpx.get(f"{url}/v2/models/postprocessing/ready", trust_env=False).status_code == 200
+        tree = psutil.Process(process.pid).children(recursive=True)
+        assert shm_files(process.pid)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0 and len(tree) > 2
+    assert not [one for one in tree if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert not shm_files(process.pid)
