@@ -183,6 +183,7 @@ def _key(checkpoint: Checkpoint, config: BuildConfig, device: str) -> str:
     """Everything that the compiled code depends on; weights are not among it."""
     parts = (
         "compile.py",
+        "layers.py",
         "model.py",
         "../kernels/attention.py",
         "../kernels/products.py",

@@ -16,7 +16,8 @@ from unittest.mock import patch
 import torch
 
 from labs.engine.config import BuildConfig
-from labs.engine.model import Decoder, Generation, Pools, tile
+from labs.engine.layers import tile
+from labs.engine.model import Decoder, Generation, Pools
 from labs.kernels.cpu import linked
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labs.engine.model import rotate, tile
+from labs.engine.layers import rotate, tile
 from labs.kernels.attention import paged_attention, rotate_and_store
 from labs.kernels.products import linear, qkv
 
