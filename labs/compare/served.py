@@ -128,10 +128,9 @@ def main(
         gc.collect()
         gc.freeze()  # this is the client: a full collection in it would be measured as a server's
         seen = {one: served(servers, one, rounds) for one in loads}
+    # all are made before the first is saved, which changes the working tree that they name
     records = list(_records(seen, f"{device}-{Path(model).name}-{dtype}", command))
-    for (
-        record
-    ) in records:  # all are made before the first is saved, which changes the working tree that they name
+    for record in records:
         record.save(out)
         print(record)
 
