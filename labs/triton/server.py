@@ -11,7 +11,6 @@ import sys
 import sysconfig
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from labs.kit.diagnose import PAUSED
@@ -21,6 +20,7 @@ from labs.triton.deployment import DeploymentError
 ENVIRONMENT = Path(__file__).parents[2] / ".venv" / "triton"
 BUNDLED = "lib/python{}.{}/site-packages/pytriton/tritonserver".format(*sys.version_info)
 NVIDIA = Path("/opt/tritonserver/bin/tritonserver")
+STARTS = 3  # at most, if the machine stands still each time
 EXIT_SECONDS = 1  # for requests that still run at SIGTERM
 
 
@@ -49,24 +49,27 @@ def serve(
     """Start Triton on free loopback ports and return when every model is ready; the process kit stops it.
 
     A second call of the same `name` replaces the first server. Raises DeploymentError without a model or a Triton on
-    this machine, ServerFailed with the reason and the end of the log. A Triton that died of a pause is started once
-    more: until 25.08 (python_backend's pull request 408) a model's process has one second to show that it lives, and
-    when it comes later its start-up arguments have been freed, which ends the server too.
+    this machine, ServerFailed with the reason and the end of the log. A Triton that died of a pause is started again,
+    STARTS times in all: until 25.08 (python_backend's pull request 408) a model's process has one second to show that
+    it lives, and when it comes later its start-up arguments have been freed, which ends the server too.
     """
     if not any(Path(repository).glob("*/config.pbtxt")):
         raise DeploymentError(f"{repository} has no model. Give a folder that `render` wrote.")
     grpc, metrics = free_port(), free_port()
     line = [sys.executable, "-m", "labs.triton.watch"]
     line += command(Path(repository), "{port}", grpc, metrics, world_size)
-    begin = partial(start, line, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout)
-    try:
-        server = begin()
-    except ServerFailed as failure:
-        if PAUSED not in str(failure):
-            raise
-        print(f"{PAUSED} Once more.", flush=True)
-        server = begin()
+    server = _start(line, name, timeout)
     return Triton(server, f"{HOST}:{grpc}", f"http://{HOST}:{metrics}/metrics")
+
+
+def _start(line: list[str], name: str, timeout: float, more: int = STARTS - 1) -> Server:
+    try:
+        return start(line, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout)
+    except ServerFailed as failure:
+        if PAUSED not in str(failure) or not more:
+            raise
+    print(f"{PAUSED} Once more.", flush=True)
+    return _start(line, name, timeout, more - 1)
 
 
 def command(

@@ -22,7 +22,7 @@ from labs.triton import Triton
 from labs.triton_model.request import Asked, read, words
 from labs.triton_model.words import word_list
 from tests.triton.conftest import stream
-from tests.triton.test_load import settled
+from tests.triton.streams import settled
 
 TEXT = ("ensemble", "tensorrt_llm_bls")
 GOOD = {"text_input": "One two three", "max_tokens": 3}

@@ -23,7 +23,7 @@ from labs.triton.__main__ import app
 from labs.triton.client import TimedOut, TritonBackend, request
 from labs.triton.front import read_keys
 from tests.openai.test_schema import CONFIG, schemathesis
-from tests.triton.test_load import settled
+from tests.triton.streams import settled
 
 SUM = [{"role": "user", "content": "What is 12 + 30?"}]
 PROMPT = "One two three four five six seven"

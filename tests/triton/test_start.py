@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from labs.kit.diagnose import PAUSED
+from labs.kit.process import ServerFailed
 from labs.triton import server
 from labs.triton.watch import STUB, dead_stubs, model_of
 from tests.triton.conftest import Start, shm_files
@@ -53,6 +55,22 @@ def test_a_pause_while_models_load_costs_one_more_start(
     with start(tmp_path / "repository"):
         assert "stood still for a second while it loaded" in capsys.readouterr().out
     assert shm_files() <= before
+
+
+@pytest.mark.parametrize(("reason", "starts"), [(PAUSED, server.STARTS), ("The port is in use.", 1)])
+def test_only_pauses_are_worth_another_start_and_not_for_ever(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, reason: str, starts: int
+) -> None:
+    begun: list[str] = []
+
+    def fail(line: list[str], **options: object) -> None:
+        begun.append(str(options["name"]))
+        raise ServerFailed(f"triton did not start. {reason}")
+
+    monkeypatch.setattr(server, "start", fail)
+    with pytest.raises(ServerFailed, match=reason):
+        server.serve(repository, name="one")
+    assert begun == ["one"] * starts
 
 
 def test_the_stub_that_triton_only_tries_out_is_no_model_s() -> None:
