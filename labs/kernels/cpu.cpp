@@ -16,6 +16,7 @@ constexpr int LANES = Vec::size();
 constexpr int WIDTH = 16, PARTS = WIDTH / LANES;  // outputs of a panel
 constexpr int ROWS = LANES == 16 ? 12 : 6;        // what the registers hold
 constexpr int64_t DEPTH = 1024;                   // of a slice of a panel, 64 KiB in float32
+constexpr int64_t BLOCK = 32768;                  // values of x, 128 KiB
 constexpr int64_t WORTH_WIDENING = 12;            // rows of x from which a slice is widened once, not for each ROWS
 constexpr int64_t QUERIES = 16;                   // rows that share one reading of a page
 constexpr float LEAST = -1e30f;
@@ -44,21 +45,22 @@ inline Floats& at(float* p) { return *reinterpret_cast<Floats*>(p); }
 
 // y += x · w for COUNT rows of x [.., in] and w [in, WIDTH], whose rows are `apart`. The sums stay in registers; STEPS
 // independent ones hide the latency of an addition when rows are few. Memory is asked for what lies `next`, `step`
-// bytes with each row of w.
-template <int COUNT, int STEPS, bool AHEAD, class Weight>
+// bytes with each row of w. PANELS of w, each `panel` behind the one before, share what is read of x.
+template <int COUNT, int STEPS, bool AHEAD, int PANELS = 1, class Weight>
 inline void tile(const float* x, int64_t between, int64_t in, const Weight* w, int64_t apart, float* y, int64_t stride,
-                 const char* next, int64_t step) {
-  Floats sum[STEPS][COUNT][PARTS] = {};
+                 const char* next, int64_t step, int64_t panel = 0) {
+  constexpr int parts = PANELS * PARTS;
+  Floats sum[STEPS][COUNT][parts] = {};
   for (int64_t k = 0; k < in; k += STEPS)
     for (int s = 0; s < STEPS; s++) {
       if constexpr (AHEAD) __builtin_prefetch(next + (k + s) * step);
-      Floats part[PARTS];
-      for (int i = 0; i < PARTS; i++) part[i] = load(w + (k + s) * apart + i * LANES);
+      Floats part[parts];
+      for (int i = 0; i < parts; i++) part[i] = load(w + i / PARTS * panel + (k + s) * apart + i % PARTS * LANES);
       for (int row = 0; row < COUNT; row++)
-        for (int i = 0; i < PARTS; i++) sum[s][row][i] += x[row * between + k + s] * part[i];
+        for (int i = 0; i < parts; i++) sum[s][row][i] += x[row * between + k + s] * part[i];
     }
   for (int row = 0; row < COUNT; row++)
-    for (int i = 0; i < PARTS; i++) {
+    for (int i = 0; i < parts; i++) {
       for (int s = 1; s < STEPS; s++) sum[0][row][i] += sum[s][row][i];
       at(y + row * stride + i * LANES) += sum[0][row][i];
     }
@@ -79,35 +81,52 @@ inline void product(const float* x, int64_t between, int64_t rows, int64_t in, c
     if (rows) product<AHEAD, COUNT - 1>(x, between, rows, in, w, apart, y, stride, next, step);
 }
 
-// A few rows wait for the weights: these come in slices, the next one while all rows are multiplied with this one.
+// The same for two panels at once.
+template <class Weight>
+inline void products(const float* x, int64_t between, int64_t rows, int64_t in, const Weight* w, int64_t panel,
+                     float* y, int64_t stride) {
+  for (; rows >= ROWS; rows -= ROWS, x += ROWS * between, y += ROWS * stride)
+    tile<ROWS, 1, false, 2>(x, between, in, w, WIDTH, y, stride, nullptr, 0, panel);
+  for (int i = 0; i < 2; i++) product(x, between, rows, in, w + i * panel, WIDTH, y + i * WIDTH, stride);
+}
+
+// A few rows wait for the weights: these come in slices, the next one while all rows are multiplied with this one. Many
+// wait for x where a panel is no wider than a vector: two panels share it, and all of them pass a block of rows that
+// stays in the cache.
 template <class Weight>
 void linear(const float* x, int64_t rows, int64_t in, const Weight* weight, float* y, int64_t panels) {
-  const bool few = rows > 1 && rows <= 8 * ROWS;
+  const bool few = rows > 1 && rows <= 8 * ROWS, many = PARTS == 1 && rows > 8 * ROWS;
   const int64_t depth = few ? std::min(DEPTH, in) : in, step = WIDTH * sizeof(Weight) / ((rows + ROWS - 1) / ROWS),
-                out = panels * WIDTH;
+                out = panels * WIDTH, most = many ? 2 : 1,
+                high = many ? std::max<int64_t>(1, BLOCK / in / ROWS) * ROWS : std::max<int64_t>(1, rows);
 #pragma omp parallel
   {
-    std::vector<float> wide(sizeof(Weight) == 2 && rows >= WORTH_WIDENING ? depth * WIDTH : 0);
-#pragma omp for
-    for (int64_t number = 0; number < panels; number++) {
-      float* goal = y + number * WIDTH;
-      for (int64_t row = 0; row < rows; row++) std::fill_n(goal + row * out, WIDTH, 0.0f);
-      for (int64_t k = 0; k < in; k += depth) {
-        const int64_t length = std::min(depth, in - k);
-        const Weight* slice = weight + (number * in + k) * WIDTH;
-        auto multiply = [&](const auto* w) {
-          if (few)
-            product<true>(x + k, in, rows, length, w, WIDTH, goal, out, (const char*)(slice + length * WIDTH), step);
+    std::vector<float> wide(sizeof(Weight) == 2 && rows >= WORTH_WIDENING ? most * depth * WIDTH : 0);
+#pragma omp for collapse(2)
+    for (int64_t first = 0; first < rows; first += high)
+      for (int64_t number = 0; number < panels; number += most) {
+        const int64_t count = std::min(most, panels - number), height = std::min(high, rows - first);
+        const float* block = x + first * in;
+        float* goal = y + first * out + number * WIDTH;
+        for (int64_t row = 0; row < height; row++) std::fill_n(goal + row * out, count * WIDTH, 0.0f);
+        for (int64_t k = 0; k < in; k += depth) {
+          const int64_t length = std::min(depth, in - k), size = length * WIDTH;
+          const Weight* slice = weight + (number * in + k) * WIDTH;
+          auto multiply = [&](const auto* w) {
+            if (few)
+              product<true>(x + k, in, rows, length, w, WIDTH, goal, out, (const char*)(slice + size), step);
+            else if (count == 2)
+              products(block, in, height, in, w, size, goal, out);
+            else
+              product(block, in, height, in, w, WIDTH, goal, out);
+          };
+          for (size_t i = 0; i < (wide.empty() ? 0 : count * size); i += LANES) at(&wide[i]) = load(slice + i);
+          if (wide.empty())
+            multiply(slice);
           else
-            product(x, in, rows, in, w, WIDTH, goal, out);
-        };
-        for (size_t i = 0; i < (wide.empty() ? 0 : length * WIDTH); i += LANES) at(&wide[i]) = load(slice + i);
-        if (wide.empty())
-          multiply(slice);
-        else
-          multiply(wide.data());
+            multiply(wide.data());
+        }
       }
-    }
   }
 }
 

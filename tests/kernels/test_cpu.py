@@ -63,7 +63,7 @@ def test_every_kind_of_processor_can_compile_them(isa: tuple[str, ...]) -> None:
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kernels, Run]]:
     made, path = Kernels(), tmp_path_factory.mktemp("kernels") / "all.pt2"
-    rows, tokens = {0: Dim("rows", min=1, max=64)}, {0: Dim("tokens", min=2, max=256)}
+    rows, tokens = {0: Dim("rows", min=1, max=2048)}, {0: Dim("tokens", min=2, max=256)}
     sizes = [tokens, {}, {}, {0: Dim("sequences", min=2, max=64)}, tokens, tokens]
     given = (torch.zeros(3, IN), torch.zeros(3, OTHER), [case((2, 3), *head) for head in HEADS])
     program = torch.export.export(
@@ -78,10 +78,10 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kernels,
 
 
 def test_the_compiled_product(kernels: tuple[Kernels, Run]) -> None:
-    """Every number of rows up to two full tiles and a rest, and those for which panels are widened."""
+    """Every number of rows up to two full tiles and a rest, panels that are widened, blocks of rows."""
     made, run = kernels
     draw, cases = torch.Generator().manual_seed(8), [case((2, 3), *head) for head in HEADS]
-    for count in (*range(1, 30), 64):
+    for count in (*range(1, 30), 64, 97, 1200):
         x, y = (torch.randn(count, size, generator=draw) for size in (IN, OTHER))
         for got, given, weight in zip(run(x, y, cases), (x, y, x, y), made.weights, strict=False):
             want = given.double() @ unpack(weight).double().T
