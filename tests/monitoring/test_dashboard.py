@@ -209,7 +209,7 @@ def test_compose_listens_on_this_machine_only_and_mounts_what_there_is() -> None
 
 def test_a_server_that_is_gone_is_down_and_draws_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     with dashboard.watching(f"http://127.0.0.1:{free_port()}/metrics", interval=0.05) as seen:
-        time.sleep(0.3)
+        wait(lambda: len(seen.times("triton")) > 2)
     up = panels.Series("triton", promql.Value("up"), "triton")
     _, values = dashboard.lines(up, seen, 1)["triton"]
     assert len(values) > 2 and set(values) == {0}

@@ -33,8 +33,8 @@ ASK = {"model": "course", "prompt": [300, 301, 302], "ignore_eos": True, "temper
 
 
 def settled(server: Server) -> dict[str, float]:
-    """Metrics when nobody runs or waits any more, or after ten seconds."""
-    for _ in range(100):
+    """Metrics when nobody runs or waits any more, or after a minute."""
+    for _ in range(600):
         found = scrape(server)
         if not found["num_requests_running"] and not found["num_requests_waiting"]:
             break

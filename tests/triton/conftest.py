@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import openai
 import pytest
@@ -23,6 +22,7 @@ from labs.kit import keeper
 from labs.kit.process import Server
 from labs.openai.text import Vocabulary
 from labs.triton.front import serve_openai
+from labs.triton.lesson import engine_steps
 from tests.engine.conftest import checkpoint, engine
 
 __all__ = ["checkpoint", "engine"]
@@ -124,11 +124,13 @@ def stream(triton: lab.Triton, model: str, **arrays: Any) -> list[InferResult]:
                 return found
 
 
-def steps(triton: lab.Triton) -> float:
-    """Turns of the engine's loop so far; each gives a token to every request that runs."""
-    time.sleep(0.1)  # the model tells its figures at every cancellation_check_period_ms
-    text = httpx.get(triton.metrics, trust_env=False).text
-    return next(float(line.split()[-1]) for line in text.splitlines() if "iteration_counter" in line)
+def steps(triton: lab.Triton) -> int:
+    """Turns of the engine's loop so far, when it has come to rest; each gives a token to every request that runs."""
+    before = -1
+    while before < (now := engine_steps(triton)):
+        before = now
+        time.sleep(0.2)  # the model tells its figures ten times in that: cancellation_check_period_ms
+    return now
 
 
 def shm_files(owner: int | None = None) -> set[str]:

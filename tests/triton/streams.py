@@ -20,8 +20,8 @@ def backend(triton: lab.Triton) -> TritonBackend:
 
 
 def settled(triton: lab.Triton) -> tuple[float, float, float]:
-    """(running, waiting, share of blocks in use) when nobody runs any more, or after ten seconds."""
-    for _ in range(100):
+    """(running, waiting, share of blocks in use) when nobody runs any more, or after a minute."""
+    for _ in range(600):
         load = backend(triton).load()
         if not load.running and not load.waiting:
             break

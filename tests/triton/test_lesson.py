@@ -17,7 +17,7 @@ from labs import triton as lab
 from labs.triton import lesson, plots
 from labs.triton.lesson import Answer
 from tests.lessons.answers_10 import CONFIG
-from tests.triton.conftest import CACHE
+from tests.triton.conftest import CACHE, steps
 
 ASK = {"input_ids": [300, 301], "input_lengths": 2, "request_output_len": 20}
 
@@ -65,12 +65,11 @@ def test_an_error_of_another_model_is_the_program_s_answer(triton: lab.Triton, i
 
 
 def test_an_answer_has_its_tokens_its_times_and_the_engine_s_steps(triton: lab.Triton) -> None:
-    before = lesson.engine_steps(triton)
+    before = steps(triton)
     found = with_client(triton, lambda client: lesson.ask(client, "tensorrt_llm", streaming=True, **ASK))
-    asyncio.run(asyncio.sleep(0.1))  # the model tells its figures at every cancellation_check_period_ms
     assert len(found.tokens) == 20 and found.version == "1"
     assert found.sent < found.arrivals[0] <= found.arrivals[-1] <= found.done
-    assert 20 <= lesson.engine_steps(triton) - before <= 21
+    assert 20 <= steps(triton) - before <= 21
     blocks = {labels: value for (_, labels), value in lesson.gauges(triton, "nv_trt_llm_kv").items()}
     assert CACHE in [a * b for a in blocks.values() for b in blocks.values()]
 
