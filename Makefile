@@ -17,7 +17,7 @@ run: setup ## every lesson without a browser, and an HTML report
 
 test: setup ## everything CI runs
 	@$(PYTHON) bootstrap.py --browser --prometheus --quantize --kernels --triton --openvino --aiperf --gateway
-	@$(RUN) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(RUN) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=20 $(ARGS)
 
 check: setup ## seconds, not minutes: style, and learner notebooks equal their source
 	@$(RUN) -m ruff check && $(RUN) -m ruff format --check && $(RUN) -m labs.cli build --check

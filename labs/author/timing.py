@@ -13,6 +13,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from labs.author.files import ROOT, write_whole
 from labs.author.run import run
@@ -72,8 +75,13 @@ def write_readme(readme: Path = ROOT / "README.md") -> bool:
     return write_whole(readme, BLOCK.sub(lambda m: m[1] + made + m[2], text))
 
 
-def main() -> None:
-    if "--readme" not in sys.argv[1:]:
+def main(
+    readme: Annotated[
+        bool, typer.Option("--readme", help="only write the table again, from the record")
+    ] = False,
+) -> None:
+    """Measure set-up and every lesson, a quarter of an hour, and write the record and the README's table."""
+    if not readme:
         samples = set_up_seconds() | lesson_seconds()
         Record.measured(
             name=NAME, what="Wall-clock time of each step", unit="s", samples=samples, command=COMMAND
@@ -82,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
