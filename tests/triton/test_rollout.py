@@ -110,6 +110,13 @@ class Crowd:
             words = await ask(prompt, count)
             self.found.append((prompt, count, before | self.serving, words))
 
+    def steady(self, version: int) -> None:
+        """Until a request began and was answered while only `version` served."""
+        end = time.monotonic() + 60
+        while not any(might == {version} for _, _, might, _ in self.found):
+            assert time.monotonic() < end, f"version {version} answered nobody"
+            time.sleep(0.05)
+
     async def during(self, change: Callable[[], object]) -> None:
         """All clients while `change` runs in a thread, and until there are REQUESTS answers."""
         kinds = [(self.grpc, SHORT), (self.http, SHORT)] * 7 + [(self.grpc, LONG), (self.http, LONG)]
@@ -131,7 +138,7 @@ def test_no_request_is_lost_while_engines_are_rolled_out(
 
     def twice() -> None:
         for old, new in ((0, 1), (1, 0)):
-            time.sleep(0.5)
+            crowd.steady(old)
             crowd.serving = {old, new}
             roll_out(triton, repository, engine_dir=engines[new].path)
             crowd.serving = {new}
