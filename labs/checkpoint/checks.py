@@ -108,19 +108,15 @@ def copies(extra_bytes: Callable[[Model, int], float], model: Model, tp_size: in
     one_head = TOY.head_size * TOY.hidden_size
     right = 2 * (16 - KV) * one_head * TOY.num_hidden_layers * 2
     got: Any = extra_bytes(TOY, 16)
-    require_number(got)
+    quarter, with_originals = right / 4, right * 16 // (16 - KV)
     mistakes = {
         right / 2: "Half of it is missing. k and v are both copied, and a bfloat16 value takes two bytes.",
-        right
-        / 4: "A factor of four is missing: k and v are both copied, and a bfloat16 value takes two bytes.",
+        quarter: "A factor of four is missing: k and v are both copied, and a bfloat16 value takes two bytes.",
         right / TOY.num_hidden_layers: "That is one layer. Every layer has its KV heads.",
-        right
-        * 16
-        // (16 - KV): "You counted the originals as extra too: of 16 heads, only the copies cost more.",
+        with_originals: "You counted the originals as extra too: of 16 heads, only the copies cost more.",
         right / TOY.hidden_size: "A head is a matrix: head_size rows of hidden_size columns.",
     }
-    for value, hint in mistakes.items():
-        require(got != value, hint)
+    require_number(got, mistakes)
     require(
         got == right,
         f"For {KV} KV heads of {TOY.head_size} × {TOY.hidden_size}, {TOY.num_hidden_layers} layers, on 16 ranks I get "

@@ -10,7 +10,7 @@ import numpy as np
 
 from labs.compare.paper import Situation, on_paper, right
 from labs.compare.replay import Arrival, Rule, Run
-from labs.kit.check import exercise, require, require_function, require_number
+from labs.kit.check import exercise, require, require_function, require_names, require_number
 
 WAYS = ("alone", "together", "paused", "reused")
 IDLE = Situation(8, [], (40, 20))
@@ -88,12 +88,7 @@ def _in_a_trace(rule: Rule) -> None:
 
 @exercise("06.same", version=1, title="The same tokens, alone or batched", minutes=10)
 def same(proof: Mapping[str, Run], dtype: str) -> None:
-    require(
-        isinstance(proof, dict) and set(proof) == set(WAYS),
-        f"I expected a dictionary with {', '.join(WAYS)}, got {{type}}.",
-    )
-    empty = [name for name, run in proof.items() if run is ... or run is None]
-    require(not empty, f"Still `...`: {', '.join(empty)}.")
+    require_names(proof, WAYS)
     for name, run in proof.items():
         require(isinstance(run, Run), f"`{name}` is {type(run).__name__}; give what `replay` returned.")
     _happened(proof)
@@ -146,7 +141,6 @@ def _happened(proof: Mapping[str, Run]) -> None:
 def break_even(function: Callable[[float, float, float], float]) -> None:
     require_function(function, "break_even")
     got: Any = function(100.0, 250.0, 200.0)  # saves 1 ms a token: 100,000 tokens
-    require_number(got)
     mistakes = {
         400.0: "Those are seconds: how long the faster engine serves until then. How many tokens is that?",
         500.0: "Those are seconds, of the slower engine. How many tokens is that?",
@@ -156,8 +150,7 @@ def break_even(function: Callable[[float, float, float], float]) -> None:
         5_000.0: "You multiplied with the difference of the rates. What is saved on each token is a time.",
         -100_000.0: "Right but for the sign: which of the two takes longer for a token?",
     }
-    for value, hint in mistakes.items():
-        require(abs(got - value) > 1e-6 * abs(value), hint)
+    require_number(got, mistakes)
     require(
         abs(got - 100_000) < 0.01,
         f"A build of 100 s, 250 against 200 tokens/s: I get 100,000 tokens, you {got:,.4g}.",

@@ -9,16 +9,18 @@ import os
 import re
 import sysconfig
 import traceback
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, MappingProxyType
 
 from labs.kit import course, progress
 from labs.kit.course import Exercise, exercise, exercises
 from labs.kit.show import say
 
 __all__ = ["Mistake", "Result", "Unfinished", "check", "exercise", "exercises", "needs", "require"]
-__all__ += ["require_function", "require_number"]
+__all__ += ["require_function", "require_names", "require_number"]
 
 LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
 OURS = (f"{Path(__file__).parents[1]}{os.sep}", *LIBRARIES, "<frozen")  # any other file is the learner's
@@ -55,9 +57,22 @@ def require_function(value: object, name: str) -> None:
     require(callable(value), f"I expected the function `{name}`, got {{type}}. Pass it uncalled.")
 
 
-def require_number(got: object) -> None:
-    """Raise Mistake unless what the learner's function gave is an int or a float."""
-    require(isinstance(got, int | float), f"The function gave {got!r}, not a number. Does it `return`?")
+def require_number(got: object, mistakes: Mapping[float, str] = MappingProxyType({})) -> None:
+    """Raise Mistake unless what the learner's function gave is an int or a float, and, within a thousandth, none of
+    ``mistakes``: what a known error of thought gives, and the hint for it.
+    """
+    if not isinstance(got, int | float):
+        raise Mistake(f"The function gave {got!r}, not a number. Does it `return`?")
+    for value, hint in mistakes.items():
+        require(not isclose(got, value, rel_tol=1e-3), hint)
+
+
+def require_names(values: object, names: Collection[str]) -> None:
+    """Raise Mistake unless ``values``, the first argument of the check, is a dictionary with these names, all given."""
+    if not isinstance(values, dict) or set(values) != set(names):
+        raise Mistake(f"I expected a dictionary with {', '.join(names)}, got {{type}}.")
+    empty = [name for name, value in values.items() if value is ... or value is None]
+    require(not empty, f"Still `...`: {', '.join(empty)}.")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from math import ceil, sqrt
 from typing import Any
 
 from labs.checkpoint import Model
-from labs.kit.check import exercise, require, require_function, require_number
+from labs.kit.check import exercise, require, require_function, require_names, require_number
 from labs.limits.workload import Turn
 
 NAMES = ("max_batch_size", "max_input_len", "max_seq_len", "max_num_tokens")
@@ -17,12 +17,7 @@ REMEDIES = {"prompt": "a", "machine": "b", "file": "c"}
 
 @exercise("05.limits", version=1, title="Choose limits from a workload", minutes=8)
 def limits(limits: dict[str, int], trace: Sequence[Turn], in_flight: float) -> None:
-    require(
-        isinstance(limits, dict) and set(limits) == set(NAMES),
-        f"I expected a dictionary with {', '.join(NAMES)}, got {{type}}.",
-    )
-    empty = [name for name, value in limits.items() if value is ... or value is None]
-    require(not empty, f"Still `...`: {', '.join(empty)}.")
+    require_names(limits, NAMES)
     for name, value in limits.items():
         whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
         require(
@@ -116,22 +111,17 @@ def kv(
 ) -> None:
     require_function(bytes_per_token, "bytes_per_token")
     got: Any = bytes_per_token(TOY, 2)
-    right = 2 * 3 * 2 * 5 * 2
-    require_number(got)
+    right, everything = 2 * 3 * 2 * 5 * 2, 2 * 3 * 24 * 2
     mistakes = {
         right / 2: "Half of it. Keys and values are kept, each of `itemsize` bytes.",
         right / 4: "A quarter of it. Keys and values, each of `itemsize` bytes.",
         right * 4: "You took the query heads. Only KV heads are cached: `num_key_value_heads`.",
         right / 3: "That is one layer. Every layer keeps keys and values of its own.",
         right / 5 * 24: "You took `hidden_size`. A KV head is `head_size` wide.",
-        2
-        * 3
-        * 24
-        * 2: "`hidden_size` would be right without grouped-query attention: KV heads × `head_size` is less.",
+        everything: "`hidden_size` would be right without grouped-query attention: KV heads × `head_size` is less.",
         right * 8: "Those are bits.",
     }
-    for value, hint in mistakes.items():
-        require(got != value, hint)
+    require_number(got, mistakes)
     require(
         got == right,
         f"For 3 layers of 2 KV heads, 5 wide, 2 bytes a value, I get {right}, you {got}.",
@@ -150,15 +140,13 @@ def fit(most_requests: Callable[[float, int, int], int]) -> None:
     require_function(most_requests, "most_requests")
     pool, each, tokens = 10_000_000, 1_000, 1_000  # 312 whole blocks of 32 tokens; 32 blocks a request
     got: Any = most_requests(pool, each, tokens)
-    require_number(got)
     mistakes = {
         10: "You counted tokens. The cache hands out whole blocks of 32, and the last of a request is rarely full.",
         312: "That is how many blocks there are. Each request needs several.",
         10_000: "That is how many tokens fit. Each request has 1,000 of them.",
         32: "That is how many blocks one request needs. How often does the cache hold that many?",
     }
-    for value, hint in mistakes.items():
-        require(got != value, hint)
+    require_number(got, mistakes)
     require(
         got in (9, 9.0) or abs(got - 312 / 32) > 0.2,
         f"{got:.4g} requests: round down. What does not fit whole is not started.",
@@ -176,12 +164,7 @@ def fit(most_requests: Callable[[float, int, int], int]) -> None:
 
 @exercise("05.refusals", version=1, title="Read three refusals", minutes=4)
 def refusals(remedy: dict[str, str]) -> None:
-    require(
-        isinstance(remedy, dict) and set(remedy) == set(REMEDIES),
-        f"I expected a dictionary with {', '.join(REMEDIES)}, got {{type}}.",
-    )
-    empty = [name for name, value in remedy.items() if value is ... or value is None]
-    require(not empty, f"Still `...`: {', '.join(empty)}.")
+    require_names(remedy, REMEDIES)
     for name, value in remedy.items():
         require(value in ("a", "b", "c", "d"), f"`{name}` is {value!r}; choose 'a', 'b', 'c' or 'd'.")
     require(

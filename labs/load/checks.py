@@ -37,46 +37,42 @@ def latency(latencies: Callable[[Trace], dict[str, object]]) -> None:
         all(value is not ... for value in got.values()),
         "One value is still `...`: " + ", ".join(key for key in got if got[key] is ...) + ".",
     )
+    _waits(got["ttft"], got["e2e"])
+    _gaps(got["itl"])
+    _per_token(got["tpot"])
+
+
+def _waits(ttft: object, e2e: object) -> None:
     require(
-        not near(got["ttft"], 10.5) and not near(got["e2e"], 11.3),
+        not near(ttft, 10.5) and not near(e2e, 11.3),
         "`ttft` or `e2e` is a clock reading. Subtract the moment of sending, `trace.sent`.",
     )
+    require(not near(ttft, 500) and not near(e2e, 1300), "Those are milliseconds: seconds, please.")
+    require(near(ttft, 0.5), f"`ttft` is {ttft}. From `trace.sent` to the first of `trace.arrivals`.")
+    require(not near(e2e, 0.8), "`e2e` leaves the wait for the first token out: it begins at `trace.sent`.")
+    require(near(e2e, 1.3), f"`e2e` is {e2e}. From `trace.sent` to the last of `trace.arrivals`.")
+
+
+def _gaps(itl: object) -> None:
     require(
-        not near(got["ttft"], 500) and not near(got["e2e"], 1300), "Those are milliseconds: seconds, please."
-    )
-    require(
-        near(got["ttft"], 0.5),
-        f"`ttft` is {got['ttft']}. From `trace.sent` to the first of `trace.arrivals`.",
-    )
-    require(
-        not near(got["e2e"], 0.8),
-        "`e2e` leaves the wait for the first token out: it begins at `trace.sent`.",
-    )
-    require(
-        near(got["e2e"], 1.3), f"`e2e` is {got['e2e']}. From `trace.sent` to the last of `trace.arrivals`."
+        isinstance(itl, Sequence) and len(itl) != 5,
+        "`itl` is a list with one gap for each token **but the first**: five tokens have four gaps.",
     )
     want = [0.1, 0.2, 0.2, 0.3]
     require(
-        isinstance(got["itl"], Sequence) and len(got["itl"]) != 5,
-        "`itl` is a list with one gap for each token **but the first**: five tokens have four gaps.",
-    )
-    require(
-        len(got["itl"]) == 4
-        and all(isclose(a, b, abs_tol=1e-9) for a, b in zip(got["itl"], want, strict=True)),
+        len(itl) == 4 and all(isclose(a, b, abs_tol=1e-9) for a, b in zip(itl, want, strict=True)),
         "`itl` is not right. Each gap is one arrival minus the arrival before it.",
         "`[b - a for a, b in zip(trace.arrivals, trace.arrivals[1:])]`",
     )
+
+
+def _per_token(tpot: object) -> None:
     require(
-        not near(got["tpot"], 0.16) and not near(got["tpot"], 0.26),
+        not near(tpot, 0.16) and not near(tpot, 0.26),
         "`tpot` divides by the number of gaps, one less than the number of tokens: the first token is TTFT's.",
     )
-    require(
-        not near(got["tpot"], 1.3 / 4), "`tpot` leaves TTFT out: subtract it from `e2e` before you divide."
-    )
-    require(
-        near(got["tpot"], 0.2),
-        f"`tpot` is {got['tpot']}. It is `(e2e - ttft) / (number of tokens - 1)`.",
-    )
+    require(not near(tpot, 1.3 / 4), "`tpot` leaves TTFT out: subtract it from `e2e` before you divide.")
+    require(near(tpot, 0.2), f"`tpot` is {tpot}. It is `(e2e - ttft) / (number of tokens - 1)`.")
 
 
 @exercise("02.percentile", version=1, title="The percentile that users feel", minutes=4)
@@ -84,15 +80,14 @@ def percentile(p99: Callable[[Sequence[float]], float]) -> None:
     require_function(p99, "p99")
     values = [0.1] * 195 + [1.0, 2.0, 3.0, 4.0, 9.0]
     got = p99(list(values[::-1]))
-    require_number(got)
-    require(
-        not isclose(got, sum(values) / len(values), rel_tol=1e-3),
-        "That is the mean: it hides the slowest. Of 200 sorted values, about the 198th is the 99th percentile.",
-    )
-    require(
-        got != 9.0, "That is the maximum. One percent of the requests may be slower than the 99th percentile."
-    )
-    require(got != 0.1, "That is too early in the list. Are the values sorted before you pick one?")
+    mean = sum(values) / len(values)
+    mistakes = {
+        mean: "That is the mean: it hides the slowest. Of 200 sorted values, about the 198th is "
+        "the 99th percentile.",
+        9.0: "That is the maximum. One percent of the requests may be slower than the 99th percentile.",
+        0.1: "That is too early in the list. Are the values sorted before you pick one?",
+    }
+    require_number(got, mistakes)
     require(
         2.0 <= got <= 4.0,
         f"Of 195 values 0.1 and then 1, 2, 3, 4, 9 your 99th percentile is {got}: it should be between 2 and 4.",
@@ -149,17 +144,15 @@ def max_rate(highest_rate: Callable[[Sequence[Point], stats.SLO], float]) -> Non
 
     points = [point(2.0, 100), point(4.0, 95), point(6.0, 89), point(8.0, 60)]
     got = highest_rate(points, GOAL)
-    require_number(got)
-    require(
-        got not in (1.0, 0.95, 0.89, 0.6),
+    mistakes = dict.fromkeys(
+        (1.0, 0.95, 0.89, 0.6),
         "That is a share. The answer is a **rate**: requests per second that may be offered.",
-    )
-    require(
-        got != 8.0,
-        "At that rate four of ten users are let down. Keep only points whose share is 0.9 or more.",
-    )
-    require(got != 6.0, "At that rate the share is 0.89: close, but the promise is 0.9.")
-    require(got != 2.0, "That is the safest rate. A higher one keeps the promise as well.")
+    ) | {
+        8.0: "At that rate four of ten users are let down. Keep only points whose share is 0.9 or more.",
+        6.0: "At that rate the share is 0.89: close, but the promise is 0.9.",
+        2.0: "That is the safest rate. A higher one keeps the promise as well.",
+    }
+    require_number(got, mistakes)
     require(
         near(got, 4.0),
         f"Shares of 1.00, 0.95, 0.89 and 0.60 at rates 2, 4, 6 and 8 gave {got}; 0.9 is needed.",
@@ -175,21 +168,14 @@ def max_rate(highest_rate: Callable[[Sequence[Point], stats.SLO], float]) -> Non
 def little(in_flight: Callable[[Sequence[Trace]], float], traces: Sequence[Trace]) -> None:
     require_function(in_flight, "in_flight")
     got = in_flight(RUN)
-    require_number(got)
-    spent = sum(stats.e2e(trace) for trace in RUN)
-    require(
-        not near(got, sum(stats.ttft(trace) for trace in RUN) / 4.1),
-        "That takes TTFT as the time in the system. A request is in it until its **last** token: end to end.",
-    )
-    require(
-        not near(got, spent),
-        "That is the sum of all latencies. The law has the rate times the **mean** latency.",
-    )
-    require(
-        not near(got, spent / 4),
-        "That is the mean latency. Times requests per second, it is the number in flight.",
-    )
-    require(not near(got, 4 / 4.1), "That is the rate. Times the mean latency, it is the number in flight.")
+    spent, waited = sum(map(stats.e2e, RUN)), sum(map(stats.ttft, RUN)) / 4.1
+    mistakes = {
+        waited: "That takes TTFT as the time in the system. A request is in it until its **last** token: end to end.",
+        spent: "That is the sum of all latencies. The law has the rate times the **mean** latency.",
+        spent / 4: "That is the mean latency. Times requests per second, it is the number in flight.",
+        4 / 4.1: "That is the rate. Times the mean latency, it is the number in flight.",
+    }
+    require_number(got, mistakes)
     require(
         near(got, spent / 4.1),
         f"The four requests gave {got:.4g}. Requests per second of the run, times mean end-to-end latency.",

@@ -9,7 +9,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
-from labs.kit.check import exercise, require, require_function
+from labs.kit.check import exercise, require, require_function, require_names
 from labs.triton.deployment import describe
 from labs.triton.lesson import Answer
 from labs.triton.render import CONFIG, TEMPLATES, fill, parse
@@ -127,19 +127,21 @@ def _running(given: ModelConfig) -> None:
 
 @exercise("10.cancel", version=1, title="Cancel, and prove that the engine stopped", minutes=10)
 def cancel(proof: Mapping[str, int], asked: int, now: int) -> None:
-    require(
-        isinstance(proof, dict) and set(proof) == set(READINGS),
-        f"I expected a dictionary with {', '.join(READINGS)}, got {{type}}.",
-    )
-    empty = [name for name, value in proof.items() if value is ... or value is None]
-    require(not empty, f"Still `...`: {', '.join(empty)}.")
+    require_names(proof, READINGS)
     for name, value in proof.items():
         require(
             isinstance(value, int) and not isinstance(value, bool),
             f"`{name}` is {value!r}, not a whole number. `steps()` gives one; `received` you count.",
         )
-    before, received, stopped, later = (proof[name] for name in READINGS)
-    made = stopped - before
+    _left_early(proof["received"], asked)
+    _engine_stopped(*(proof[name] for name in ("before", "stopped", "later")), asked)
+    later = proof["later"]
+    require(
+        now == later, f"The engine is at step {now} now, your `later` says {later}. Did somebody ask since?"
+    )
+
+
+def _left_early(received: int, asked: int) -> None:
     require(
         received > 0,
         "You received nothing. Who cancels before the first piece proves little: read some first.",
@@ -148,6 +150,10 @@ def cancel(proof: Mapping[str, int], asked: int, now: int) -> None:
         received < asked,
         f"You received {received} of {asked} pieces: that is the whole answer. Leave earlier.",
     )
+
+
+def _engine_stopped(before: int, stopped: int, later: int, asked: int) -> None:
+    made = stopped - before
     require(made >= 0 and later >= stopped, "A reading is larger than a later one. Which did you take when?")
     require(
         made,
@@ -166,9 +172,6 @@ def cancel(proof: Mapping[str, int], asked: int, now: int) -> None:
         f"were old. Counters are published once in a period: wait longer before you read `stopped`.",
         "`await asyncio.sleep(0.5)` after the cancel, and again before `later`.",
     )
-    require(
-        now == later, f"The engine is at step {now} now, your `later` says {later}. Did somebody ask since?"
-    )
 
 
 @exercise("10.rollout", version=1, title="A new version, no lost request", minutes=12)
@@ -180,6 +183,17 @@ def rollout(
         answers and all(isinstance(one, Answer) for one in answers),
         "There are no answers: run the load first.",
     )
+    _nobody_failed(answers)
+    latest = _took_over({one.version for one in answers}, left)
+    by_latest = [one.tokens for one in answers if one.version == latest]
+    require(
+        old not in by_latest,
+        f"Version {latest} answers as the old engine does. The folder is new, but which engine does config.pbtxt name?",
+        "`rollout.name_engine(text, engine_dir)` gives the text of config.pbtxt with another engine.",
+    )
+
+
+def _nobody_failed(answers: Sequence[Answer]) -> None:
     failed = [" ".join(one.error.split())[:90] for one in answers if one.error]
     require(
         not failed,
@@ -188,7 +202,10 @@ def rollout(
         "No unload is needed. Load the new version beside the old one; Triton takes the old one away when its answers "
         "have ended.",
     )
-    seen = {one.version for one in answers}
+
+
+def _took_over(seen: set[str], left: Mapping[str, str]) -> str:
+    """The latest version, which has taken over from version 1 under the load, and is alone."""
     require(
         seen != {"1"},
         "Version 1 answered every request. A version is a folder with a number: without a folder `2` Triton loads "
@@ -208,9 +225,4 @@ def rollout(
         f"is over the old one is gone, and version {latest} is ready.",
         "`load_model` returns when the new one is ready; the old one may still finish its answers. Wait for it.",
     )
-    by = {version: [one.tokens for one in answers if one.version == version] for version in seen}
-    require(
-        old not in by[latest],
-        f"Version {latest} answers as the old engine does. The folder is new, but which engine does config.pbtxt name?",
-        "`rollout.name_engine(text, engine_dir)` gives the text of config.pbtxt with another engine.",
-    )
+    return latest
