@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import resource
-import shlex
 import shutil
 import tempfile
 import time
@@ -24,7 +23,7 @@ from labs.checkpoint.config import from_hugging_face
 from labs.checkpoint.plan import sources
 from labs.checkpoint.source import INDEX
 from labs.checkpoint.tensorfile import create
-from labs.kit.record import Record
+from labs.kit.record import command_line, keep
 from labs.load.shape import SHAPES
 
 CHUNK = 64 * 2**20
@@ -108,19 +107,12 @@ def main(
                 f"copy {copying:.1f} s, convert {seconds:.1f} s, peak {peak / 1e6:.0f} MB of {largest / 1e9:.2f} GB"
             )
     what = f"Converting {shape} (bfloat16, tp_size {tp_size})"
-    command = shlex.join(
-        ["python", "-m", "labs.checkpoint.measure", shape, "--tp_size", str(tp_size), "--repeat", str(repeat)]
-    )
-    for name, label, values in (
-        ("time", "time, relative to copying its files", times),
-        ("memory", "peak memory, relative to the largest rank file", memory),
-    ):
-        record = Record.measured(
-            name=f"convert-{shape.split('-')[-1]}-tp{tp_size}-{name}", what=f"{what}: {label}", unit="ratio",
-            samples={"ratio": values}, command=command,
-        )  # fmt: skip
-        record.save(out)
-        print(record)
+    command = command_line("labs.checkpoint.measure", shape, "--tp_size", tp_size, "--repeat", repeat)
+    rows = [
+        ("time", f"{what}: time, relative to copying its files", "ratio", {"ratio": times}),
+        ("memory", f"{what}: peak memory, relative to the largest rank file", "ratio", {"ratio": memory}),
+    ]
+    keep(f"convert-{shape.split('-')[-1]}-tp{tp_size}", rows, command, out)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ CPU, which is shared and noisy, it has ratios to vLLM in the same round; tokens 
 
 from __future__ import annotations
 
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,10 +23,9 @@ from labs.compare.sizes import copy_bandwidth
 from labs.engine.build import nbytes
 from labs.engine.config import BuildError
 from labs.engine.directory import EngineDir, package
-from labs.kit.record import Record
+from labs.kit.record import Row, command_line, keep
 
 STARTS = 2
-Quantity = tuple[str, str, str, dict[str, list[float]]]  # end of the record's name, what, unit, samples
 
 
 def main(
@@ -46,10 +44,10 @@ def main(
     """Build an engine for the workloads, then measure all engines in turn."""
     loads = [prepare.workload(one) for one in workloads.split(",")]
     tag = f"{device}-{Path(model).name}-{dtype}"
-    asked = {"model": model, "engines": engines, "workloads": workloads, "rounds": rounds, "dtype": dtype}
-    asked |= {"device": device, "threads": threads}
-    words = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
-    command = shlex.join(["python", "-m", "labs.compare", *words])
+    command = command_line(
+        "labs.compare", model=model, engines=engines, workloads=workloads, rounds=rounds, dtype=dtype, device=device,
+        threads=threads,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(dir=folder) as place:
         torch.set_num_threads(threads)
         source, checkpoint = prepare.model(model, dtype, device, Path(place))
@@ -68,16 +66,9 @@ def main(
         vocabulary = engine.model.vocab_size
         made = compare(job, loads, engines.split(","), rounds=rounds, starts=STARTS, vocabulary=vocabulary)
         floor = _floor(checkpoint, engine) if device == "cuda" else {}
-    quantities = [*_each(made, device, floor), *_all(made, once)]
-    records = [
-        Record.measured(
-            name=f"compare-{tag}-{end}", what=f"{tag}, {what}", unit=unit, samples=samples, command=command
-        )
-        for end, what, unit, samples in quantities
-    ]  # all before the first is saved, which changes the working tree that they name
-    for record in records:
-        record.save(out)
-        print(record)
+    rows = [*_each(made, device, floor), *_all(made, once)]
+    named = [(end, f"{tag}, {what}", unit, samples) for end, what, unit, samples in rows]
+    keep(f"compare-{tag}", named, command, out)
 
 
 def _floor(checkpoint: Path, engine: EngineDir) -> dict[str, list[float]]:
@@ -88,7 +79,7 @@ def _floor(checkpoint: Path, engine: EngineDir) -> dict[str, list[float]]:
     return {"floor of the memory bandwidth": [copy_bandwidth() / per_token]}
 
 
-def _each(made: Measured, device: str, floor: dict[str, list[float]]) -> Iterator[Quantity]:
+def _each(made: Measured, device: str, floor: dict[str, list[float]]) -> Iterator[Row]:
     for load, rates in made.rates.items():
         what = f"{load.streams} streams, {load.input_len} tokens in, {load.output_len} out"
         rated = f"{what}: output tokens per second"
@@ -101,7 +92,7 @@ def _each(made: Measured, device: str, floor: dict[str, list[float]]) -> Iterato
         yield f"{load}-ttft", f"{what}: time to the first token of the last stream", "s", made.first[load]
 
 
-def _all(made: Measured, once: dict[str, float]) -> Iterator[Quantity]:
+def _all(made: Measured, once: dict[str, float]) -> Iterator[Row]:
     memory = {name: size / 1e9 for name, size in made.memory.items()}
     start, restart = ({name: seconds[n] for name, seconds in made.starts.items()} for n in range(STARTS))
     for end, what, unit, values in (

@@ -82,15 +82,9 @@ def compare(
     with ExitStack() as stack:
         workers = []
         for name in names:
-            made.starts[name] = []
-            for left in reversed(range(starts)):
-                worker = Worker(name, job)
-                made.starts[name].append(worker.start_seconds)
-                made.load[name] = worker.load_seconds
-                say(f"{name}: first token {worker.start_seconds:.1f} s after its start")
-                if left:
-                    worker.stop()
-            workers.append(stack.enter_context(worker))
+            for _ in range(starts - 1):
+                _start(name, job, made, say).stop()
+            workers.append(stack.enter_context(_start(name, job, made, say)))
         for load in workloads:
             made.first[load], made.rates[load] = {name: [] for name in names}, {name: [] for name in names}
             for number in range(rounds + 1):
@@ -105,6 +99,14 @@ def compare(
             )
         made.memory = {worker.name: worker.memory() for worker in workers}
     return made
+
+
+def _start(name: str, job: Job, made: Measured, say: Callable[[str], object]) -> Worker:
+    worker = Worker(name, job)
+    made.starts.setdefault(name, []).append(worker.start_seconds)
+    made.load[name] = worker.load_seconds
+    say(f"{name}: first token {worker.start_seconds:.1f} s after its start")
+    return worker
 
 
 def _round(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import shlex
 import statistics
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from labs.compare.job import CompareError
 from labs.compare.measure import REST, Workload
 from labs.engine.config import BuildError
 from labs.kit.process import Server, ServerFailed
-from labs.kit.record import Record
+from labs.kit.record import Row, command_line, keep
 from labs.openai.start import serve_engine
 
 UNITS = {"rate": "tokens/s", "ttft": "s", "itl-p99": "s"}
@@ -117,9 +116,9 @@ def main(
 ) -> None:
     """Build an engine for the workloads, serve it beside vLLM, measure both in turn."""
     loads = [prepare.workload(one) for one in workloads.split(",")]
-    asked = {"model": model, "workloads": workloads, "rounds": rounds, "dtype": dtype, "device": device}
-    words = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
-    command = shlex.join(["python", "-m", "labs.compare.served", *words])
+    command = command_line(
+        "labs.compare.served", model=model, workloads=workloads, rounds=rounds, dtype=dtype, device=device
+    )
     with tempfile.TemporaryDirectory(dir=folder) as place, ExitStack() as stack:
         source, checkpoint = prepare.model(model, dtype, device, Path(place))
         engine, _ = prepare.engine(source, checkpoint, loads, device, Path(place))
@@ -128,24 +127,16 @@ def main(
         gc.collect()
         gc.freeze()  # this is the client: a full collection in it would be measured as a server's
         seen = {one: served(servers, one, rounds) for one in loads}
-    # all are made before the first is saved, which changes the working tree that they name
-    records = list(_records(seen, f"{device}-{Path(model).name}-{dtype}", command))
-    for record in records:
-        record.save(out)
-        print(record)
+    tag = f"{device}-{Path(model).name}-{dtype}"
+    keep(f"served-{tag}", _rows(seen, tag), command, out)
 
 
-def _records(seen: dict[Workload, dict[str, list[Seen]]], tag: str, command: str) -> Iterator[Record]:
+def _rows(seen: dict[Workload, dict[str, list[Seen]]], tag: str) -> Iterator[Row]:
     for one, made in seen.items():
         what = f"{tag} over HTTP, {one.streams} streams, {one.input_len} tokens in, {one.output_len} out"
         for column, (end, unit) in enumerate(UNITS.items()):
-            yield Record.measured(
-                name=f"served-{tag}-{one}-{end}",
-                what=f"{what}: {WHAT[end]}",
-                unit=unit,
-                samples={name: [row[column] for row in rows] for name, rows in made.items()},
-                command=command,
-            )
+            samples = {name: [row[column] for row in rows] for name, rows in made.items()}
+            yield f"{one}-{end}", f"{what}: {WHAT[end]}", unit, samples
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ import difflib
 import hashlib
 import html
 import json
+import shlex
 import statistics
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -23,6 +25,7 @@ from labs.kit.machine import machine
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "records"
 Kind = Literal["measured", "published"]
+Row = tuple[str, str, str, dict[str, list[float]]]  # end of a record's name, what, unit, samples
 
 
 class RecordError(ValueError):
@@ -148,6 +151,27 @@ def find(name: str, kind: Kind = "measured") -> Record:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
         raise RecordError(f"There is no {kind} record {name!r}. There is: {', '.join(near) or 'none'}.")
     return Record.load(known[name])
+
+
+def keep(name: str, rows: Iterable[Row], command: str, folder: Path | None = None) -> list[Record]:
+    """Save and print a measured record ``name-end`` of each row.
+
+    All are made before the first is saved: that changes the working tree, which they name.
+    """
+    records = [
+        Record.measured(name=f"{name}-{end}", what=what, unit=unit, samples=samples, command=command)
+        for end, what, unit, samples in rows
+    ]
+    for one in records:
+        one.save(folder)
+        print(one)
+    return records
+
+
+def command_line(module: str, *words: object, **options: object) -> str:
+    """``python -m module`` with these words and options: the ``command`` of a record."""
+    named = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+    return shlex.join(["python", "-m", module, *map(str, [*words, *named])])
 
 
 def digest(facts: dict[str, Any]) -> str:

@@ -6,8 +6,6 @@ The batch sizes are interleaved: each repetition runs all of them once, so that 
 from __future__ import annotations
 
 import asyncio
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +14,7 @@ import typer
 
 from labs import serving
 from labs.kit.process import Server
-from labs.kit.record import Record
+from labs.kit.record import command_line, keep
 from labs.load.drive import closed_loop, random_prompts
 from labs.load.shape import SHAPES, write_shape
 from labs.load.stats import summary
@@ -73,19 +71,14 @@ def main(
         with serving.serve(path, **flags) as server:
             started = server.seconds_to_ready
             found = asyncio.run(measure(server, users, tokens, max_tokens, repeat, vocabulary))
-    kept = [
-        part for part, before in zip(sys.argv[1:], sys.argv, strict=False) if "--out" not in (part, before)
-    ]
-    command = shlex.join(["python", "-m", "labs.load", *kept])
+    each = [word for count in users for word in ("--users", count)]
+    command = command_line(
+        "labs.load", model, *each, name=name, tokens=tokens, max_tokens=max_tokens, repeat=repeat
+    )
     what = f"vLLM on {model}, closed loop, {tokens} tokens in, {max_tokens} out"
     rows = [(series, f"{what}: {label}", unit, found[series]) for series, (_, unit, label) in SERIES.items()]
     rows.append(("start", f"vLLM on {model}: from the command to ready", "s", {"value": [started]}))
-    for series, label, unit, samples in rows:
-        made = Record.measured(
-            name=f"{name}-{series}", what=label, unit=unit, samples=samples, command=command
-        )
-        made.save(out)
-        print(made)
+    keep(name, rows, command, out)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import asyncio
 import multiprocessing
 import os
 import random
-import shlex
 import statistics
 import tempfile
 import time
@@ -31,7 +30,7 @@ from labs.engine.config import BuildConfig
 from labs.engine.runtime.async_executor import AsyncExecutor
 from labs.engine.runtime.executor import Executor, KvCacheConfig
 from labs.engine.runtime.sampling import SamplingParams
-from labs.kit.record import Record
+from labs.kit.record import command_line, keep
 from labs.triton.client import TritonBackend
 from labs.triton.deployment import describe
 from labs.triton.front import serve_openai
@@ -162,15 +161,6 @@ def main(
     """Measure, print, and keep two records."""
     os.environ["OMP_NUM_THREADS"] = str(threads)  # the engines' processes inherit it
     counts = [int(one) for one in streams.split(",")]
-    asked = {
-        "model": model,
-        "dtype": dtype,
-        "streams": streams,
-        "input_len": input_len,
-        "output_len": output_len,
-    }
-    asked |= {"rounds": rounds, "threads": threads}
-    words = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     with tempfile.TemporaryDirectory() as folder:
         limits = BuildConfig(
             max_batch_size=max(counts), max_input_len=input_len, max_seq_len=input_len + output_len
@@ -180,18 +170,15 @@ def main(
         lengths = input_len, output_len
         firsts, rates = asyncio.run(run(engine.path, Path(folder), counts, lengths, rounds))
     what = f"{model.name} in {dtype}, {input_len} tokens in, {output_len} out"
-    command = shlex.join(["python", "-m", "labs.triton.overhead", *words])
+    command = command_line(
+        "labs.triton.overhead", model=model, dtype=dtype, streams=streams, input_len=input_len, output_len=output_len,
+        rounds=rounds, threads=threads,
+    )  # fmt: skip
     facts = [
         ("ttft", f"{what}: time to first token, median of the streams", "s", firsts),
         ("rate", f"{what}: output tokens per second of all streams", "tokens/s", rates),
     ]
-    records = [
-        Record.measured(name=f"triton-overhead-{end}", what=said, unit=unit, samples=samples, command=command)
-        for end, said, unit, samples in facts
-    ]  # all before the first is saved, which changes the working tree that they name
-    for record in records:
-        record.save(out)
-        print(record)
+    for record in keep("triton-overhead", facts, command, out):
         for name, values in ratios(record.values).items():
             print(f"  {name}: {statistics.median(values):.2f} × the engine")
 

@@ -131,6 +131,25 @@ def test_series_by_name() -> None:
     assert one.summary["b"].median == 2.0 and "a: 1 ms\n  b: 2 ms\n" in str(one)
 
 
+def test_records_of_one_run_are_made_before_the_first_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A saved record changes the working tree, and the next would name a commit that is not quite it."""
+    monkeypatch.setattr(record, "commit", lambda: "abc-dirty" if any(tmp_path.glob("of-*")) else "abc")
+    rows = [(end, f"the {end}", "s", {"value": [1.0]}) for end in ("one", "two")]
+    assert len(record.keep("of", rows, "make it", tmp_path)) == 2
+    kept = [Record.load(tmp_path / f"of-{end}.json") for end in ("one", "two")]
+    assert [(one.commit, one.command, one.what) for one in kept] == [
+        ("abc", "make it", "the one"),
+        ("abc", "make it", "the two"),
+    ]
+
+
+def test_the_command_line_of_a_record() -> None:
+    line = record.command_line("labs.load", "a model", "--users", 4, max_tokens=8, name="x")
+    assert line == "python -m labs.load 'a model' --users 4 --max-tokens 8 --name x"
+
+
 def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert record.find("gpu-prices", "published").unit == "USD/hour"
     with pytest.raises(RecordError, match=r"'gpu-price'. There is: gpu-prices"):
