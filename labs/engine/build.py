@@ -170,7 +170,7 @@ def _code(checkpoint: Checkpoint, config: BuildConfig, device: str, goal: Path, 
         return {"cached": 0.0}
     packed = packs(device, checkpoint.config["dtype"])
     decoder = skeleton(checkpoint.model, checkpoint.config, packed).to_empty(device=device)
-    seconds = compile_graphs(decoder, config, goal, say)
+    seconds = compile_graphs(decoder, config, goal, cache, say)
     del decoder
     torch.cuda.empty_cache()
     temporary = kept.with_suffix(f".{os.getpid()}")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -16,6 +17,7 @@ from unittest.mock import patch
 import torch
 
 from labs.engine.config import BuildConfig
+from labs.engine.forked import forked
 from labs.engine.layers import tile
 from labs.engine.model import Decoder, Generation, Pools
 from labs.kernels.cpu import linked
@@ -107,25 +109,49 @@ def aot_compile(program: ExportedProgram, options: dict[str, Any] | None = None)
         )
 
 
-def compile_graphs(decoder: Decoder, config: BuildConfig, path: Path, say: Say = print) -> dict[str, float]:
-    """Write the package `path`; returns the seconds of each stage."""
+Made = tuple[list[Any], dict[str, float]]  # the files of a graph, the seconds of each stage
+
+
+def compile_graph(
+    decoder: Decoder, config: BuildConfig, options: dict[str, Any], graph: str, say: Say | None = None
+) -> Made:
+    began = time.perf_counter()
+    program = export(decoder, config, graph)
+    seconds = {f"{graph} export": time.perf_counter() - began}
+    _tell(seconds, say)
+    began = time.perf_counter()
+    files = aot_compile(program, options)
+    compiling = {f"{graph} compile": time.perf_counter() - began}
+    _tell(compiling, say)
+    return files, seconds | compiling
+
+
+def _tell(seconds: dict[str, float], say: Say | None) -> None:
+    for stage, value in seconds.items() if say else ():
+        say(f"{stage}: {value:.1f} s")
+
+
+def compile_graphs(
+    decoder: Decoder, config: BuildConfig, path: Path, cache: Path, say: Say = print
+) -> dict[str, float]:
+    """Write the package `path`; returns the seconds of each stage. On a CPU the graphs are compiled side by side, and
+    the kernels are kept in the folder `cache`."""
     from torch.export.pt2_archive._package import package_pt2
 
+    device = decoder.lm_head.weight.device.type
+    beside = GRAPHS[device][1:] if device == "cpu" and not torch.cuda.is_initialized() else ()
     seconds: dict[str, float] = {}
     files: dict[str, Any] = {}
-
-    def timed(stage: str, began: float) -> None:
-        seconds[stage] = time.perf_counter() - began
-        say(f"{stage}: {seconds[stage]:.1f} s")
-
-    device = decoder.lm_head.weight.device.type
-    with linked() if device == "cpu" else nullcontext({}) as kernels:
+    with ExitStack() as stack:
+        options = stack.enter_context(linked(cache)) if device == "cpu" else {}
+        work = partial(compile_graph, decoder, config, options)
+        forks = {graph: stack.enter_context(forked(partial(work, graph))) for graph in beside}
         for graph in GRAPHS[device]:
-            began = time.perf_counter()
-            program = export(decoder, config, graph)
-            timed(f"{graph} export", began)
-            began = time.perf_counter()
-            files[graph] = aot_compile(program, kernels)
-            timed(f"{graph} compile", began)
+            if graph in forks:
+                files[graph], took = forks[graph]()
+                _tell(took, say)
+            else:
+                files[graph], took = work(graph, say)
+            seconds |= took
     package_pt2(str(path), aoti_files=files)
     return seconds

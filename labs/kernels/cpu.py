@@ -13,13 +13,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
+
+from labs.kit import probe
 
 WIDTH = 16
 SOURCE = Path(__file__).with_name("cpu.cpp")
@@ -87,26 +88,41 @@ def compiler(*isa: str) -> list[str]:
     return [get_cpp_compiler(), *FLAGS, *isa, *(f"-I{path}" for path in include_paths()), str(SOURCE)]
 
 
-@contextmanager
-def linked() -> Iterator[dict[str, Any]]:
-    """Options of AOTInductor with which the kernels become a part of what is compiled."""
+def compiled(folder: Path) -> Path:
+    """SOURCE as an object file for this processor, in `folder`, where the next build finds it."""
+    from torch._inductor import config
     from torch._inductor.cpu_vec_isa import pick_vec_isa
 
-    before = os.environ.get("LIBRARY_PATH")
-    name = f"cpu-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.o"  # part of the key of torch's own caches
-    isa = pick_vec_isa()
-    flags = ["-march=native", *isa.build_arch_flags().split(), *(f"-D{name}" for name in isa.build_macro())]
-    with TemporaryDirectory() as folder:
-        subprocess.run([*compiler(*flags), "-c", "-o", f"{folder}/{name}"], check=True)
-        os.environ["LIBRARY_PATH"] = os.pathsep.join(filter(None, [folder, before]))
-        try:
-            shims = {
-                torch.ops.engineroom_cpu.packed_linear.default: _shim("packed_linear", 2),
-                torch.ops.engineroom_cpu.paged_attention.default: _shim("paged_attention", 6),
-            }
-            yield {
-                "aot_inductor.custom_ops_to_c_shims": shims,
-                "aot_inductor.custom_op_libs": [f":{name}"],
-            }
-        finally:
-            os.environ.pop("LIBRARY_PATH") if before is None else os.environ.update(LIBRARY_PATH=before)
+    with config.patch(
+        {"cpp.vec_isa_ok": True}
+    ):  # a compiler that cannot will say so below; torch tries each, 15 s
+        isa = pick_vec_isa()
+    line = compiler(
+        "-march=native", *isa.build_arch_flags().split(), *(f"-D{name}" for name in isa.build_macro())
+    )
+    facts = [line, SOURCE.read_text(), torch.__version__, sorted(probe.cpu()[1])]
+    goal = folder / f"cpu-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.o"
+    if not goal.is_file():
+        temporary = goal.with_suffix(f".{os.getpid()}")
+        subprocess.run([*line, "-c", "-o", temporary], check=True)
+        temporary.replace(goal)
+    return goal
+
+
+@contextmanager
+def linked(folder: Path) -> Iterator[dict[str, Any]]:
+    """Options of AOTInductor with which the kernels, `compiled`, become a part of what is compiled."""
+    before, kernels = os.environ.get("LIBRARY_PATH"), compiled(folder)
+    shims = {
+        torch.ops.engineroom_cpu.packed_linear.default: _shim("packed_linear", 2),
+        torch.ops.engineroom_cpu.paged_attention.default: _shim("paged_attention", 6),
+    }
+    os.environ["LIBRARY_PATH"] = os.pathsep.join(filter(None, [str(kernels.parent), before]))
+    try:
+        yield {
+            "cpp.vec_isa_ok": True,
+            "aot_inductor.custom_ops_to_c_shims": shims,
+            "aot_inductor.custom_op_libs": [f":{kernels.name}"],  # part of the key of torch's own caches
+        }
+    finally:
+        os.environ.pop("LIBRARY_PATH") if before is None else os.environ.update(LIBRARY_PATH=before)

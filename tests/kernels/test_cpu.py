@@ -69,7 +69,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kernels,
     program = torch.export.export(
         made, given, dynamic_shapes=(rows, rows, [sizes] * len(HEADS)), strict=False
     )
-    with linked() as options:
+    with linked(path.parent) as options:
         files = aot_compile(program, options)
     package_pt2(str(path), aoti_files={"all": files})
     loaded = torch._C._aoti.AOTIModelPackageLoader(str(path), "all", True, 1, -1)
