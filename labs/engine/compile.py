@@ -109,12 +109,10 @@ def aot_compile(program: ExportedProgram, options: dict[str, Any] | None = None)
         )
 
 
-Made = tuple[list[Any], dict[str, float]]  # the files of a graph, the seconds of each stage
-
-
 def compile_graph(
     decoder: Decoder, config: BuildConfig, options: dict[str, Any], graph: str, say: Say | None = None
-) -> Made:
+) -> tuple[list[Any], dict[str, float]]:
+    """The files of one graph, and the seconds of each stage."""
     began = time.perf_counter()
     program = export(decoder, config, graph)
     seconds = {f"{graph} export": time.perf_counter() - began}

@@ -91,7 +91,6 @@ def longest(pretrained: dict[str, Any]) -> tuple[int, str]:
     scaling = pretrained.get("rotary_scaling") or {}
     kind, factor = scaling.get("rope_type", scaling.get("type")), float(scaling.get("factor", 1.0))
     if kind in SCALES_POSITIONS and factor != 1:
-        return math.ceil(
-            positions * factor
-        ), f"max_position_embeddings {positions:,} × rope factor {factor:g}"
+        longest = math.ceil(positions * factor)
+        return longest, f"max_position_embeddings {positions:,} × rope factor {factor:g}"
     return positions, "max_position_embeddings of the model"

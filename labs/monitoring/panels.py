@@ -63,10 +63,8 @@ def in_engine(metric: str, kind: str) -> Value:
 
 
 def per_request(metric: str) -> tuple[Series, ...]:
-    """Triton's time for each model of the repository."""
-    asks = Ratio(
-        Rate(metric, "model"), Rate("nv_inference_request_success", "model"), 1e6
-    )  # from microseconds
+    """Triton's time, told in microseconds, for each model of the repository."""
+    asks = Ratio(Rate(metric, "model"), Rate("nv_inference_request_success", "model"), 1e6)
     return (Series("triton", asks, "{{model}}"),)
 
 
