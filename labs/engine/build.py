@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -164,18 +165,27 @@ def _code(checkpoint: Checkpoint, config: BuildConfig, device: str, goal: Path, 
     cache = Path(os.environ.get("ENGINEROOM_BUILDS") or home("engine-cache"))
     cache.mkdir(parents=True, exist_ok=True)
     kept = cache / f"{_key(checkpoint, config, device)}.pt2"
-    if kept.is_file():
-        say("compiled before for these sizes, limits and machine: taken from the build cache")
-        shutil.copyfile(kept, goal)
-        return {"cached": 0.0}
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who builds the same now is waited for
+        if kept.is_file():
+            say("compiled before for these sizes, limits and machine: taken from the build cache")
+            shutil.copyfile(kept, goal)
+            return {"cached": 0.0}
+        seconds = _compile(checkpoint, config, device, goal, cache, say)
+        temporary = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(goal, temporary)
+        temporary.replace(kept)
+    return seconds
+
+
+def _compile(
+    checkpoint: Checkpoint, config: BuildConfig, device: str, goal: Path, cache: Path, say: Say
+) -> dict[str, float]:
     packed = packs(device, checkpoint.config["dtype"])
     decoder = skeleton(checkpoint.model, checkpoint.config, packed).to_empty(device=device)
     seconds = compile_graphs(decoder, config, goal, cache, say)
     del decoder
     torch.cuda.empty_cache()
-    temporary = kept.with_suffix(f".{os.getpid()}")
-    shutil.copyfile(goal, temporary)
-    temporary.replace(kept)
     return seconds
 
 

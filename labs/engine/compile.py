@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -141,7 +142,10 @@ def compile_graphs(
     seconds: dict[str, float] = {}
     files: dict[str, Any] = {}
     with ExitStack() as stack:
+        # not torch's own cache: two who build the same would write the same files, and pack what is half written
+        place = stack.enter_context(TemporaryDirectory(dir=path.parent))
         options = stack.enter_context(linked(cache)) if device == "cpu" else {}
+        options["aot_inductor.output_path"] = place
         work = partial(compile_graph, decoder, config, options)
         forks = {graph: stack.enter_context(forked(partial(work, graph))) for graph in beside}
         for graph in GRAPHS[device]:
@@ -151,5 +155,5 @@ def compile_graphs(
             else:
                 files[graph], took = work(graph, say)
             seconds |= took
-    package_pt2(str(path), aoti_files=files)
+        package_pt2(str(path), aoti_files=files)
     return seconds

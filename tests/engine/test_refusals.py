@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,30 @@ def test_the_build_cache_knows_what_matters(
     build(checkpoint.directory, tmp_path / "same", LIMITS, say=said.append)
     assert "build cache" in said[-1]
     assert (tmp_path / "same" / "rank0.pt2").read_bytes() == (engine.path / "rank0.pt2").read_bytes()
+
+
+def test_who_builds_the_same_at_the_same_time_waits_for_the_first(
+    engine: EngineDir, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINEROOM_BUILDS", str(tmp_path / "builds"))
+    begun, go, said = threading.Event(), threading.Event(), list[str]()
+
+    def compiled(*given: object) -> dict[str, float]:
+        begun.set()
+        assert go.wait(60)
+        shutil.copyfile(engine.path / "rank0.pt2", given[3])
+        return {}
+
+    monkeypatch.setitem(build.__globals__, "_compile", compiled)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(build, checkpoint.directory, tmp_path / "first", LIMITS)
+        assert begun.wait(60)
+        second = pool.submit(build, checkpoint.directory, tmp_path / "second", LIMITS, say=said.append)
+        with pytest.raises(TimeoutError):
+            second.result(0.5)
+        go.set()
+        assert first.result(60).path and second.result(60).path
+    assert "build cache" in said[-1]
 
 
 def test_builds_that_cannot_be(checkpoint: Checkpoint, tmp_path: Path) -> None:
