@@ -33,10 +33,12 @@ ASK = {"model": "course", "prompt": [300, 301, 302], "ignore_eos": True, "temper
 
 
 def settled(server: Server) -> dict[str, float]:
-    """Metrics when nobody runs or waits any more, or after a minute."""
+    """Metrics when nobody runs or waits and no block is in use any more, or after a minute."""
     for _ in range(600):
         found = scrape(server)
-        if not found["num_requests_running"] and not found["num_requests_waiting"]:
+        if not any(
+            found[name] for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+        ):
             break
         time.sleep(0.1)
     return found

@@ -15,6 +15,7 @@ import pytest
 
 from labs import serving
 from labs.kit.process import Server
+from tests.kit.stubborn import alive
 
 OWNER = """
 import sys, time
@@ -94,9 +95,9 @@ def test_a_killed_owner_leaves_nothing(tmp_path: Path) -> None:
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     deadline = time.monotonic() + 45
-    while time.monotonic() < deadline and any(one.is_running() for one in tree):
+    while time.monotonic() < deadline and any(alive(one.pid) for one in tree):
         time.sleep(0.2)
-    assert not [one for one in tree if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert not any(alive(one.pid) for one in tree)
     assert port not in {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     while time.monotonic() < deadline and ours(shm):
         time.sleep(0.2)

@@ -6,11 +6,13 @@ import os
 import queue
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openai
+import psutil
 import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -126,11 +128,20 @@ def stream(triton: lab.Triton, model: str, **arrays: Any) -> list[InferResult]:
 
 def steps(triton: lab.Triton) -> int:
     """Turns of the engine's loop so far, when it has come to rest; each gives a token to every request that runs."""
-    before = -1
-    while before < (now := engine_steps(triton)):
-        before = now
+    found = [engine_steps(triton)]
+    while len(found) < 3 or found[-1] > found[-3]:
         time.sleep(0.2)  # the model tells its figures ten times in that: cancellation_check_period_ms
-    return now
+        found.append(engine_steps(triton))
+    return found[-1]
+
+
+def commands(triton: lab.Triton) -> dict[psutil.Process, str]:
+    """The processes of the server, but those that just end; the first two words of each, which name a model's file."""
+    found = {}
+    for process in psutil.Process(triton.server.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            found[process] = " ".join(process.cmdline()[:2])
+    return found
 
 
 def shm_files(owner: int | None = None) -> set[str]:

@@ -20,13 +20,14 @@ def backend(triton: lab.Triton) -> TritonBackend:
 
 
 def settled(triton: lab.Triton) -> tuple[float, float, float]:
-    """(running, waiting, share of blocks in use) when nobody runs any more, or after a minute."""
+    """(running, waiting, share of blocks in use) when all are zero, or after a minute; they are not told at once."""
     for _ in range(600):
         load = backend(triton).load()
-        if not load.running and not load.waiting:
+        figures = load.running, load.waiting, load.kv_cache_usage
+        if not any(figures):
             break
         time.sleep(0.1)
-    return load.running, load.waiting, load.kv_cache_usage
+    return figures
 
 
 async def ask(

@@ -23,7 +23,8 @@ from labs.engine.directory import EngineDir
 from labs.engine.runtime.sampling import SamplingParams
 from labs.kit.process import Server
 from labs.triton.front import serve_openai
-from tests.triton.conftest import SETTINGS, Start, shm_files, steps
+from tests.kit.stubborn import alive
+from tests.triton.conftest import SETTINGS, Start, commands, shm_files, steps
 from tests.triton.streams import LONG, STREAMS, ask, backend, settled
 
 
@@ -31,8 +32,7 @@ def kill(name: str) -> Callable[[lab.Triton], None]:
     """SIGKILL to the process of the server's tree that has `name` in its first two words."""
 
     def act(triton: lab.Triton) -> None:
-        tree = psutil.Process(triton.server.pid).children(recursive=True)
-        [victim] = [process for process in tree if name in " ".join(process.cmdline()[:2])]
+        [victim] = [process for process, command in commands(triton).items() if name in command]
         victim.send_signal(signal.SIGKILL)
 
     return act
@@ -65,9 +65,7 @@ def test_whatever_ends_the_server_every_client_is_told_and_nothing_is_left(
     assert seconds < 5
     assert "Triton does not answer" in str(backend(triton).problem())
     triton.stop()
-    assert not [
-        process for process in tree if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    assert not any(alive(process.pid) for process in tree)
     assert shm_files() <= before
     with pytest.raises(httpx.ConnectError):
         httpx.get(triton.url, trust_env=False)
@@ -127,5 +125,5 @@ def test_serve_from_a_terminal_leaves_nothing(repository: Path, tmp_path: Path) 
         assert shm_files(process.pid)
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 0 and len(tree) > 2
-    assert not [one for one in tree if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert not any(alive(one.pid) for one in tree)
     assert not shm_files(process.pid)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient
 
@@ -16,7 +15,7 @@ from labs import triton as lab
 from labs.triton import lesson, plots
 from labs.triton.lesson import Answer
 from tests.lessons.answers_10 import CONFIG
-from tests.triton.conftest import CACHE, steps
+from tests.triton.conftest import CACHE, commands, steps
 
 ASK = {"input_ids": [300, 301], "input_lengths": 2, "request_output_len": 20}
 
@@ -81,8 +80,9 @@ def test_figures_are_labelled_by_their_process(triton: lab.Triton) -> None:
     """Two loads of one version, or two models, with equal labels would share what the first of them deletes."""
     found = {dict(pair.split(" ", 1) for pair in labels.split(", "))["process"] for _, labels in lesson.gauges(
         triton, "nv_trt_llm_general")}  # fmt: skip
-    tree = psutil.Process(triton.server.pid).children(recursive=True)
-    assert found == {str(one.pid) for one in tree if "tensorrt_llm/1/model.py" in " ".join(one.cmdline())}
+    assert found == {
+        str(one.pid) for one, line in commands(triton).items() if "tensorrt_llm/1/model.py" in line
+    }
 
 
 def test_batch_sizes_and_versions_are_triton_s(triton: lab.Triton) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import httpx
 import openai
-import psutil
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -27,7 +26,7 @@ from labs.openai.text import Vocabulary
 from labs.triton.client import TritonBackend
 from labs.triton.front import serve_openai
 from labs.triton.rollout import roll_out, versions
-from tests.triton.conftest import CACHE, SETTINGS, Start, stream
+from tests.triton.conftest import CACHE, SETTINGS, Start, commands, stream
 
 PROMPTS = [[300 + n, 301, 302] for n in range(5)]
 REQUESTS = 1000
@@ -65,9 +64,7 @@ def door(triton: lab.Triton, engine: EngineDir) -> Iterator[Server]:
 
 def programs(triton: lab.Triton) -> list[str]:
     """The engine's processes, by the version folder's program."""
-    tree = psutil.Process(triton.server.pid).children(recursive=True)
-    lines = [process.cmdline() for process in tree if process.status() != psutil.STATUS_ZOMBIE]
-    return [line[1].split("/")[-2] for line in lines if len(line) > 1 and "/tensorrt_llm/" in line[1]]
+    return [line.split("/")[-2] for line in commands(triton).values() if "/tensorrt_llm/" in line]
 
 
 def snapshot(folder: Path) -> dict[Path, str]:
