@@ -86,12 +86,9 @@ def compare(
                 _start(name, job, made, say).stop()
             workers.append(stack.enter_context(_start(name, job, made, say)))
         for load in workloads:
-            made.first[load], made.rates[load] = {name: [] for name in names}, {name: [] for name in names}
-            for number in range(rounds + 1):
-                for name, (first, rate) in _round(workers, load, number, vocabulary).items():
-                    if number:
-                        made.first[load][name].append(first)
-                        made.rates[load][name].append(rate)
+            seen = [_round(workers, load, number, vocabulary) for number in range(rounds + 1)][1:]
+            made.first[load] = {name: [one[name][0] for one in seen] for name in names}
+            made.rates[load] = {name: [one[name][1] for one in seen] for name in names}
             say(
                 f"{load}: "
                 + ", ".join(f"{name} {rate:.1f}" for name, rate in made.median(load).items())
