@@ -1,6 +1,7 @@
 # Every target sets up first; a set-up that stands costs a fraction of a second.
 PYTHON ?= python3
 RUN := .venv/bin/python
+CHECK := .venv/check/bin
 
 # how long a waiting thread spins: labs/engine/__init__.py
 export GOMP_SPINCOUNT ?= 1000
@@ -16,11 +17,18 @@ run: setup ## every lesson without a browser, and an HTML report
 	@$(RUN) -m labs.cli run $(ARGS)
 
 test: setup ## everything CI runs
-	@$(PYTHON) bootstrap.py --browser --prometheus --quantize --kernels --triton --openvino --aiperf --gateway
+	@$(PYTHON) bootstrap.py --browser --prometheus --check --quantize --kernels --triton --openvino --aiperf --gateway
 	@$(RUN) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=20 $(ARGS)
 
-check: setup ## seconds, not minutes: style, and learner notebooks equal their source
-	@$(RUN) -m ruff check && $(RUN) -m ruff format --check && $(RUN) -m labs.cli build --check
+check: setup ## under a minute: style, types, contracts, dependencies, notebooks equal their source
+	@$(PYTHON) bootstrap.py --check
+	@$(CHECK)/ruff check && $(CHECK)/ruff format --check
+	@$(CHECK)/basedpyright
+	@$(CHECK)/lint-imports
+	@$(CHECK)/deptry engineroom
+	@$(CHECK)/deptry . --non-dev-dependency-groups course,tools,test
+	@$(RUN) -m pytest -q -p no:cacheprovider tests/setup/test_habits.py
+	@$(RUN) -m labs.cli build --check
 
 lessons: setup ## make the notebooks again from solutions/*.py (executes them)
 	@$(RUN) -m labs.cli build --execute $(ARGS)
@@ -28,18 +36,22 @@ lessons: setup ## make the notebooks again from solutions/*.py (executes them)
 stop: setup ## stop every server that a lesson left running
 	@$(RUN) -m labs.cli stop
 
-LOCK := uv pip compile --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-annotate \
-  --no-header
+UV := $(or $(shell command -v uv),.venv/uv/bin/uv)
+COMPILE := $(UV) pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header
+LOCK := $(COMPILE) --python-platform x86_64-unknown-linux-gnu
+# torch comes from a local folder of wheels if the environment names one, else from PyTorch's index
+TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
+GROUPS := --all-extras --group course --group tools --group test
 
-lock: ## resolve requirements/*.in again
-	$(LOCK) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu) \
-	  --excludes requirements/excludes.txt requirements/course.in -o requirements/course.lock
+lock: setup ## resolve pyproject.toml and requirements/*.in again
+	$(LOCK) $(TORCH) --excludes requirements/excludes.txt $(GROUPS) pyproject.toml requirements/course.in \
+	  -o requirements/course.lock
 	set -e; for name in quantize openvino; do $(LOCK) --excludes requirements/excludes.txt \
 	  --excludes requirements/shared.txt requirements/$$name.in -o requirements/$$name.lock; done
-	set -e; for name in kernels aiperf gateway; do $(LOCK) --excludes requirements/unlicensed.txt requirements/$$name.in -o requirements/$$name.lock; done
-	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_35 --generate-hashes --no-annotate \
-	  --no-header --no-deps requirements/triton.in -o requirements/triton.lock
-	uv pip compile --generate-hashes --no-annotate --no-header requirements/uv.in -o requirements/uv.lock
+	set -e; for name in check kernels aiperf gateway; do $(LOCK) --excludes requirements/unlicensed.txt \
+	  requirements/$$name.in -o requirements/$$name.lock; done
+	$(COMPILE) --python-platform x86_64-manylinux_2_35 --no-deps requirements/triton.in -o requirements/triton.lock
+	$(UV) pip compile --generate-hashes --no-annotate --no-header requirements/uv.in -o requirements/uv.lock
 
 setup:
 	@$(PYTHON) bootstrap.py

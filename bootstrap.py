@@ -24,6 +24,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".engineroom"
 PYTHON_VERSION = "3.11"  # what course.lock was resolved for
+PACKAGES = f"lib/python{PYTHON_VERSION}/site-packages"
 FREE_GB = 5
 INPUTS = (
     "bootstrap.py",
@@ -34,7 +35,7 @@ INPUTS = (
     "requirements/vllm-companion/vllm_companion.py",
 )
 # environments of their own in .venv/NAME, with the course's torch: --NAME
-EXTRA = ("quantize", "kernels", "triton", "openvino", "aiperf", "gateway")
+EXTRA = ("check", "quantize", "kernels", "triton", "openvino", "aiperf", "gateway")
 # Importing once, with byte code written, halves every later start of a server (uv installs sources only).
 WARM_UP = (
     "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.worker.cpu_worker",
@@ -108,6 +109,7 @@ def set_up() -> None:
     )
     ours = ["./requirements/vllm-companion", "--editable", "."]
     step("the course itself", [*install, "--no-build-isolation", *ours])
+    install_course()
     warm_up()
     temporary = STAMP.with_suffix(".new")
     temporary.write_text(fingerprint())
@@ -128,9 +130,19 @@ def bring_environment(name: str) -> None:
     uv, python = find_uv(), str(folder / "bin" / "python")
     step(f"environment {name}", [*uv, "venv", "--allow-existing", "--python", str(PYTHON), str(folder)])
     step("", [*uv, "pip", "sync", "--python", python, "--require-hashes", lock])
-    packages = f"lib/python{PYTHON_VERSION}/site-packages"
-    (folder / packages / "course.pth").write_text(f"{VENV / packages}\n{ROOT}\n")
+    (folder / PACKAGES / "course.pth").write_text(f"{VENV / PACKAGES}\n{ROOT}\n")
     stamp.write_text(wanted)
+
+
+def install_course() -> None:
+    """Put the checkout on the path of the course's Python, and the command `engineroom` beside it.
+
+    The distribution `engineroom` holds the library alone; lessons, tools and the command belong to the checkout.
+    """
+    (VENV / PACKAGES / "course.pth").write_text(f"{ROOT}\n")
+    command = PYTHON.with_name("engineroom")
+    command.write_text(f"#!{PYTHON}\nfrom labs.cli import main\n\nmain()\n")
+    command.chmod(0o755)
 
 
 def check_system() -> None:
