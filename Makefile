@@ -20,14 +20,23 @@ test: setup ## everything CI runs
 	@$(PYTHON) bootstrap.py --browser --prometheus --check --quantize --kernels --triton --openvino --aiperf --gateway
 	@$(RUN) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=20 $(ARGS)
 
-check: setup ## under a minute: style, types, contracts, dependencies, notebooks equal their source
+check: setup ## under a minute: all that needs no lesson to run; each check is a target of its own
 	@$(PYTHON) bootstrap.py --check
-	@$(CHECK)/ruff check && $(CHECK)/ruff format --check
+	@$(MAKE) --no-print-directory -j 2 --output-sync $(CHECKS)
+
+CHECKS := types style contracts dependencies habits notebooks
+.PHONY: $(CHECKS)
+types:
 	@$(CHECK)/basedpyright
+style:
+	@$(CHECK)/ruff check && $(CHECK)/ruff format --check
+contracts:
 	@$(CHECK)/lint-imports
-	@$(CHECK)/deptry engineroom
-	@$(CHECK)/deptry . --non-dev-dependency-groups course,tools,test
+dependencies:
+	@$(CHECK)/deptry engineroom && $(CHECK)/deptry . --non-dev-dependency-groups course,tools,test
+habits:
 	@$(RUN) -m pytest -q -p no:cacheprovider tests/setup/test_habits.py
+notebooks:
 	@$(RUN) -m labs.cli build --check
 
 lessons: setup ## make the notebooks again from solutions/*.py (executes them)

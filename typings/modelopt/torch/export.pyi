@@ -1,0 +1,5 @@
+"""NVIDIA's ModelOpt: in .venv/quantize, not in the course's environment."""
+
+from typing import Any
+
+def __getattr__(name: str) -> Any: ...

@@ -1,0 +1,5 @@
+"""OpenVINO GenAI: in .venv/openvino, not in the course's environment."""
+
+from typing import Any
+
+def __getattr__(name: str) -> Any: ...
