@@ -53,7 +53,7 @@ def serve(
     """Start Triton on free loopback ports, until SIGTERM, SIGINT or its own end."""
     from labs.triton.server import serve as begin
 
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # even where SIGINT is ignored, as under nohup
     with begin(repository, world_size=world_size) as triton:
         print(f"HTTP {triton.url}\ngRPC {triton.grpc}\nmetrics {triton.metrics}", flush=True)
         try:
