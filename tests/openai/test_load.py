@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import random
 import signal
 import statistics
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -20,13 +21,16 @@ from fastapi.testclient import TestClient
 from labs import serving
 from labs.engine.directory import EngineDir
 from labs.engine.runtime.async_executor import AsyncExecutor
-from labs.engine.runtime.executor import Executor, KvCacheConfig
+from labs.engine.runtime.executor import Executor, KvCacheConfig, Output
 from labs.engine.runtime.sampling import SamplingParams
 from labs.engine.runtime.scheduler import Request
+from labs.kit import process
 from labs.kit.process import Server
 from labs.openai.app import create_app
 from labs.openai.text import Vocabulary
 from labs.serving.client import session as session_of
+from tests.kit.sigint import with_sigint
+from tests.kit.stubborn import eventually
 from tests.openai.conftest import CACHE, Start, numbers, scrape
 
 ASK = {"model": "course", "prompt": [300, 301, 302], "ignore_eos": True, "temperature": 0}
@@ -45,93 +49,110 @@ def settled(server: Server) -> dict[str, float]:
 
 
 def test_clients_that_leave_take_their_requests_with_them(server: Server) -> None:
-    """32 at once on six seats, some cut off while they wait, some in the middle, with and without a stream."""
-    before, draw = scrape(server), random.Random(7)
-    plan = [(bool(n % 3), draw.choice([None, None, 0.02, 0.2, 0.5])) for n in range(32)]
+    """32 at once on six seats. 16 stay; eight leave their streams after the first token, and eight without a stream at
+    the first token of anybody: most of these wait, some are in the middle.
+    """
+    before, first = scrape(server), asyncio.Event()
 
-    async def one(http: httpx.AsyncClient, stream: bool, patience: float | None) -> str | None:
-        body = ASK | {"max_tokens": 40, "stream": stream}
-        try:
-            async with asyncio.timeout(patience):
-                return (await http.post("/v1/completions", json=body)).text
-        except TimeoutError:
-            return None
+    async def stay(http: httpx.AsyncClient, stream: bool) -> str:
+        return (await http.post("/v1/completions", json=ASK | {"max_tokens": 40, "stream": stream})).text
+
+    async def leave_stream(http: httpx.AsyncClient) -> None:
+        body = ASK | {"max_tokens": 200, "stream": True}
+        async with http.stream("POST", "/v1/completions", json=body) as answer:
+            await anext(answer.aiter_lines())
+            first.set()
+
+    async def leave_without_stream(http: httpx.AsyncClient) -> None:
+        asking = asyncio.create_task(http.post("/v1/completions", json=ASK | {"max_tokens": 200}))
+        await first.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
     async def everybody() -> list[str | None]:
         async with session_of(server) as http:
-            return await asyncio.gather(*(one(http, *way) for way in plan))
+            clients = [
+                client
+                for number in range(8)
+                for client in (
+                    leave_stream(http),
+                    leave_without_stream(http),
+                    stay(http, number % 2 > 0),
+                    stay(http, number % 2 == 0),
+                )
+            ]
+            return await asyncio.gather(*clients)
 
     answers = asyncio.run(everybody())
-    left = sum(
-        patience is not None and answer is None for (_, patience), answer in zip(plan, answers, strict=True)
-    )
-    assert left > 5 and all(
-        answer for (_, patience), answer in zip(plan, answers, strict=True) if not patience
-    )
+    assert len(list(filter(None, answers))) == 16
     after = settled(server)
     change = {name: value - before.get(name, 0) for name, value in after.items()}
     assert (after["num_requests_running"], after["num_requests_waiting"]) == (0, 0)
     assert after["kv_cache_usage_perc"] == 0
     ended = change["length"]  # some of them in the moment when their client left
-    assert 32 - left <= ended <= 32 - change["abort"]
+    assert 16 <= ended <= 32 - change["abort"] and change["abort"] > 8
     assert change["e2e_request_latency_seconds_count"] == ended
-    first, tokens = change["time_to_first_token_seconds_count"], change["generation_tokens_total"]
-    assert ended <= first <= 32 and change["inter_token_latency_seconds_count"] == tokens - first
-    assert change["request_queue_time_seconds_count"] == first and change["prompt_tokens_total"] == 3 * first
+    began, tokens = change["time_to_first_token_seconds_count"], change["generation_tokens_total"]
+    assert ended <= began <= 32 and change["inter_token_latency_seconds_count"] == tokens - began
+    assert change["request_queue_time_seconds_count"] == began and change["prompt_tokens_total"] == 3 * began
 
 
 def test_tokens_of_a_stream_come_one_by_one(server: Server) -> None:
-    """A step on a CPU holds the GIL; the event loop gets its turn after each, not after ten."""
+    """A step on a CPU holds the GIL; the event loop gets its turn after each, not after ten.
+
+    Without its turns no stream is even. With them one is, unless another program of the machine has the core.
+    """
 
     def evenness() -> float:
         [trace] = asyncio.run(serving.fire(server, [ASK["prompt"]], 200, ignore_eos=True))
         gaps = [after - before for before, after in pairwise(trace.arrivals)]
         return statistics.median(gaps) / statistics.mean(gaps)
 
-    assert statistics.median(evenness() for _ in range(7)) > 0.25
+    assert any(evenness() > 0.25 for _ in range(20))
 
 
-def test_overload_is_refused_and_the_server_lives(start: Start) -> None:
+def test_more_than_a_server_holds_is_refused_and_it_lives(start: Start) -> None:
     with start(name="crowded", max_queue_size=2) as server:
-        traces = asyncio.run(serving.fire(server, [ASK["prompt"]] * 40, 100, ignore_eos=True))
-        refused = [trace.error for trace in traces if trace.error]
-        assert len(traces) - len(refused) >= 8 and len(refused) > 10
-        assert all("6 requests may run and 2 wait (max_queue_size)" in error for error in refused)
-        assert all(len(trace.arrivals) == 100 for trace in traces if not trace.error)
-        many = {"prompt": [ASK["prompt"]] * 9, "max_tokens": 4}  # one request that asks for too much at once
+        many = {"prompt": [ASK["prompt"]] * 9, "max_tokens": 4}  # all in one turn of its event loop
         answer = httpx.post(f"{server.url}/v1/completions", json=ASK | many, trust_env=False)
         assert answer.status_code == 429 and answer.headers["Retry-After"] == "1"
-        assert answer.json()["error"]["code"] == "queue_full"
+        error = answer.json()["error"]
+        assert error["code"] == "queue_full"
+        assert "6 requests may run and 2 wait (max_queue_size)" in error["message"]
         assert settled(server)["kv_cache_usage_perc"] == 0
         assert serving.client(server).completions.create(max_tokens=4, model="course", prompt="A").choices
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_within_five_seconds(start: Start, number: signal.Signals) -> None:
-    """Short answers are finished; long ones, and those that still wait, are told."""
+def test_a_signal_ends_it_before_its_work_is_done(start: Start, number: signal.Signals) -> None:
+    """Short answers are finished; most of 10,000 steps is not done: long ones, and those that wait, are told."""
     with start(name="signalled") as server:
 
-        async def under_load() -> tuple[list[serving.Trace], float]:
+        async def under_load() -> list[serving.Trace]:
             short = asyncio.create_task(serving.fire(server, [ASK["prompt"]] * 4, 20, ignore_eos=True))
-            while (await asyncio.to_thread(scrape, server))["time_to_first_token_seconds_count"] < 4:
+            while (await asyncio.to_thread(scrape, server)).get("length", 0) < 4:
                 await asyncio.sleep(0.02)
-            long = asyncio.create_task(serving.fire(server, [ASK["prompt"]] * 60, 250, ignore_eos=True))
-            while (await asyncio.to_thread(scrape, server))["num_requests_waiting"] < 50:
+            long = asyncio.create_task(serving.fire(server, [ASK["prompt"]] * 240, 250, ignore_eos=True))
+            while (await asyncio.to_thread(scrape, server))["num_requests_waiting"] < 200:
                 await asyncio.sleep(0.02)
             os.kill(server.pid, number)
-            began = time.monotonic()
-            traces = await short + await long
-            while server.alive():
-                await asyncio.sleep(0.02)
-            return traces, time.monotonic() - began
+            return await short + await long
 
-        traces, seconds = asyncio.run(under_load())
-        assert seconds < 5
+        traces = asyncio.run(under_load())
+        assert eventually(lambda: not server.alive())
         assert [len(trace.arrivals) for trace in traces[:4]] == [20] * 4
         told = [trace for trace in traces if trace.error]
-        assert told and all("the engine was shut down" in trace.error for trace in told)
+        assert len(told) > 120 and all("the engine was shut down" in trace.error for trace in told)
         assert all(len(trace.arrivals) in (20, 250) for trace in traces if not trace.error)
         assert "Traceback" not in server.logs(200)
+
+
+def test_it_ends_by_sigterm_where_sigint_is_ignored(engine: EngineDir) -> None:
+    line = [sys.executable, "-m", "labs.openai", str(engine.path), "--port", "{port}"]
+    line += ["--max_tokens_in_paged_kv_cache", str(CACHE)]
+    with process.start(with_sigint(signal.SIG_IGN, line), name="deaf engine") as server:
+        os.kill(server.pid, signal.SIGTERM)
+        assert eventually(lambda: not server.alive())
 
 
 @pytest.fixture
@@ -139,6 +160,31 @@ def executor(engine: EngineDir) -> Iterator[AsyncExecutor]:
     made = AsyncExecutor(Executor(engine, KvCacheConfig(max_tokens=CACHE)), max_queue_size=4)
     yield made
     made.close()
+
+
+class Braked(Executor):
+    """Computes as many steps as `permits` allow, and holds the next one until there are more."""
+
+    def __init__(self, engine: EngineDir, kv: KvCacheConfig) -> None:
+        super().__init__(engine, kv)
+        self.permits = threading.Semaphore(0)
+
+    def step(self) -> list[tuple[Request, Output]]:
+        if self.scheduler.waiting or self.scheduler.running:
+            self.permits.acquire()
+        return super().step()
+
+    def release(self) -> None:
+        self.permits.release(1_000_000)
+
+
+@pytest.fixture
+def braked(engine: EngineDir) -> Iterator[AsyncExecutor]:
+    brake = Braked(engine, KvCacheConfig(max_tokens=CACHE))
+    loop = AsyncExecutor(brake, max_queue_size=4)
+    yield loop
+    brake.release()
+    loop.close()
 
 
 @pytest.fixture
@@ -149,6 +195,29 @@ def app(executor: AsyncExecutor, vocabulary: Vocabulary) -> FastAPI:
 def session(app: FastAPI) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://engine")
+
+
+def test_overload_is_refused(braked: AsyncExecutor, vocabulary: Vocabulary) -> None:
+    """40 requests before the first step: six run, four wait, and the engine goes on when the others were refused."""
+    refusals: list[str] = []
+
+    async def ask(http: httpx.AsyncClient) -> int:
+        answer = await http.post("/v1/completions", json=ASK | {"max_tokens": 100})
+        if answer.status_code == 200:
+            return answer.json()["usage"]["completion_tokens"]
+        assert answer.status_code == 429 and answer.headers["Retry-After"] == "1"
+        refusals.append(answer.json()["error"]["message"])
+        if len(refusals) == 30:
+            braked.executor.release()
+        return 0
+
+    async def everybody() -> list[int]:
+        async with session(create_app(braked, vocabulary, "course", 256)) as http:
+            return await asyncio.wait_for(asyncio.gather(*(ask(http) for _ in range(40))), 60)
+
+    assert sorted(asyncio.run(everybody())) == [0] * 30 + [100] * 10
+    assert all("6 requests may run and 4 wait (max_queue_size)" in message for message in refusals)
+    assert braked.executor.blocks.available == braked.executor.blocks.total
 
 
 def test_the_collector_looks_at_nothing_that_loading_made(app: FastAPI) -> None:
@@ -201,8 +270,9 @@ def test_metrics_count_what_was_asked(app: FastAPI) -> None:
     assert found["prompt_tokens_total"] == found["prefix_cache_queries_total"] == 6 * 3 + 5 * 40
     assert found["prefix_cache_hits_total"] == 64
     assert found["inter_token_latency_seconds_count"] == found["generation_tokens_total"] - 11
-    assert found["request_queue_time_seconds_sum"] < found["time_to_first_token_seconds_sum"]
-    assert found["time_to_first_token_seconds_sum"] < found["e2e_request_latency_seconds_sum"]
+    names = ("request_queue_time", "time_to_first_token", "e2e_request_latency")
+    queued, first, whole = (found[f"{name}_seconds_sum"] for name in names)
+    assert 0 < queued <= first <= whole
     assert found["kv_cache_usage_perc"] == 0
 
 
@@ -216,22 +286,27 @@ def test_a_waiting_request_notes_once_when_it_starts_and_what_it_reuses(engine: 
     )
     one.scheduler.add(long)
     one.scheduler.add(late)
-    steps = 0
+    noted, clock = list[float | None](), list[float]()
     while one.scheduler.running or one.scheduler.waiting:
+        clock.append(time.perf_counter())
         one.step()
-        steps += late.scheduled is None
-    assert steps == 100 and late.reused == one.blocks.reused_tokens == 32 and long.reused == 0
-    assert late.arrived - long.arrived < 0.1 < late.scheduled - long.scheduled
+        noted.append(late.scheduled)
+    assert noted[:100] == [None] * 100 and set(noted[100:]) == {late.scheduled}
+    assert late.reused == one.blocks.reused_tokens == 32 and long.reused == 0
+    assert long.arrived <= late.arrived <= clock[0] <= long.scheduled  # clock: readings in their order
+    assert long.scheduled <= clock[1] <= clock[100] <= late.scheduled <= clock[101]  # clock: likewise
 
 
-def test_a_stream_that_is_closed_costs_no_more_steps(executor: AsyncExecutor) -> None:
+def test_a_stream_that_is_closed_costs_no_more_steps(braked: AsyncExecutor) -> None:
     async def three() -> None:
-        stream = executor.generate([5] * 40, SamplingParams(max_tokens=200))
+        braked.executor.permits.release(3)
+        stream = braked.generate([5] * 40, SamplingParams(max_tokens=200))
         for _ in range(3):
             await anext(stream)
         await stream.aclose()
-        while executor.load().running:
+        braked.executor.release()
+        while braked.load().running:
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(three(), 60))
-    assert executor.executor.steps < 100 and executor.load().kv_cache_usage == 0
+    assert braked.executor.steps == 3 and braked.load().kv_cache_usage == 0
