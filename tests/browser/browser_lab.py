@@ -126,7 +126,7 @@ def run_all(page: Page, lab: Lab, name: str, seconds: float) -> None:
 def _until(condition: Callable[[], bool], seconds: float, why: str) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline:  # clock: a deadline for what hangs
             raise TimeoutError(f"{why} within {seconds:.0f} s")
         time.sleep(0.5)
 

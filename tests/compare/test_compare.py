@@ -59,7 +59,7 @@ def test_engines_take_turns_and_the_first_round_is_not_counted(engine, noted: ty
         assert all(min(first) > 0 for first in made.first[load].values())
     ratio = made.rates[LOADS[1]]["aot"][1] / made.rates[LOADS[1]]["eager"][1]
     assert made.ratios(LOADS[1], "eager")["aot"][1] == pytest.approx(ratio)
-    assert all(0 < made.load[name] < made.starts[name][0] for name in names)
+    assert all(0 < made.load[name] <= made.starts[name][0] for name in names)
     assert all(10**8 < made.memory[name] < 10**10 for name in names)
     assert "transformers: first token" in capfd.readouterr().out
     assert not running()

@@ -16,7 +16,7 @@ SERVER = str(Path(__file__).with_name("stubborn_server.py"))
 
 if __name__ == "__main__":
     name, mode = sys.argv[1], (sys.argv[2:] or ["stubborn"])[0]
-    server = process.start([sys.executable, SERVER, "{port}", mode], name=name, timeout=20)
+    server = process.start([sys.executable, SERVER, "{port}", mode], name=name, timeout=60)
     state = httpx.get(server.url, trust_env=False).json()
     while len(server._ledger.read_text().splitlines()) < 4:  # one line for each of its files
         time.sleep(0.05)

@@ -30,7 +30,7 @@ def alive(pid: int) -> bool:
 def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     """Wait for a condition; the limit is for what hangs, not for what is slow on a busy machine."""
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:  # clock: a deadline for what hangs
         time.sleep(0.05)
     return condition()
 

@@ -80,7 +80,7 @@ def test_keeper_and_owner_killed_then_start_cleans(owner: Callable, capsys: pyte
     os.kill(facts["keeper"], signal.SIGKILL)
     popen.kill()
     assert eventually(lambda: not alive(facts["keeper"]))
-    with process.start([*COMMAND, "polite"], name="two", timeout=20) as server:
+    with process.start([*COMMAND, "polite"], name="two", timeout=60) as server:
         assert leftovers(facts["port"], facts["state"]) == []
         assert server.alive()
     assert "Cleaned up after one" in capsys.readouterr().out
@@ -133,7 +133,7 @@ def test_corrupt_ledger(tmp_path: Path) -> None:
     lines = ["{", "\x00\udcff", "1", str(precious), f"{precious.stat().st_ino} {precious}"]
     for number, text in enumerate(lines):
         (process.home("servers") / f"bad{number}").write_text(text, errors="surrogateescape")
-    with process.start([*COMMAND, "polite"], name="one", timeout=20) as server:
+    with process.start([*COMMAND, "polite"], name="one", timeout=60) as server:
         assert server.alive()
     assert precious.exists() and not list(process.home("servers").iterdir())
 

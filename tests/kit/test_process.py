@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,10 +21,10 @@ from tests.kit.stubborn import COMMAND, eventually, leftovers, state_of
 
 
 def test_stop_leaves_nothing() -> None:
-    with process.start(COMMAND, name="one", timeout=20) as server:
+    with process.start(COMMAND, name="one", timeout=60) as server:
         state = state_of(server)
         assert server.alive() and process.running() == [server]
-        assert server.seconds_to_ready < 20 and "listening" in server.logs()
+        assert server.seconds_to_ready > 0 and "listening" in server.logs()
         assert "\x1b" not in server.logs()
         server.stop(grace=0.3)
         assert leftovers(server.port, state) == [] and not server.alive()
@@ -35,16 +34,15 @@ def test_stop_leaves_nothing() -> None:
 
 
 def test_polite_server_gets_sigterm_only() -> None:
-    server = process.start([*COMMAND, "polite"], name="polite", timeout=20)
-    state, begin = state_of(server), time.monotonic()
-    server.stop(grace=20)
+    server = process.start([*COMMAND, "polite"], name="polite", timeout=60)
+    state = state_of(server)
+    server.stop(grace=3600)  # its orphan, too, is asked: it would be waited for
     assert server.exit_code == -signal.SIGTERM
-    assert time.monotonic() - begin < 15  # its orphan, too, was asked and not waited for
     assert leftovers(server.port, state) == []  # though it died before the keeper's next look
 
 
 def test_crashed_server_is_cleaned_at_once() -> None:
-    server = process.start([*COMMAND, "polite"], name="one", timeout=20)
+    server = process.start([*COMMAND, "polite"], name="one", timeout=60)
     state = state_of(server)
     assert eventually(lambda: len(server._ledger.read_text().splitlines()) == 4)
     os.kill(server.pid, signal.SIGKILL)
@@ -55,10 +53,10 @@ def test_crashed_server_is_cleaned_at_once() -> None:
 
 
 def test_same_name_replaces_and_two_names_coexist() -> None:
-    first = process.start([*COMMAND, "polite"], name="a", timeout=20)
-    with process.start([*COMMAND, "polite"], name="b", timeout=20) as second:
+    first = process.start([*COMMAND, "polite"], name="a", timeout=60)
+    with process.start([*COMMAND, "polite"], name="b", timeout=60) as second:
         assert first.alive() and second.alive() and first.port != second.port
-        with process.start([*COMMAND, "polite"], name="a", timeout=20) as third:
+        with process.start([*COMMAND, "polite"], name="a", timeout=60) as third:
             assert not first.alive() and second.alive() and third.alive()
             process.stop_all()
             assert process.running() == []
@@ -77,10 +75,12 @@ def test_port_taken_after_it_was_chosen() -> None:
     port, taken = free_port(), []
 
     def take() -> None:
+        assert eventually(lambda: bool(process._servers))
         taken.append(ThreadingHTTPServer(("127.0.0.1", port), SimpleHTTPRequestHandler))
         taken[0].serve_forever()
 
-    threading.Timer(0.5, take).start()
+    thread = threading.Thread(target=take)
+    thread.start()
     try:
         with pytest.raises(process.ServerFailed, match=rf"was taken by process {os.getpid()} "):
             process.start(["sleep", "60"], name="one", ready="/", port=port)
@@ -113,7 +113,7 @@ def test_port_taken_after_it_was_chosen() -> None:
 )
 def test_diagnosis(command: list[str], message: str) -> None:
     with pytest.raises(process.ServerFailed) as caught:
-        process.start(command, name="one", timeout=20)
+        process.start(command, name="one", timeout=60)
     told = str(caught.value).partition("\nLast lines of ")[0]  # whose path has the name of this test
     assert re.search(message, told, re.DOTALL) and "\nWhat to do: " in told
     assert not list(process.home("servers").iterdir()) and process.running() == []
@@ -144,13 +144,20 @@ def interruptible() -> Iterator[None]:
 
 def test_interrupt_during_readiness(interruptible: None) -> None:
     """The second signal is for the rare case that Python drops the first, in a destructor or a callback."""
-    timers = [threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)) for seconds in (1, 10)]
-    for timer in timers:
-        timer.start()
+    interrupted = threading.Event()
+
+    def interrupt() -> None:
+        assert eventually(lambda: any(server.pid for server in process._servers))
+        os.kill(os.getpid(), signal.SIGINT)
+        if not interrupted.wait(30):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
-        process.start([*COMMAND, "silent"], name="one", timeout=30)
-    for timer in timers:
-        timer.cancel()
+        process.start([*COMMAND, "silent"], name="one", timeout=100)
+    interrupted.set()
+    thread.join()
     assert process._servers[-1].exit_code is not None
     assert not list(process.home("servers").iterdir())
 
@@ -178,6 +185,6 @@ def test_mark_and_environment_reach_the_server() -> None:
         "h.test(h.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
     )
     with process.start(
-        [sys.executable, "-c", code], name="one", env={"GREETING": "hello"}, ready="/", timeout=20
+        [sys.executable, "-c", code], name="one", env={"GREETING": "hello"}, ready="/", timeout=60
     ) as server:
         assert "hello" in server.logs()

@@ -23,11 +23,12 @@ from labs.kit.process import Server, free_port, start
 from labs.monitoring import dashboard, grafana, panels, promql
 from labs.openai.start import serve_engine
 from labs.triton import Triton
+from tests.kit.stubborn import eventually
 from tests.triton.conftest import ROOT, stream
 
 MONITORING = ROOT / "deploy" / "monitoring"
 WINDOW = 30  # seconds
-SECONDS = 5  # of load
+SCRAPES = 6  # of each server under load, by Prometheus once a second
 HEADERS = {"Authorization": "Bearer sesame"}
 EXPRESSIONS = [series for panel in panels.PANELS for series in panel.series]
 
@@ -56,14 +57,7 @@ def program(name: str) -> str:
     return found
 
 
-def wait(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.1)
-
-
-def load(triton: Triton, servers: dict[str, str]) -> None:
+def load(triton: Triton, servers: dict[str, str], enough: Callable[[], bool]) -> None:
     """Answers from all, one stream that the client leaves at each, and Triton's ensemble."""
     with httpx.Client(headers=HEADERS, timeout=60, trust_env=False) as http:
         for url, model in servers.items():
@@ -76,8 +70,7 @@ def load(triton: Triton, servers: dict[str, str]) -> None:
             }
             with http.stream("POST", f"{url}/v1/completions", json=body) as answer:
                 next(answer.iter_lines())
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
+        while not enough():
             for url, model in servers.items():
                 body = {"model": model, "prompt": "One two", "max_tokens": 8, "ignore_eos": True}
                 http.post(f"{url}/v1/completions", json=body).raise_for_status()
@@ -102,18 +95,23 @@ def scene(
             for job, server in {"openai": front, "engine": own, "vllm": vllm}.items()
         }
         grafana.targets(folder / "targets.json", pages)
-        with start(line, name="prometheus", ready="/-/ready", timeout=30) as prometheus:
-            made = Scene(dashboard.Seen(pages), prometheus, {}, 0)
+        with start(line, name="prometheus", ready="/-/ready", timeout=60) as prometheus:
+            made, number = Scene(dashboard.Seen(pages), prometheus, {}, 0), len(pages)
 
-            def all_up() -> bool:
+            def scraped(count: int, since: float = 0) -> bool:
+                """Whether Prometheus has so many samples of every server since that time."""
                 made.end = round(time.time(), 3)  # as precise as Prometheus
-                return [one["value"][1] for one in made.ask("up")] == ["1"] * len(pages)
+                samples = [one["values"] for one in made.ask(f"up[{WINDOW}s]")]
+                counts = [sum(when > since and up == "1" for when, up in series) for series in samples]
+                return len(counts) == number and min(counts) >= count
 
-            wait(all_up)
+            assert eventually(lambda: scraped(1))
             with dashboard.watching(pages.pop("triton"), **pages) as made.seen:
-                load(triton, {server.url: "course" for server in (front, own, vllm)})
-                time.sleep(1.2)  # one more scrape
-                made.end = round(time.time(), 3)  # as precise as Prometheus
+                began = time.time()
+                urls = {server.url: "course" for server in (front, own, vllm)}
+                load(triton, urls, lambda: scraped(SCRAPES, began))
+                loaded = time.time()
+                assert eventually(lambda: scraped(1, loaded))
             made.pages = {
                 job: httpx.get(page, trust_env=False).text for job, page in made.seen.addresses.items()
             }
@@ -209,7 +207,7 @@ def test_compose_listens_on_this_machine_only_and_mounts_what_there_is() -> None
 
 def test_a_server_that_is_gone_is_down_and_draws_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     with dashboard.watching(f"http://127.0.0.1:{free_port()}/metrics", interval=0.05) as seen:
-        wait(lambda: len(seen.times("triton")) > 2)
+        assert eventually(lambda: len(seen.times("triton")) > 2)
     up = panels.Series("triton", promql.Value("up"), "triton")
     _, values = dashboard.lines(up, seen, 1)["triton"]
     assert len(values) > 2 and set(values) == {0}

@@ -67,7 +67,7 @@ def lessons(folder: Path, *sources: str) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunReport, Path]:
     root = lessons(tmp_path_factory.mktemp("run"), GOOD, RAISES, HANGS, DIES)
-    report = run(parameters={"model": "models/draft"}, out=root / "out", timeout=3, root=root)
+    report = run(parameters={"model": "models/draft"}, out=root / "out", timeout=10, root=root)
     return report, root / "out"
 
 

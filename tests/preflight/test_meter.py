@@ -22,10 +22,15 @@ def test_budget() -> None:
 
 def test_it_counts_and_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PRICE, "3600")  # a dollar a second
+    before = time.time()
     one = Meter(0.05)
+    began = time.time()
     time.sleep(0.1)
+    ended = time.time()
     spent = one.stop()
-    assert 0.1 <= spent < 3 and one.spent == spent
+    longest = time.time() - before
+    assert ended - began <= spent + 1e-6 <= longest + 2e-6  # clock: readings in their order
+    assert one.spent == spent
     assert "used up" in str(one) and "at $3600.00 an hour (your price)" in str(one)
     time.sleep(0.05)
     assert one.stop() == spent
