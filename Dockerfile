@@ -8,11 +8,12 @@ ARG CPU_BASE=debian:bookworm-slim
 ARG GPU_BASE=nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3
 
 FROM ${CPU_BASE} AS cpu
-# tini takes in orphans of stopped servers; libnuma1 is what vLLM's CPU kernels link to
+# tini takes in orphans of stopped servers; libnuma1 is what vLLM's CPU kernels link to; git is for the development
+# container
 # hadolint ignore=DL3008
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-       ca-certificates curl g++ libnuma1 make python3 python3-dev python3-venv tini \
+       ca-certificates curl g++ git libnuma1 make python3 python3-dev python3-venv tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --create-home learner \
     && install --directory --owner 1000 --group 1000 /opt/engineroom /data
@@ -22,7 +23,6 @@ WORKDIR /opt/engineroom
 # the environment comes before the lessons: editing a lesson installs nothing again
 COPY --chown=1000:1000 bootstrap.py pyproject.toml ./
 COPY --chown=1000:1000 requirements requirements
-COPY --chown=1000:1000 labs/__init__.py labs/__init__.py
 ARG PIP_FIND_LINKS
 ARG PIP_CERT
 ARG SSL_CERT_FILE
@@ -58,7 +58,6 @@ ENV HOME=/home/learner \
 
 COPY --chown=1000:1000 bootstrap.py pyproject.toml ./
 COPY --chown=1000:1000 requirements requirements
-COPY --chown=1000:1000 labs/__init__.py labs/__init__.py
 COPY --chown=1000:1000 deploy/vllm-cuda.sh deploy/vllm-cuda.sh
 ARG PIP_FIND_LINKS
 ARG PIP_CERT
