@@ -21,7 +21,7 @@ def test_servers_take_turns_and_the_first_round_is_not_counted(vllm: Server, eng
         made = served(servers, Workload(3, 5, 8), 2, "course", said.append)
         assert list(made) == ["aot", "vllm"] and all(len(rounds) == 2 for rounds in made.values())
         for rate, ttft, gap in [*made["aot"], *made["vllm"]]:
-            whole = pytest.approx(3 * 8 / rate)
+            whole = 3 * 8 / rate * 1.000001
             assert 0 < ttft <= whole and 0 <= gap <= whole  # tokens that come together have no gap
         assert said[0].startswith("3x5-8, aot: ")
         with pytest.raises(CompareError, match=r"aot gave 0 of 300 tokens: .*max_seq_len"):

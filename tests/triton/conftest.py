@@ -117,7 +117,7 @@ def stream(triton: lab.Triton, model: str, **arrays: Any) -> list[InferResult]:
         client.async_stream_infer(model, inputs(**arrays), enable_empty_final_response=True)
         found = []
         while True:
-            result, error = answers.get(timeout=30)
+            result, error = answers.get(timeout=60)
             if error:
                 raise error
             if result.get_response().outputs:

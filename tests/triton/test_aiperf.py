@@ -9,6 +9,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from labs.triton import Triton
 from tests.engine.conftest import COURSE
 from tests.triton.conftest import ROOT, steps
@@ -33,6 +35,7 @@ def run(line: list[str], place: Path, timeout: float) -> None:
     assert process.returncode == 0, said[-3000:]
 
 
+@pytest.mark.timeout(400)
 def test_aiperf_counts_every_request_and_its_tokens(triton: Triton, tmp_path: Path) -> None:
     assert AIPERF.exists(), "There is no AIPerf; `python3 bootstrap.py --aiperf` brings it."
     (tmp_path / "payload.j2").write_text(PAYLOAD)
@@ -51,5 +54,6 @@ def test_aiperf_counts_every_request_and_its_tokens(triton: Triton, tmp_path: Pa
     assert report["error_summary"] == [] and not report["was_cancelled"]
     # it tokenizes the text again, and so may count fewer tokens than were sent
     assert REQUESTS * TOKENS * 0.6 < report["total_output_tokens"]["avg"] <= REQUESTS * TOKENS
-    assert 0 < report["time_to_first_token"]["p50"] < report["request_latency"]["p50"]
+    # equal when all tokens of an answer come together
+    assert 0 < report["time_to_first_token"]["p50"] <= report["request_latency"]["p50"]
     assert 3 * TOKENS <= steps(triton) - before <= REQUESTS * TOKENS * 2

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import Any
 
 import openai
 import pytest
@@ -67,24 +68,28 @@ def test_clients_that_leave_end_the_engine_s_work(
     before = steps(triton)
     asyncio.run(everybody())
     assert settled(triton) == (0, 0, 0)
-    assert 1 <= steps(triton) - before < 1000
+    assert 1 <= steps(triton) - before < 1550  # how many less depends on how soon the engine is told
 
 
 def test_stop_by_request_id(triton: lab.Triton) -> None:
-    """NVIDIA's way to cancel: the same request id again, with `stop`."""
+    """NVIDIA's way to cancel: the same request id again, with `stop`. Some of the 60 run, most wait."""
     answers: list[tuple[object, Exception | None]] = []
     ask = {"input_ids": [300, 301], "input_lengths": 2, "request_output_len": 250, "streaming": True}
     with InferenceServerClient(triton.grpc) as client:
         client.start_stream(lambda result, error: answers.append((result, error)))
-        client.async_stream_infer("tensorrt_llm", inputs(**ask), request_id="one")
-        client.async_stream_infer("tensorrt_llm", inputs(**ask | {"request_output_len": 5}), request_id="two")
+        for number in range(60):
+            client.async_stream_infer("tensorrt_llm", inputs(**ask), request_id=f"long {number}")
+        client.async_stream_infer(
+            "tensorrt_llm", inputs(**ask | {"request_output_len": 5}), request_id="short"
+        )
         while not answers:
             time.sleep(0.01)
-        client.async_stream_infer("tensorrt_llm", inputs(**ask, stop=True), request_id="one")
+        for number in range(60):
+            client.async_stream_infer("tensorrt_llm", inputs(**ask, stop=True), request_id=f"long {number}")
         assert settled(triton) == (0, 0, 0)
         client.stop_stream()
     errors = [str(error) for _, error in answers if error]
-    assert len(errors) == 1 and "cancelled" in errors[0]
+    assert 30 <= len(errors) <= 60 and all("cancelled" in error for error in errors)
 
 
 def test_stop_needs_the_request_s_id(triton: lab.Triton) -> None:
@@ -118,28 +123,36 @@ def test_leaving_a_stream_as_it_ends_or_is_refused(triton: lab.Triton, tokens: i
 def test_clients_of_openai_s_api_that_leave_take_their_requests_with_them(
     front: Server, triton: lab.Triton
 ) -> None:
-    async def one(client: openai.AsyncOpenAI, stream: bool, patience: float | None) -> str:
-        body = {"prompt": PROMPTS[0], "max_tokens": 24, "temperature": 0, "extra_body": {"ignore_eos": True}}
-        try:
-            async with asyncio.timeout(patience):
-                answer = await client.completions.create(model="course", stream=stream, **body)
-                if stream:
-                    async for chunk in answer:
-                        reason = chunk.choices[0].finish_reason
-                    return str(reason)
-                return answer.choices[0].finish_reason
-        except TimeoutError:
-            return "cancelled"
+    """20 stay; of the others 20 leave their streams after the first token, and 20 without a stream at that moment."""
+    first = asyncio.Event()
+
+    def asked(client: openai.AsyncOpenAI, tokens: int, stream: bool = False) -> Awaitable[Any]:
+        body = {"prompt": PROMPTS[0], "max_tokens": tokens, "temperature": 0, "stream": stream}
+        return client.completions.create(model="course", extra_body={"ignore_eos": True}, **body)
+
+    async def stay(client: openai.AsyncOpenAI) -> str:
+        return (await asked(client, 24)).choices[0].finish_reason
+
+    async def leave_stream(client: openai.AsyncOpenAI) -> str:
+        async with await asked(client, 200, stream=True) as answer:
+            await anext(aiter(answer))
+            first.set()
+        return "left"
+
+    async def leave_without_stream(client: openai.AsyncOpenAI) -> str:
+        asking = asyncio.create_task(asked(client, 200))
+        await first.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        return "left"
 
     async def everybody() -> Counter[str]:
-        draw = random.Random(5)
         address = {"base_url": f"{front.url}/v1", "api_key": "open", "max_retries": 0}
         async with openai.AsyncOpenAI(**address) as client:
-            waits = [draw.choice([None, 0.1, 0.4]) for _ in range(60)]
-            return Counter(
-                await asyncio.gather(*(one(client, n % 3 > 0, wait) for n, wait in enumerate(waits)))
-            )
+            clients = [act(client) for _ in range(20) for act in (leave_stream, leave_without_stream, stay)]
+            return Counter(await asyncio.gather(*clients))
 
-    found = asyncio.run(everybody())
-    assert set(found) == {"length", "cancelled"} and min(found.values()) >= 10
+    before = steps(triton)
+    assert asyncio.run(everybody()) == {"length": 20, "left": 40}
     assert settled(triton) == (0, 0, 0)
+    assert steps(triton) - before < 1400  # of about 2000 for all answers

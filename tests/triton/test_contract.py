@@ -22,7 +22,7 @@ MODELS = {*TEXT, "preprocessing", "tensorrt_llm", "postprocessing"}
 
 
 def generate(triton: Triton, model: str, **body: Any) -> dict[str, Any]:
-    answer = httpx.post(f"{triton.url}/v2/models/{model}/generate", json=body, trust_env=False)
+    answer = httpx.post(f"{triton.url}/v2/models/{model}/generate", json=body, trust_env=False, timeout=60)
     return answer.raise_for_status().json()
 
 
@@ -62,13 +62,14 @@ def test_generate(triton: Triton, vocabulary: Vocabulary, alone: Executor, model
 
 @pytest.mark.parametrize("model", TEXT)
 def test_generate_stream(triton: Triton, vocabulary: Vocabulary, alone: Executor, model: str) -> None:
-    tokens = expected(alone, vocabulary, PROMPTS[1])
-    body = {"text_input": PROMPTS[1], "max_tokens": 24, "stream": True}
-    answer = httpx.post(f"{triton.url}/v2/models/{model}/generate_stream", json=body, trust_env=False)
+    tokens = expected(alone, vocabulary, PROMPTS[1], max_tokens=200, end_id=None)
+    body = {"text_input": PROMPTS[1], "max_tokens": 200, "end_id": -1, "stream": True}
+    url = f"{triton.url}/v2/models/{model}/generate_stream"
+    answer = httpx.post(url, json=body, trust_env=False, timeout=60)
     assert answer.headers["content-type"].startswith("text/event-stream")
     events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
     assert "".join(event["text_output"] for event in events) == text(vocabulary, tokens)
-    assert len(events) > 2  # tokens that come faster than they can be sent travel together
+    assert len(events) > 1  # tokens that come faster than they can be sent travel together
 
 
 @pytest.mark.parametrize("model", TEXT)

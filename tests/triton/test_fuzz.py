@@ -30,7 +30,7 @@ IDS = {"input_ids": [5, 6], "input_lengths": 2, "request_output_len": 3}
 
 
 def post(triton: Triton, model: str, body: bytes) -> tuple[int, str]:
-    answer = httpx.post(f"{triton.url}/v2/models/{model}/generate", content=body, trust_env=False, timeout=20)
+    answer = httpx.post(f"{triton.url}/v2/models/{model}/generate", content=body, trust_env=False, timeout=60)
     return answer.status_code, answer.json().get("error", "")
 
 

@@ -86,9 +86,8 @@ def ask(hybrid: Hybrid, model: str = STABLE, stream: bool = False) -> int:
         return answer.usage.completion_tokens
     options = {"stream": True, "stream_options": {"include_usage": True}}
     *said, last = list(hybrid.client.chat.completions.create(model=model, **CHAT, **options))
-    assert (
-        "42" in "".join(one.choices[0].delta.content or "" for one in said if one.choices) and len(said) > 5
-    )
+    parts = [one.choices[0].delta.content for one in said if one.choices and one.choices[0].delta.content]
+    assert "42" in "".join(parts) and len(parts) > 1
     return last.usage.completion_tokens
 
 
@@ -108,6 +107,7 @@ def test_each_name_is_answered_by_its_own_server(hybrid: Hybrid) -> None:
                 ]
 
 
+@pytest.mark.timeout(400)
 def test_vllm_answers_for_an_engine_that_is_gone_full_or_cut_off_and_the_engine_again(hybrid: Hybrid) -> None:
     with answered_by(hybrid.vllm) as noted:  # nobody listens
         noted += [ask(hybrid), ask(hybrid, stream=True)]

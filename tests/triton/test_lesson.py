@@ -70,7 +70,7 @@ def test_an_answer_has_its_tokens_its_times_and_the_engine_s_steps(triton: lab.T
     before = steps(triton)
     found = with_client(triton, lambda client: lesson.ask(client, "tensorrt_llm", streaming=True, **ASK))
     assert len(found.tokens) == 20 and found.version == "1"
-    assert found.sent < found.arrivals[0] <= found.arrivals[-1] <= found.done
+    assert found.sent <= found.arrivals[0] <= found.arrivals[-1] <= found.done
     assert 20 <= steps(triton) - before <= 21
     blocks = {labels: value for (_, labels), value in lesson.gauges(triton, "nv_trt_llm_kv").items()}
     assert CACHE in [a * b for a in blocks.values() for b in blocks.values()]
@@ -109,11 +109,12 @@ def test_under_load_everybody_asks_before_during_and_after() -> None:
 
     async def act() -> None:
         when.append("began")
-        await asyncio.sleep(0.02)
+        while 1 not in asked:
+            await asyncio.sleep(0)
         when.append("ended")
 
     answers, began, ended = asyncio.run(lesson.under_load(act, one, users=3, after=2))
-    assert len(answers) == len(asked) and began < ended
+    assert len(answers) == len(asked) and began <= ended
     assert Counter(asked)[0] >= 6 and Counter(asked)[1] > 0 and Counter(asked)[2] >= 6
 
 

@@ -48,7 +48,7 @@ def test_text_streams_with_random_cancels(triton: lab.Triton, model: str) -> Non
 
         answers, count = client.stream_infer(asked()), 0
         try:
-            async with asyncio.timeout(draw.choice([None, None, 0.05, 0.5])):
+            async with asyncio.timeout(draw.choice([None, None, 0.01, 0.5])):
                 async for result, error in answers:
                     assert error is None
                     count = int(result.as_numpy("num_output_tokens").item())

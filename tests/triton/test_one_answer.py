@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,12 +35,13 @@ def test_requests_of_several_clients_are_in_flight_together(
     triton: lab.Triton, vocabulary: Vocabulary, alone: Executor, model: str
 ) -> None:
     prompts = [vocabulary.encode(prompt) for prompt in PROMPTS]
-    right = alone.generate(prompts, SamplingParams(max_tokens=40, end_id=vocabulary.tokenizer.eos_token_id))
-    before = steps(triton)
+    right = alone.generate(prompts, SamplingParams(max_tokens=200))
+    before, connected = steps(triton), threading.Barrier(len(PROMPTS))
 
     def ask(prompt: str) -> str:
         with InferenceServerClient(triton.grpc) as client:
-            asked = inputs(text_input=prompt, max_tokens=40, exclude_input_in_output=True)
+            asked = inputs(text_input=prompt, max_tokens=200, end_id=-1, exclude_input_in_output=True)
+            connected.wait(60)
             return client.infer(model, asked).as_numpy("text_output")[0].decode()
 
     with ThreadPoolExecutor(len(PROMPTS)) as threads:

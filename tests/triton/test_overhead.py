@@ -14,7 +14,8 @@ from labs.triton.overhead import ratios, through_triton, timed
 def test_answers_through_triton_are_timed(triton: Triton) -> None:
     backend = TritonBackend(triton.grpc, triton.url, triton.metrics)
     first, rate = asyncio.run(through_triton(backend, [[300, 301], [302, 303]], 5))
-    assert 0 < first < 10 / rate  # ten tokens in all
+    seconds = 10 / rate  # ten tokens in all
+    assert 0 < first <= seconds * 1.000001
 
 
 def test_an_answer_of_another_length_is_no_measurement() -> None:

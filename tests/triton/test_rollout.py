@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from labs.openai.text import Vocabulary
 from labs.triton.client import TritonBackend
 from labs.triton.front import serve_openai
 from labs.triton.rollout import roll_out, versions
+from tests.kit.stubborn import eventually
 from tests.triton.conftest import CACHE, SETTINGS, Start, commands, stream
 
 PROMPTS = [[300 + n, 301, 302] for n in range(5)]
@@ -109,10 +109,8 @@ class Crowd:
 
     def steady(self, version: int) -> None:
         """Until a request began and was answered while only `version` served."""
-        end = time.monotonic() + 60
-        while not any(might == {version} for _, _, might, _ in self.found):
-            assert time.monotonic() < end, f"version {version} answered nobody"
-            time.sleep(0.05)
+        answered = eventually(lambda: any(might == {version} for _, _, might, _ in self.found))
+        assert answered, f"version {version} answered nobody"
 
     async def during(self, change: Callable[[], object]) -> None:
         """All clients while `change` runs in a thread, and until there are REQUESTS answers."""
@@ -127,6 +125,7 @@ class Crowd:
             await asyncio.gather(*clients)
 
 
+@pytest.mark.timeout(400)
 def test_no_request_is_lost_while_engines_are_rolled_out(
     triton: lab.Triton, door: Server, repository: Path, engine: EngineDir, other: EngineDir,
     vocabulary: Vocabulary,

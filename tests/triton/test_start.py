@@ -39,9 +39,18 @@ def loading(model: Path) -> psutil.Process:
         time.sleep(0.02)
 
 
-def pause(model: Path) -> None:
+def hold(model: Path) -> Path:
+    """The model's file waits, when NumPy is there, for the file that is returned."""
+    program, gate = model / "1" / "model.py", model / "go"
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n"
+    program.write_text(program.read_text().replace("import numpy as np\n", f"import numpy as np\n{wait}"))
+    return gate
+
+
+def pause(model: Path, gate: Path) -> None:
     process = loading(model)
     process.send_signal(signal.SIGSTOP)
+    gate.touch()
     time.sleep(PAUSE)
     process.send_signal(signal.SIGCONT)
 
@@ -51,7 +60,7 @@ def test_a_pause_while_models_load_costs_one_more_start(
 ) -> None:
     model = shutil.copytree(repository / "postprocessing", tmp_path / "repository" / "postprocessing")
     before = shm_files()
-    threading.Thread(target=pause, args=[model], daemon=True).start()
+    threading.Thread(target=pause, args=[model, hold(model)], daemon=True).start()
     with start(tmp_path / "repository"):
         assert "stood still for a second while it loaded" in capsys.readouterr().out
     assert shm_files() <= before
