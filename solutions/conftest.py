@@ -15,12 +15,13 @@ from typing import Any
 import nbval.plugin
 import pytest
 from nbval.kernel import RunningKernel
-from nbval.plugin import IPyNbFile
+from nbval.plugin import IPyNbCell, IPyNbFile
 
 from labs.author.execute import place
 from labs.author.gates.book import Book
 from labs.author.gates.executed import comparable, ran_in_order
 
+CELL_SECONDS = 600  # on a busy machine
 PLACES = ExitStack()
 CALLED: Counter[bool] = Counter()  # cells by whether they were skipped
 
@@ -41,6 +42,13 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 
 def _refuse(collector: pytest.Collector, why: str) -> None:
     raise collector.CollectError(why)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A cell may start a server or build an engine. nbval's own limit, 2000 s, is later."""
+    for item in items:
+        if isinstance(item, IPyNbCell):
+            item.add_marker(pytest.mark.timeout(CELL_SECONDS))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

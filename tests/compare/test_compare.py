@@ -43,6 +43,7 @@ def running() -> list[Server]:
     return [one for one in process.running() if one.name.startswith("compare ")]
 
 
+@pytest.mark.timeout(400)
 def test_engines_take_turns_and_the_first_round_is_not_counted(engine, noted: type[Noted], capfd) -> None:  # type: ignore[no-untyped-def] # noqa: F811
     """Ours, the same without the compiler, and transformers, each really run in a process of its own; none is left."""
     names = ["aot", "eager", "transformers"]

@@ -24,6 +24,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(COURSE, tmp_path_factory.mktemp("openvino") / "model", "float32")
 
 
+@pytest.mark.timeout(400)
 def test_it_takes_its_turn_and_says_the_same_tokens(engine: EngineDir, exported: Path) -> None:  # noqa: F811
     one = replace(job(engine.path), openvino=exported)
     with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # its packages are other versions of ours

@@ -64,6 +64,7 @@ def two_layers(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.timeout(400)
 def test_a_compiled_bfloat16_engine_is_close_to_the_reference(tmp_path: Path, two_layers: Path) -> None:
     """Each graph within 3 % of the largest logit; rotary frequencies in bfloat16 would be off by half of it."""
     checkpoint = open_checkpoint(convert(two_layers, tmp_path / "checkpoint", dtype="bfloat16"))

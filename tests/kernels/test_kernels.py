@@ -6,10 +6,13 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv" / "kernels" / "bin" / "python"
 
 
+@pytest.mark.timeout(400)
 def test_every_kernel_equals_pytorch() -> None:
     assert PYTHON.exists(), "Triton is missing. Bring it: python3 bootstrap.py --kernels"
     line = [PYTHON, "-m", "tests.kernels.interpreted"]

@@ -47,6 +47,7 @@ def first_check(notebook: nbformat.NotebookNode) -> tuple[int, str]:
     pytest.fail("no check(…) in this notebook")
 
 
+@pytest.mark.timeout(SECONDS_PER_CELL)
 @pytest.mark.parametrize("path", LEARNERS, ids=lambda path: path.stem)
 def test_an_untouched_lesson_runs_to_its_first_check_and_gets_a_hint(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from labs.kit.process import Server
 from tests.openai.conftest import scrape
@@ -23,6 +24,7 @@ def schemathesis() -> str:
     return found
 
 
+@pytest.mark.timeout(400)
 def test_all_checks_of_schemathesis(server: Server, tmp_path: Path) -> None:
     before = scrape(server)["time_to_first_token_seconds_count"]
     line = [schemathesis(), "--config-file", CONFIG, "run", f"{server.url}/openapi.json", "--checks", "all"]

@@ -80,6 +80,7 @@ def test_the_counters_agree_with_the_client(vllm: Server) -> None:
     assert change["num_requests_running"] == 0
 
 
+@pytest.mark.timeout(400)
 def test_a_killed_owner_leaves_nothing(tmp_path: Path) -> None:
     """SIGKILL to the process that started vLLM: no process, no port, no shared memory file."""
     shm = set(os.listdir("/dev/shm"))
