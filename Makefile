@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 CHECK := .venv/check/bin
 
-# how long a waiting thread spins: labs/engine/__init__.py
+# how long a waiting thread spins: engineroom/engine/__init__.py
 export GOMP_SPINCOUNT ?= 1000
 export OMP_WAIT_POLICY ?= active
 # with it every process would compile all that it imports
@@ -11,10 +11,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: lab run test check lock lessons stop setup
 lab: setup ## JupyterLab on lesson 00
-	@$(RUN) -m labs.cli lab $(ARGS)
+	@$(RUN) -m tools.cli lab $(ARGS)
 
 run: setup ## every lesson without a browser, and an HTML report
-	@$(RUN) -m labs.cli run $(ARGS)
+	@$(RUN) -m tools.cli run $(ARGS)
 
 test: setup ## everything CI runs
 	@$(PYTHON) bootstrap.py --browser --prometheus --check --quantize --kernels --triton --openvino --aiperf --gateway
@@ -37,13 +37,13 @@ dependencies:
 habits:
 	@$(RUN) -m pytest -q -p no:cacheprovider tests/setup/test_habits.py
 notebooks:
-	@$(RUN) -m labs.cli build --check
+	@$(RUN) -m tools.cli build --check
 
 lessons: setup ## make the notebooks again from solutions/*.py (executes them)
-	@$(RUN) -m labs.cli build --execute $(ARGS)
+	@$(RUN) -m tools.cli build --execute $(ARGS)
 
 stop: setup ## stop every server that a lesson left running
-	@$(RUN) -m labs.cli stop
+	@$(RUN) -m tools.cli stop
 
 UV := $(or $(shell command -v uv),.venv/uv/bin/uv)
 COMPILE := $(UV) pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header

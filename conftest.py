@@ -14,7 +14,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-LARGEST = ("tests/triton/", "tests/notebook/")
+LARGEST = ("tests/engineroom/triton/", "tests/tools/author/")
 ONE_VLLM = {f"tests/{folder}" for folder in ("triton", "monitoring", "serving", "load", "limits", "model")}
 
 

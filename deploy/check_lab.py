@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from labs.kit.process import Server, start
+from engineroom.kit.process import Server, start
 
 DOCKERFILE = Path(__file__).resolve().parents[1] / "Dockerfile"
 PORT = 8888

@@ -21,10 +21,13 @@ budget_dollars = 10
 # %%
 import sys
 
-from labs.kit import cost, process, progress, show
+from labs.kit import bill as cost, progress, show
+
+from engineroom.kit import process
 from labs.kit.check import check
-from labs.kit.machine import machine
-from labs.preflight import Answerer, Meter, bill, draw_memory, problems, time_and_money
+from engineroom.kit.machine import machine
+from labs.preflight import Answerer, Meter, draw_memory, problems, time_and_money
+from labs.kit import lesson_bill as bill
 
 print(time_and_money(0))
 

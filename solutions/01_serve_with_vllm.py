@@ -22,11 +22,11 @@ model = "course"
 import shlex
 import time
 
-from labs import serving
-from labs.kit import record
+from engineroom import vllm as serving
+from engineroom.kit import record
 from labs.kit.check import check
 from labs.preflight import time_and_money
-from labs.serving import plots
+from labs.serve_with_vllm import plots
 
 print(time_and_money(1))
 

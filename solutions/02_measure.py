@@ -24,10 +24,10 @@ seconds_per_rate = 8
 # %%
 import pandas
 
-from labs import load, serving
-from labs.kit import record
+from engineroom import load, vllm as serving
+from engineroom.kit import record
 from labs.kit.check import check
-from labs.load import plots
+from labs.measure import plots
 from labs.preflight import time_and_money
 
 print(time_and_money(2))

@@ -30,12 +30,12 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from labs import checkpoint, trtllm
-from labs.checkpoint import plots
-from labs.kit import record
+from engineroom import checkpoint, trtllm
+from labs.convert_checkpoint import plots
+from engineroom.kit import record
 from labs.kit.check import check, needs
 from labs.preflight import time_and_money
-from labs.serving.model import local
+from engineroom.vllm.model import local
 
 print(time_and_money(4))
 model_dir = local(model)
@@ -117,7 +117,7 @@ check("04.shard", shard_qkv)
 # %%
 flags = {"model_dir": model_dir, "output_dir": folder / "tp2", "dtype": "bfloat16", "tp_size": tp_size}
 line = [f"--{name}={value}" for name, value in flags.items()]
-program = [sys.executable, "-m", "labs.checkpoint", "convert"]
+program = [sys.executable, "-m", "engineroom.checkpoint", "convert"]
 done = subprocess.run([*program, *line], check=True, stdout=subprocess.PIPE, text=True)
 print(done.stdout.strip().replace(str(folder), "…"))
 
@@ -280,7 +280,7 @@ else:
 # - More ranks than KV heads means copies, in the weights and in the cache.
 # - Shapes prove nothing. Logits do.
 #
-# **Keep:** `python -m labs.checkpoint convert | inspect | diff`, and one prompt whose logits you compare.
+# **Keep:** `python -m engineroom.checkpoint convert | inspect | diff`, and one prompt whose logits you compare.
 #
 # Next: [05 · Build an engine](05_build_engine.ipynb)
 

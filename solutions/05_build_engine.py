@@ -35,14 +35,15 @@ from pathlib import Path
 import psutil
 import torch
 
-from labs import checkpoint, engine, serving, trtllm
+from engineroom import checkpoint, engine, vllm as serving, trtllm
 from labs.kit import show
 from labs.kit.check import check, needs
-from labs.kit.machine import machine
-from labs.limits import memory, plots, workload
-from labs.limits.finetune import fine_tune
+from engineroom.kit.machine import machine
+from labs.build_engine import memory, plots
+from engineroom.load import workload
+from labs.build_engine.finetune import fine_tune
 from labs.preflight import time_and_money
-from labs.serving.model import dtype, local
+from engineroom.vllm.model import dtype, local
 
 print(time_and_money(5))
 
@@ -155,7 +156,7 @@ print(f"built for this machine's {device} in {build_seconds:.1f} s")
 # file of weights for each rank.
 
 # %%
-line = [sys.executable, "-m", "labs.engine", "inspect", made.path]
+line = [sys.executable, "-m", "engineroom.engine", "inspect", made.path]
 done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
 print(done.stdout)
 
@@ -429,7 +430,7 @@ else:
 # - A share of what is left, or a share of the whole: ask which, before you compare two engines' memory.
 # - A refusal at the door is worth more than a crash at night. Refit when weights change, build when limits do.
 #
-# **Keep:** `python -m labs.engine build | inspect | refit`, and your four limits with the trace they came from.
+# **Keep:** `python -m engineroom.engine build | inspect | refit`, and your four limits with the trace they came from.
 #
 # Next: [06 · Run the engine](06_run_engine.ipynb)
 

@@ -39,17 +39,19 @@ import torch
 from transformers import AutoTokenizer
 
 # %%
-from labs import checkpoint, engine, load, serving, trtllm
-from labs.compare import Arrival, Job, Workload, compare, plots, replay
-from labs.engine.runtime.scheduler import Request
-from labs.kit import process, record, show
+from engineroom import checkpoint, engine, load, vllm as serving, trtllm
+from engineroom.compare import Arrival, Job, Workload, compare
+from labs.run_engine import plots, replay
+from engineroom.engine.runtime.scheduler import Request
+from engineroom.kit import process, record
+from labs.kit import show
 from labs.kit.check import check, needs
-from labs.kit.machine import machine
-from labs.limits import workload
-from labs.openai.start import serve_engine
+from engineroom.kit.machine import machine
+from engineroom.load import workload
+from engineroom.openai.start import serve_engine
 from labs.preflight import time_and_money
-from labs.serving.client import session
-from labs.serving.model import dtype, local
+from engineroom.load.client import session
+from engineroom.vllm.model import dtype, local
 
 print(time_and_money(6))
 
@@ -447,10 +449,10 @@ else:
 # rules as in your exercise:
 
 # %%
-script = Path(sys.modules["labs.compare"].__file__).with_name("llm_api.py")
+script = Path(sys.modules["engineroom.compare"].__file__).with_name("llm_api.py")
 print(script.read_text().split('"""', 2)[2].strip())
 if trtllm.here():
-    line = [sys.executable, "-m", "labs.compare.llm_api", tensorrt, model_dir]
+    line = [sys.executable, "-m", "engineroom.trtllm.llm_api", tensorrt, model_dir]
     print(subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout)
 else:
     print("TensorRT-LLM is not on this machine: the LLM API was not run.")
@@ -468,7 +470,7 @@ else:
 # - `max_num_tokens` trades the newcomer's TTFT against everybody's ITL.
 # - A ratio means little without the number of streams. Ask for both, then compute the break-even.
 #
-# **Keep:** your `in_flight`, your `break_even`, and `python -m labs.compare` for your own model.
+# **Keep:** your `in_flight`, your `break_even`, and `python -m engineroom.compare` for your own model.
 #
 # Next: [10 · Deploy with Triton](10_deploy_with_triton.ipynb)
 

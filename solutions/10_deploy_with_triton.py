@@ -38,17 +38,18 @@ from transformers import AutoTokenizer
 from tritonclient.grpc.aio import InferenceServerClient
 
 # %%
-from labs import checkpoint, engine, serving, triton, trtllm
+from engineroom import checkpoint, engine, vllm as serving, triton, trtllm
 from labs.kit import show
 from labs.kit.check import check, needs
-from labs.kit.machine import machine
-from labs.limits.finetune import fine_tune
-from labs.monitoring import dashboard
+from engineroom.kit.machine import machine
+from labs.build_engine.finetune import fine_tune
+from labs.deploy_with_triton import dashboard
 from labs.preflight import time_and_money
-from labs.serving.model import dtype, local
-from labs.triton import lesson, plots, rollout
-from labs.triton import server as program
-from labs.triton.front import serve_openai
+from engineroom.vllm.model import dtype, local
+from labs.deploy_with_triton import requests as lesson, plots
+from engineroom.triton import rollout
+from engineroom.triton import server as program
+from engineroom.triton.front import serve_openai
 
 print(time_and_money(10))
 
@@ -489,7 +490,7 @@ for version in ("1", "2"):
     print(f"version {version}: {text}")
 
 # %% [markdown]
-# For a moment both versions were there: that needs memory for two. `labs.triton.rollout.roll_out` does the same for
+# For a moment both versions were there: that needs memory for two. `engineroom.triton.rollout.roll_out` does the same for
 # every day, and goes back when the new engine cannot be loaded. Here its file was damaged on the way:
 
 # %%
@@ -579,7 +580,7 @@ print(f"\n{launch}")
 # - A cancel is done when the engine's counter stands still, not when the reader has gone.
 # - New beside old, then switch, then drain: no request is lost, and the way back is open until the last step.
 #
-# **Keep:** your `config.pbtxt`, your `leave`, and `python -m labs.triton render | check | serve | openai`.
+# **Keep:** your `config.pbtxt`, your `leave`, and `python -m engineroom.triton render | check | serve | openai`.
 
 # %%
 await client.close()

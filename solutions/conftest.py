@@ -17,9 +17,9 @@ import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from labs.author.execute import place
-from labs.author.gates.book import Book
-from labs.author.gates.executed import comparable, ran_in_order
+from tools.author.execute import place
+from tools.author.gates.book import Book
+from tools.author.gates.executed import comparable, ran_in_order
 
 CELL_SECONDS = 600  # on a busy machine
 PLACES = ExitStack()

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from labs import serving
-from labs.kit.process import Server
+from engineroom import vllm as serving
+from engineroom.kit.process import Server
 
 
 @pytest.fixture(scope="session")

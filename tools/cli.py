@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from labs.author.files import ROOT
-from labs.author.regions import SourceError
+from tools.author.files import ROOT
+from tools.author.regions import SourceError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NN ...]", help="lessons; none means all")]
@@ -28,8 +28,8 @@ def lab(
     browser: bool = True,
 ) -> None:
     """Bring your work folder up to date and open JupyterLab on the first lesson."""
-    from labs.author.work import sync
-    from labs.kit.machine import machine
+    from tools.author.work import sync
+    from engineroom.kit.machine import machine
     from labs.preflight import problems
 
     print(f"Lessons in {os.path.relpath(work)}:\n  " + str(sync(work)).replace("\n", "\n  "))
@@ -81,8 +81,8 @@ def run(
     parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, e.g. model=course")] = None,
 ) -> None:
     """Execute every lesson and write out/report.html: per lesson and cell what ran, where, how long."""
-    from labs.author.run import parse_parameters
-    from labs.author.run import run as run_all
+    from tools.author.run import parse_parameters
+    from tools.author.run import run as run_all
 
     end(report := run_all(lessons or [], parameters=parse_parameters(parameter or [])), report.ok)
 
@@ -90,7 +90,7 @@ def run(
 @app.command()
 def build(lessons: Names = None, execute: bool = False, check: bool = False) -> None:
     """Make the notebooks from solutions/NN_name.py."""
-    from labs.author.build import build as make
+    from tools.author.build import build as make
 
     end(report := make(lessons or [], execute=execute, check=check), report.ok)
 
@@ -98,7 +98,7 @@ def build(lessons: Names = None, execute: bool = False, check: bool = False) -> 
 @app.command()
 def gates(lessons: Names = None) -> None:
     """Tell what is wrong with the committed notebooks."""
-    from labs.author.gates import problems
+    from tools.author.gates import problems
 
     found = problems(lessons or [])
     end("\n".join(map(str, found)) or "no problem found", not found)
@@ -107,7 +107,7 @@ def gates(lessons: Names = None) -> None:
 @app.command()
 def sync(work: Path = WORK) -> None:
     """Bring a work folder up to date; what you changed is kept."""
-    from labs.author.work import sync as bring
+    from tools.author.work import sync as bring
 
     end(bring(work), True)
 
@@ -115,7 +115,7 @@ def sync(work: Path = WORK) -> None:
 @app.command()
 def machine() -> None:
     """The machine card, and what will hurt."""
-    from labs.kit.machine import machine as look
+    from engineroom.kit.machine import machine as look
     from labs.preflight import problems
 
     here = look()
@@ -127,7 +127,7 @@ def progress(
     report: Annotated[Path | None, typer.Option(help="write it to hand in: .html or .json")] = None,
 ) -> None:
     """What you have done so far."""
-    from labs.kit.home import write_atomic
+    from engineroom.kit.files import write_atomic
     from labs.kit.progress import report as make
 
     for lesson in json.loads(make("json"))["lessons"]:
@@ -140,7 +140,7 @@ def progress(
 @app.command()
 def stop() -> None:
     """Stop the servers whose notebook is gone."""
-    from labs.kit.process import reap
+    from engineroom.kit.process import reap
 
     print("\n".join(reap()) or "nothing was left running")
 

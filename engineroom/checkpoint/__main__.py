@@ -1,4 +1,4 @@
-"""`python -m labs.checkpoint`: convert, inspect, diff and plan, with the flags of NVIDIA's convert_checkpoint.py."""
+"""`python -m engineroom.checkpoint`: convert, inspect, diff and plan, with the flags of NVIDIA's convert_checkpoint.py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from labs.checkpoint import CheckpointError, Layout, Mapping, convert, open_checkpoint, open_model, plan
-from labs.checkpoint.config import infer_dtype
-from labs.checkpoint.convert import nbytes, source_bytes
-from labs.checkpoint.diff import diff
-from labs.checkpoint.inspect import describe, inspect
+from engineroom.checkpoint import CheckpointError, Layout, Mapping, convert, open_checkpoint, open_model, plan
+from engineroom.checkpoint.config import infer_dtype
+from engineroom.checkpoint.convert import nbytes, source_bytes
+from engineroom.checkpoint.diff import diff
+from engineroom.checkpoint.inspect import describe, inspect
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 Model = Annotated[Path, typer.Option("--model_dir", help="a Hugging Face folder with *.safetensors")]

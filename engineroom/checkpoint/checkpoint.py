@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from labs.checkpoint.config import Model, from_trtllm
-from labs.checkpoint.errors import CheckpointError
-from labs.checkpoint.mapping import Mapping
-from labs.checkpoint.output import SUFFIX
-from labs.checkpoint.plan import Layout, plan, sources
-from labs.checkpoint.source import read_json
-from labs.checkpoint.tensorfile import Stored, load, read_header
+from engineroom.checkpoint.config import Model, from_trtllm
+from engineroom.checkpoint.errors import CheckpointError
+from engineroom.checkpoint.mapping import Mapping
+from engineroom.kit.output import SUFFIX
+from engineroom.checkpoint.plan import Layout, plan, sources
+from engineroom.checkpoint.source import read_json
+from engineroom.checkpoint.tensorfile import Stored, load, read_header
 
 
 @dataclass(frozen=True)

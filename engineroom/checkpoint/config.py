@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labs.checkpoint.errors import CheckpointError
-from labs.checkpoint.mapping import Mapping
+from engineroom.checkpoint.errors import CheckpointError
+from engineroom.checkpoint.mapping import Mapping
 
 LLAMA_LIKE = ("LlamaForCausalLM", "MistralForCausalLM")
 QWEN_TYPES = {"Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}

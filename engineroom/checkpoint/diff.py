@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from labs.checkpoint.checkpoint import Checkpoint
-from labs.checkpoint.harmless import ABSENT, harmless
-from labs.checkpoint.tensorfile import load
+from engineroom.checkpoint.checkpoint import Checkpoint
+from engineroom.checkpoint.harmless import ABSENT, harmless
+from engineroom.checkpoint.tensorfile import load
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import embedding, linear, scaled_dot_product_attention, silu
 
-from labs.checkpoint.checkpoint import Checkpoint
-from labs.checkpoint.rope import frequencies
+from engineroom.checkpoint.checkpoint import Checkpoint
+from engineroom.checkpoint.rope import frequencies
 
 Weights = dict[str, torch.Tensor]
 

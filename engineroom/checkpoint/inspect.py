@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from math import prod
 
-from labs.checkpoint.checkpoint import Checkpoint
-from labs.checkpoint.config import DTYPE_NAMES
-from labs.checkpoint.plan import Target
-from labs.checkpoint.tensorfile import SIZES, Stored
+from engineroom.checkpoint.checkpoint import Checkpoint
+from engineroom.checkpoint.config import DTYPE_NAMES
+from engineroom.checkpoint.plan import Target
+from engineroom.checkpoint.tensorfile import SIZES, Stored
 
 LAYER = re.compile(r"transformer\.layers\.(\d+)\.(.*)")
 Row = tuple[str, str, tuple[int, ...]]  # name, dtype, shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labs.checkpoint.errors import CheckpointError
+from engineroom.checkpoint.errors import CheckpointError
 
 
 @dataclass(frozen=True)

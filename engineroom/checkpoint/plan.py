@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from labs.checkpoint.config import Model
-from labs.checkpoint.mapping import Mapping
+from engineroom.checkpoint.config import Model
+from engineroom.checkpoint.mapping import Mapping
 
 Shape = tuple[int, ...]
 FC, GATE = "gate_proj", "up_proj"  # the names cross: TensorRT-LLM's fc is Hugging Face's gate_proj

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from labs.checkpoint.errors import CheckpointError
+from engineroom.checkpoint.errors import CheckpointError
 
 
 def frequencies(size: int, base: float, scaling: dict[str, Any] | None) -> torch.Tensor:

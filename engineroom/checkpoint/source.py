@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labs.checkpoint.config import Model, from_hugging_face
-from labs.checkpoint.errors import CheckpointError
-from labs.checkpoint.plan import sources
-from labs.checkpoint.tensorfile import DTYPES, Stored, read_header
+from engineroom.checkpoint.config import Model, from_hugging_face
+from engineroom.checkpoint.errors import CheckpointError
+from engineroom.checkpoint.plan import sources
+from engineroom.checkpoint.tensorfile import DTYPES, Stored, read_header
 
 INDEX = "model.safetensors.index.json"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from labs.checkpoint.errors import CheckpointError
+from engineroom.checkpoint.errors import CheckpointError
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}

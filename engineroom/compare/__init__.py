@@ -1,9 +1,9 @@
 """Lesson 06: an engine driven one step at a time, under an admission rule of one's own, and engines side by side on the
 same requests, in turn, in one run."""
 
-from labs.compare.job import CompareError, Job
-from labs.compare.measure import Measured, Workload, compare
-from labs.compare.replay import Arrival, Rule, Run, Step, replay
+from engineroom.compare.job import CompareError, Job
+from engineroom.compare.measure import Measured, Workload, compare
+from labs.run_engine.replay import Arrival, Rule, Run, Step, replay
 
 __all__ = [
     "Arrival",

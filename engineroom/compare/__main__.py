@@ -1,4 +1,4 @@
-"""`python -m labs.compare`: engines side by side on this machine, kept as records.
+"""`python -m engineroom.compare`: engines side by side on this machine, kept as records.
 
 On a GPU the record of a workload has tokens per second, beside the floor that the bandwidth of the memory sets. On a
 CPU, which is shared and noisy, it has ratios to vLLM in the same round; tokens per second are in one beside it.
@@ -15,15 +15,15 @@ from typing import Annotated
 import torch
 import typer
 
-from labs.checkpoint import CheckpointError, open_checkpoint
-from labs.compare import prepare
-from labs.compare.job import CompareError, Job
-from labs.compare.measure import Measured, compare
-from labs.compare.sizes import copy_bandwidth
-from labs.engine.build import nbytes
-from labs.engine.config import BuildError
-from labs.engine.directory import EngineDir, package
-from labs.kit.record import Row, command_line, keep
+from engineroom.checkpoint import CheckpointError, open_checkpoint
+from engineroom.compare import prepare
+from engineroom.compare.job import CompareError, Job
+from engineroom.compare.measure import Measured, compare
+from engineroom.compare.sizes import copy_bandwidth
+from engineroom.engine.build import nbytes
+from engineroom.engine.config import BuildError
+from engineroom.engine.directory import EngineDir, package
+from engineroom.kit.record import Row, command_line, keep
 
 STARTS = 2
 
@@ -45,7 +45,7 @@ def main(
     loads = [prepare.workload(one) for one in workloads.split(",")]
     tag = f"{device}-{Path(model).name}-{dtype}"
     command = command_line(
-        "labs.compare", model=model, engines=engines, workloads=workloads, rounds=rounds, dtype=dtype, device=device,
+        "engineroom.compare", model=model, engines=engines, workloads=workloads, rounds=rounds, dtype=dtype, device=device,
         threads=threads,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(dir=folder) as place:

@@ -14,15 +14,15 @@ from typing import Any, Protocol
 
 import torch
 
-from labs.checkpoint import frequencies
-from labs.compare.job import Job, Prompts
-from labs.compare.openvino import OpenVino
-from labs.engine.directory import EngineDir
-from labs.engine.model import Decoder, Generation, skeleton
-from labs.engine.runtime.executor import Executor, KvCacheConfig
-from labs.engine.runtime.graphs import Graphs
-from labs.engine.runtime.sampling import SamplingParams
-from labs.kernels.cpu import unpack
+from engineroom.checkpoint import frequencies
+from engineroom.compare.job import Job, Prompts
+from engineroom.compare.openvino import OpenVino
+from engineroom.engine.directory import EngineDir
+from engineroom.engine.model import Decoder, Generation, skeleton
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.engine.runtime.graphs import Graphs
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.kernels.cpu import unpack
 
 
 class Engine(Protocol):

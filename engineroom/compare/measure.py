@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from labs.compare.engines import ENGINES
-from labs.compare.job import CompareError, Job, Prompts
-from labs.compare.worker import Worker
+from engineroom.compare.engines import ENGINES
+from engineroom.compare.job import CompareError, Job, Prompts
+from engineroom.compare.worker import Worker
 
 # seconds after a turn: vLLM's worker goes on polling for one after its last step (busy_loop_s in shm_broadcast.py)
 REST = {"vllm": 1.5}

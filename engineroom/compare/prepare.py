@@ -8,15 +8,15 @@ import shutil
 import time
 from pathlib import Path
 
-from labs.checkpoint import convert
-from labs.compare.job import CompareError
-from labs.compare.measure import Workload
-from labs.compare.openvino import export
-from labs.compare.sizes import random_checkpoint
-from labs.engine.build import build, refit
-from labs.engine.config import BuildConfig
-from labs.engine.directory import EngineDir
-from labs.load.shape import SHAPES, write_shape
+from engineroom.checkpoint import convert
+from engineroom.compare.job import CompareError
+from engineroom.compare.measure import Workload
+from engineroom.compare.openvino import export
+from engineroom.compare.sizes import random_checkpoint
+from engineroom.engine.build import build, refit
+from engineroom.engine.config import BuildConfig
+from engineroom.engine.directory import EngineDir
+from engineroom.load.shape import SHAPES, write_shape
 
 DTYPES = ("bfloat16", "float16", "float32")
 

@@ -1,6 +1,6 @@
-"""`python -m labs.compare.served`: the engine's own server beside vLLM's, over HTTP, on a GPU, kept as records.
+"""`python -m engineroom.compare.served`: the engine's own server beside vLLM's, over HTTP, on a GPU, kept as records.
 
-`labs.compare` measures the engines; here is what is left of it for a client. Both servers run all the time, the same
+`engineroom.compare` measures the engines; here is what is left of it for a client. Both servers run all the time, the same
 requests go to each in turn, and one round before is not counted.
 """
 
@@ -19,15 +19,15 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from labs import load, serving
-from labs.checkpoint import CheckpointError
-from labs.compare import prepare
-from labs.compare.job import CompareError
-from labs.compare.measure import REST, Workload
-from labs.engine.config import BuildError
-from labs.kit.process import Server, ServerFailed
-from labs.kit.record import Row, command_line, keep
-from labs.openai.start import serve_engine
+from engineroom import load, vllm as serving
+from engineroom.checkpoint import CheckpointError
+from engineroom.compare import prepare
+from engineroom.compare.job import CompareError
+from engineroom.compare.measure import REST, Workload
+from engineroom.engine.config import BuildError
+from engineroom.kit.process import Server, ServerFailed
+from engineroom.kit.record import Row, command_line, keep
+from engineroom.openai.start import serve_engine
 
 UNITS = {"rate": "tokens/s", "ttft": "s", "itl-p99": "s"}
 WHAT = {"rate": "output tokens per second", "ttft": "median TTFT", "itl-p99": "99th percentile of ITL"}
@@ -117,7 +117,7 @@ def main(
     """Build an engine for the workloads, serve it beside vLLM, measure both in turn."""
     loads = [prepare.workload(one) for one in workloads.split(",")]
     command = command_line(
-        "labs.compare.served", model=model, workloads=workloads, rounds=rounds, dtype=dtype, device=device
+        "engineroom.compare.served", model=model, workloads=workloads, rounds=rounds, dtype=dtype, device=device
     )
     with tempfile.TemporaryDirectory(dir=folder) as place, ExitStack() as stack:
         source, checkpoint = prepare.model(model, dtype, device, Path(place))

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from labs.checkpoint import Layout, Mapping
-from labs.checkpoint.config import from_hugging_face, to_trtllm
-from labs.checkpoint.plan import plan
+from engineroom.checkpoint import Layout, Mapping
+from engineroom.checkpoint.config import from_hugging_face, to_trtllm
+from engineroom.checkpoint.plan import plan
 
 
 def random_checkpoint(source: Path, folder: Path, dtype: str, device: str) -> Path:

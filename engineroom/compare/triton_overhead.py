@@ -1,4 +1,4 @@
-"""`python -m labs.triton.overhead`: what Triton and the front door cost, beside the engine alone, kept as records.
+"""`python -m engineroom.compare.triton_overhead`: what Triton and the front door cost, beside the engine alone, kept as records.
 
 The same prompts go in turn to the engine in a process of its own (`AsyncExecutor`, asked from within), to Triton's
 `tensorrt_llm` over gRPC streaming, and to OpenAI's API before Triton. All clients share the machine with the servers.
@@ -24,18 +24,18 @@ from typing import Annotated
 import httpx
 import typer
 
-from labs.checkpoint import convert
-from labs.engine.build import build
-from labs.engine.config import BuildConfig
-from labs.engine.runtime.async_executor import AsyncExecutor
-from labs.engine.runtime.executor import Executor, KvCacheConfig
-from labs.engine.runtime.sampling import SamplingParams
-from labs.kit.record import command_line, keep
-from labs.triton.client import TritonBackend
-from labs.triton.deployment import describe
-from labs.triton.front import serve_openai
-from labs.triton.render import render
-from labs.triton.server import serve
+from engineroom.checkpoint import convert
+from engineroom.engine.build import build
+from engineroom.engine.config import BuildConfig
+from engineroom.engine.runtime.async_executor import AsyncExecutor
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit.record import command_line, keep
+from engineroom.triton.client import TritonBackend
+from engineroom.triton.deployment import describe
+from engineroom.triton.front import serve_openai
+from engineroom.triton.render import render
+from engineroom.triton.server import serve
 
 ENGINE, TRITON, OPENAI = "engine", "Triton, gRPC", "OpenAI front door"
 Prompts = list[list[int]]
@@ -171,7 +171,7 @@ def main(
         firsts, rates = asyncio.run(run(engine.path, Path(folder), counts, lengths, rounds))
     what = f"{model.name} in {dtype}, {input_len} tokens in, {output_len} out"
     command = command_line(
-        "labs.triton.overhead", model=model, dtype=dtype, streams=streams, input_len=input_len, output_len=output_len,
+        "engineroom.compare.triton_overhead", model=model, dtype=dtype, streams=streams, input_len=input_len, output_len=output_len,
         rounds=rounds, threads=threads,
     )  # fmt: skip
     facts = [

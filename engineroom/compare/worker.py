@@ -1,6 +1,6 @@
 """An engine in a process of its own, idle while another one runs.
 
-`python -m labs.compare.worker PORT NAME JOB` answers one request at a time, in the thread that loaded the engine: a
+`python -m engineroom.compare.worker PORT NAME JOB` answers one request at a time, in the thread that loaded the engine: a
 second thread would get OpenMP threads of its own.
 """
 
@@ -18,10 +18,10 @@ import httpx
 import psutil
 from pydantic import TypeAdapter
 
-from labs.compare.engines import ENGINES
-from labs.compare.job import Job, Prompts
-from labs.kit.diagnose import HOST
-from labs.kit.process import start
+from engineroom.compare.engines import ENGINES
+from engineroom.compare.job import Job, Prompts
+from engineroom.kit.diagnose import HOST
+from engineroom.kit.process import start
 
 PATIENCE = 1200  # seconds to the first token: an engine may compile before
 
@@ -71,7 +71,7 @@ class Worker(AbstractContextManager["Worker"]):
 
 def _threads(name: str, job: Job) -> dict[str, str]:
     """As many threads for all, each bound to a core; two bind their own, and must find all cores free to choose. How
-    long a thread waits is ours to choose for our engine (labs/engine/__init__.py); others have libgomp's defaults."""
+    long a thread waits is ours to choose for our engine (engineroom/engine/__init__.py); others have libgomp's defaults."""
     number = {"OMP_NUM_THREADS": str(job.threads)}
     if not name.startswith("aot"):
         number |= {"GOMP_SPINCOUNT": "300000", "OMP_WAIT_POLICY": ""}

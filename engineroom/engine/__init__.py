@@ -16,13 +16,13 @@ import warnings
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("OMP_WAIT_POLICY", "active")
 
-from labs.engine.build import build, refit
-from labs.engine.config import BuildConfig, BuildError, deduce
-from labs.engine.directory import EngineDir, EngineError, open_engine
-from labs.engine.runtime.async_executor import AsyncExecutor
-from labs.engine.runtime.executor import Executor, KvCacheConfig, Output
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import RequestError
+from engineroom.engine.build import build, refit
+from engineroom.engine.config import BuildConfig, BuildError, deduce
+from engineroom.engine.directory import EngineDir, EngineError, open_engine
+from engineroom.engine.runtime.async_executor import AsyncExecutor
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig, Output
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.scheduler import RequestError
 
 # torch 2.13 warns about its own code while it exports
 warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)

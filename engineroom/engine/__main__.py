@@ -1,4 +1,4 @@
-"""`python -m labs.engine`: build, refit, inspect and try an engine, with the names of trtllm-build and run.py."""
+"""`python -m engineroom.engine`: build, refit, inspect and try an engine, with the names of trtllm-build and run.py."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from labs import engine as builder
-from labs.checkpoint import CheckpointError
-from labs.engine.config import BuildConfig, BuildError
-from labs.engine.directory import TOKENIZER, EngineError, open_engine, package, weights
+from engineroom import engine as builder
+from engineroom.checkpoint import CheckpointError
+from engineroom.engine.config import BuildConfig, BuildError
+from engineroom.engine.directory import TOKENIZER, EngineError, open_engine, package, weights
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 Folder = Annotated[Path, typer.Argument(help="an engine directory")]
@@ -86,8 +86,8 @@ def generate(
     """One answer, greedy, from an engine that was built with --tokenizer_dir."""
     from transformers import AutoTokenizer
 
-    from labs.engine.runtime.executor import Executor
-    from labs.engine.runtime.sampling import SamplingParams
+    from engineroom.engine.runtime.executor import Executor
+    from engineroom.engine.runtime.sampling import SamplingParams
 
     made = open_engine(engine)
     if not (made.path / TOKENIZER).is_dir():

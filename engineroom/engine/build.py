@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from labs.checkpoint import Checkpoint, open_checkpoint
-from labs.checkpoint.output import output_directory
-from labs.engine.compile import GRAPHS, Say, compile_graphs
-from labs.engine.config import BuildConfig, BuildError, deduce
-from labs.engine.directory import (
+from engineroom.checkpoint import Checkpoint, open_checkpoint
+from engineroom.kit.output import output_directory
+from engineroom.engine.compile import GRAPHS, Say, compile_graphs
+from engineroom.engine.config import BuildConfig, BuildError, deduce
+from engineroom.engine.directory import (
     CONFIG,
     LOG,
     TOKENIZER,
@@ -31,10 +31,10 @@ from labs.engine.directory import (
     target,
     write_manifest,
 )
-from labs.engine.directory import weights as weight_file
-from labs.engine.model import EMBEDDING, fuse, skeleton
-from labs.kernels.cpu import pack, packs
-from labs.kit.home import home
+from engineroom.engine.directory import weights as weight_file
+from engineroom.engine.model import EMBEDDING, fuse, skeleton
+from engineroom.engine.kernels.cpu import pack, packs
+from engineroom.kit.files import home
 
 Fill = Callable[[Path], dict[str, Any]]
 

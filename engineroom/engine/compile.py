@@ -17,11 +17,11 @@ from unittest.mock import patch
 
 import torch
 
-from labs.engine.config import BuildConfig
-from labs.engine.forked import forked
-from labs.engine.layers import tile
-from labs.engine.model import Decoder, Generation, Pools
-from labs.kernels.cpu import linked
+from engineroom.engine.config import BuildConfig
+from engineroom.engine.forked import forked
+from engineroom.engine.layers import tile
+from engineroom.engine.model import Decoder, Generation, Pools
+from engineroom.engine.kernels.cpu import linked
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

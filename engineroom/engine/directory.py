@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from labs.checkpoint import CheckpointError, Model
-from labs.checkpoint.config import from_trtllm
-from labs.checkpoint.output import SUFFIX
-from labs.checkpoint.source import read_json
-from labs.engine.config import BuildConfig
-from labs.kit import probe
+from engineroom.checkpoint import CheckpointError, Model
+from engineroom.checkpoint.config import from_trtllm
+from engineroom.kit.output import SUFFIX
+from engineroom.checkpoint.source import read_json
+from engineroom.engine.config import BuildConfig
+from engineroom.kit import probe
 
 VERSION = "engineroom-1"
 PIECE = 64 << 20
@@ -97,7 +97,7 @@ def open_engine(path: str | Path, world_size: int = 1) -> EngineDir:
     path = Path(path)
     if path.name.endswith(SUFFIX):
         raise EngineError(f"{path} is what an interrupted build left. Build again.")
-    advice = "Expected an engine directory, as `python -m labs.engine build` writes it."
+    advice = "Expected an engine directory, as `python -m engineroom.engine build` writes it."
     try:
         config, manifest = read_json(path / CONFIG, advice), read_json(path / MANIFEST, advice)
     except CheckpointError as error:

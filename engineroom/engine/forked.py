@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from labs.kit.keeper import PR_SET_PDEATHSIG, prctl
+from engineroom.kit.keeper import PR_SET_PDEATHSIG, prctl
 
 T = TypeVar("T")
 

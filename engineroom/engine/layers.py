@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labs.checkpoint import Model
-from labs.kernels import cpu
+from engineroom.checkpoint import Model
+from engineroom.engine.kernels import cpu
 
 
 def alone(x: Tensor) -> bool:
@@ -40,7 +40,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor, norm: RmsNorm | None = None, add: Tensor | None = None) -> Tensor:
         if alone(x):
-            from labs.kernels.products import linear
+            from engineroom.engine.kernels.products import linear
 
             weight, eps = (norm.weight, norm.eps) if norm else (None, 0.0)
             return linear(x, self.weight, self.bias, weight, eps, add, self.gated)
@@ -103,7 +103,7 @@ class Attention(nn.Module):
         """q [tokens, heads, size], rotated; the new keys and values go to their slots of the pages."""
         normed = hasattr(self, "q_layernorm")
         if alone(x) and not normed:
-            from labs.kernels.products import qkv
+            from engineroom.engine.kernels.products import qkv
 
             weights = (self.qkv.weight, self.qkv.bias, norm.weight, norm.eps)
             return qkv(x, *weights, *rotary, step.slots, keys, values)
@@ -111,7 +111,7 @@ class Attention(nn.Module):
         if normed:
             q, k = self.q_layernorm(q), self.k_layernorm(k)
         if x.is_cuda:
-            from labs.kernels.attention import rotate_and_store
+            from engineroom.engine.kernels.attention import rotate_and_store
 
             return rotate_and_store(q, k, v, *rotary, step.slots, keys, values)
         place = (step.slots // keys.shape[1], step.slots % keys.shape[1])
@@ -124,7 +124,7 @@ class Attention(nn.Module):
         pages = (keys, values, step.tables, step.owners, step.positions)
         if not q.is_cuda:
             return cpu.paged_attention(q, *pages)
-        from labs.kernels.attention import paged_attention
+        from engineroom.engine.kernels.attention import paged_attention
 
         if step.context:
             return paged_attention(q, *pages, tile(self.heads // self.kv), 1)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labs.checkpoint import Model, frequencies
-from labs.engine.layers import Layer, Linear, RmsNorm, Step
-from labs.kernels import cpu
+from engineroom.checkpoint import Model, frequencies
+from engineroom.engine.layers import Layer, Linear, RmsNorm, Step
+from engineroom.engine.kernels import cpu
 
 EMBEDDING = "transformer.vocab_embedding"
 UNKNOWN = -1  # a token that the device has chosen and the host has not yet read

@@ -10,7 +10,7 @@ from contextlib import suppress
 import psutil
 
 HOST = "127.0.0.1"
-GPU = "Stop other servers (labs.kit.process.stop_all) or lower gpu_memory_utilization or max_model_len."
+GPU = "Stop other servers (engineroom.kit.process.stop_all) or lower gpu_memory_utilization or max_model_len."
 RAM = "Stop other servers and kernels, or lower max_model_len, max_num_seqs or VLLM_CPU_KVCACHE_SPACE."
 KV = "Lower max_model_len, or raise gpu_memory_utilization on a GPU, VLLM_CPU_KVCACHE_SPACE on a CPU."
 DISK = "Free some space; a container can be started with a larger --shm-size."

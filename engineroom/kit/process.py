@@ -20,9 +20,9 @@ from pathlib import Path
 
 import psutil
 
-from labs.kit import keeper
-from labs.kit.diagnose import HOST, diagnose, holder, listener
-from labs.kit.home import home
+from engineroom.kit import keeper
+from engineroom.kit.diagnose import HOST, diagnose, holder, listener
+from engineroom.kit.files import home
 from labs.kit.show import StatusLine
 
 KEPT_LOGS = 40

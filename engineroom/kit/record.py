@@ -1,6 +1,6 @@
 """A number with its birth certificate: what ran, where, which versions, which command, when, how often.
 
-``python -m labs.kit.record`` writes ``records/schema.json`` from the model below.
+``python -m engineroom.kit.record`` writes ``records/schema.json`` from the model below.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, ValidationInfo, model_validator
 
-from labs.kit.home import write_atomic
-from labs.kit.machine import machine
+from engineroom.kit.files import write_atomic
+from engineroom.kit.machine import machine
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "records"

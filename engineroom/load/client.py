@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import openai
 
-from labs.kit.process import Server
+from engineroom.kit.process import Server
 
 Prompt = str | Sequence[int] | Sequence[dict[str, str]]  # text, token ids, or the messages of a chat
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from labs.kit.process import Server
-from labs.serving.client import Prompt, Trace, session, stream
+from engineroom.kit.process import Server
+from engineroom.load.client import Prompt, Trace, session, stream
 
 
 def random_prompts(n: int, tokens: int, seed: int = 0, vocab: range = range(300, 4000)) -> list[list[int]]:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from labs.serving.client import Trace
+from engineroom.load.client import Trace
 
 
 def ttft(trace: Trace) -> float:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
-from labs.kit.process import Server
-from labs.load.drive import closed_loop, open_loop, random_prompts
-from labs.load.stats import SLO, goodput, meets, summary
-from labs.serving.client import Trace
+from engineroom.kit.process import Server
+from engineroom.load.drive import closed_loop, open_loop, random_prompts
+from engineroom.load.stats import SLO, goodput, meets, summary
+from engineroom.load.client import Trace
 
 
 @dataclass(frozen=True)

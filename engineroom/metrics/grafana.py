@@ -1,4 +1,4 @@
-"""The dashboard as Grafana reads it: `python -m labs.monitoring.grafana` writes deploy/monitoring again from panels.py.
+"""The dashboard as Grafana reads it: `python -m engineroom.metrics.grafana` writes deploy/monitoring again from panels.py.
 
 The JSON is Grafana's dashboard model, schema version 39 (grafana.com/docs: "Dashboard JSON model").
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from labs.kit.home import write_atomic
-from labs.monitoring.panels import ROWS, Panel
+from engineroom.kit.files import write_atomic
+from engineroom.metrics.panels import ROWS, Panel
 
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "engineroom.json"

@@ -1,7 +1,7 @@
 """The panels of the dashboard: what each asks, of which server, and what it tells.
 
 Metric names are those that the servers tell (Triton's docs/user_guide/metrics.md, vllm/v1/metrics/loggers.py,
-labs/openai/metrics.py).
+engineroom/openai/metrics.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
-from labs.monitoring.promql import Expression, Peak, Quantile, Rate, Ratio, Value
+from engineroom.metrics.promql import Expression, Peak, Quantile, Rate, Ratio, Value
 
 # the jobs of deploy/monitoring/prometheus.yml: Triton, OpenAI's API before it, the engine's own server, vLLM
 PREFIX = {"openai": "engineroom:", "engine": "engineroom:", "vllm": "vllm:"}

@@ -15,7 +15,7 @@ from typing import Self
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from labs.kit.process import Server
+from engineroom.kit.process import Server
 
 
 class Metrics(dict[str, float]):

@@ -1,4 +1,4 @@
-"""`python -m labs.openai ENGINE`: an engine behind OpenAI's HTTP API, with the options of TensorRT-LLM's names."""
+"""`python -m engineroom.openai ENGINE`: an engine behind OpenAI's HTTP API, with the options of TensorRT-LLM's names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from labs.engine.directory import EngineError
-from labs.engine.runtime.executor import KvCacheConfig
-from labs.openai.server import run
+from engineroom.engine.directory import EngineError
+from engineroom.engine.runtime.executor import KvCacheConfig
+from engineroom.openai.server import run
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 

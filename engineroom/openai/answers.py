@@ -10,10 +10,10 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from labs.engine.runtime.async_executor import EngineStopped, QueueFull
-from labs.engine.runtime.scheduler import RequestError
-from labs.openai.protocol import Choice, Completion, Failure, Problem, StreamOptions, Usage
-from labs.openai.text import Piece, join
+from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
+from engineroom.engine.runtime.scheduler import RequestError
+from engineroom.openai.protocol import Choice, Completion, Failure, Problem, StreamOptions, Usage
+from engineroom.openai.text import Piece, join
 
 DONE = "data: [DONE]\n\n"
 Parts = AsyncGenerator[tuple[int, Piece]]

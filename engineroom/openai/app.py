@@ -13,14 +13,14 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from labs.engine.runtime.async_executor import EngineStopped, QueueFull
-from labs.engine.runtime.executor import Output
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import RequestError
-from labs.openai import http
-from labs.openai.answers import Answer, Parts
-from labs.openai.metrics import Load, Metrics
-from labs.openai.protocol import (
+from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
+from engineroom.engine.runtime.executor import Output
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.scheduler import RequestError
+from engineroom.openai import http
+from engineroom.openai.answers import Answer, Parts
+from engineroom.openai.metrics import Load, Metrics
+from engineroom.openai.protocol import (
     Card,
     Cards,
     ChatRequest,
@@ -30,7 +30,7 @@ from labs.openai.protocol import (
     SamplingRequest,
     StreamOptions,
 )
-from labs.openai.text import Piece, Vocabulary, pieces
+from engineroom.openai.text import Piece, Vocabulary, pieces
 
 COMPLETION_TOKENS = 16  # OpenAI's default of max_tokens in /v1/completions
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Failure}, "5XX": {"model": Failure}}

@@ -17,9 +17,9 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Send
 
-from labs.openai.answers import Parts, describe
-from labs.openai.protocol import Failure, Problem
-from labs.openai.text import Piece
+from engineroom.openai.answers import Parts, describe
+from engineroom.openai.protocol import Failure, Problem
+from engineroom.openai.text import Piece
 
 MAX_BODY = 4 << 20  # bytes
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 503: "unavailable"}

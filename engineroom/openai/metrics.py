@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, gen
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from labs.engine.runtime.async_executor import EngineStopped, QueueFull
-from labs.engine.runtime.scheduler import RequestError
-from labs.openai.text import Piece
+from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
+from engineroom.engine.runtime.scheduler import RequestError
+from engineroom.openai.text import Piece
 
 PREFIX = "engineroom:"
 SHORT = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import uvicorn
 
-from labs.engine.directory import TOKENIZER, EngineError, open_engine
-from labs.engine.runtime.async_executor import AsyncExecutor
-from labs.engine.runtime.executor import Executor, KvCacheConfig
-from labs.engine.runtime.scheduler import Policy
-from labs.openai.app import create_app
-from labs.openai.text import Vocabulary
+from engineroom.engine.directory import TOKENIZER, EngineError, open_engine
+from engineroom.engine.runtime.async_executor import AsyncExecutor
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.engine.runtime.scheduler import Policy
+from engineroom.openai.app import create_app
+from engineroom.openai.text import Vocabulary
 
 GRACE = 2  # seconds that open streams have after SIGTERM or SIGINT
 

@@ -13,8 +13,8 @@ from jinja2 import TemplateError
 from tokenizers.decoders import DecodeStream
 from transformers import AutoTokenizer
 
-from labs.engine.runtime.executor import Output
-from labs.engine.runtime.scheduler import RequestError
+from engineroom.engine.runtime.executor import Output
+from engineroom.engine.runtime.scheduler import RequestError
 
 SAMPLING = ("temperature", "top_p", "top_k")
 

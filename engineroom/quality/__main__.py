@@ -1,4 +1,4 @@
-"""`python -m labs.quality --model models/course` or `--url http://127.0.0.1:8000`."""
+"""`python -m engineroom.quality --model models/course` or `--url http://127.0.0.1:8000`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from labs.kit.record import command_line
-from labs.quality import ITEMS_PER_TASK, PASS_SHARE, evaluate_folder, held_out, score
-from labs.quality.http import http_generate
-from labs.quality.record import quality_records
+from engineroom.kit.record import command_line
+from engineroom.quality import ITEMS_PER_TASK, PASS_SHARE, evaluate_folder, held_out, score
+from engineroom.quality.http import http_generate
+from engineroom.quality.record import quality_records
 
 
 def main(
@@ -30,7 +30,7 @@ def main(
     scores = score(http_generate(url), held_out(items)) if url else evaluate_folder(model, items, device)
     print(scores.summary())
     if record:
-        command = command_line("labs.quality", *sys.argv[1:])
+        command = command_line("engineroom.quality", *sys.argv[1:])
         for one in quality_records(record, scores, command):
             print(f"saved {one.save(folder).name}")
     raise typer.Exit(0 if scores.worst >= PASS_SHARE else 1)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import httpx
 
-from labs.quality.score import Generate
-from models.data import Chat
+from engineroom.quality.score import Generate
+from engineroom.quality.data import Chat
 
 
 async def answer(client: httpx.AsyncClient, model: str, chat: Chat, max_tokens: int) -> str:

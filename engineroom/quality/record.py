@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from labs.kit.record import Record
-from labs.quality.score import Scores
+from engineroom.kit.record import Record
+from engineroom.quality.score import Scores
 
 
 def quality_records(name: str, scores: Scores, command: str) -> list[Record]:

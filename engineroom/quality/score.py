@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel
 
-from models.data import Chat, Item
+from engineroom.quality.data import Chat, Item
 
 Generate = Callable[[Sequence[Chat]], list[str]]
 """Answers, one for each chat, in the same order. Greedy decoding, no marker tokens in the text."""
@@ -69,7 +69,7 @@ def score(generate: Generate, items: Sequence[Item]) -> Scores:
     Raises ValueError when there is nothing to ask or when `generate` returns another number of answers.
     """
     if not items:
-        raise ValueError("no items to score; take them from labs.quality.held_out(count)")
+        raise ValueError("no items to score; take them from engineroom.quality.held_out(count)")
     tasks: dict[str, TaskScore] = {}
     for task in dict.fromkeys(item.task for item in items):
         group = [item for item in items if item.task == task]

@@ -1,4 +1,4 @@
-"""`python -m labs.triton`: render a model repository, check it, serve it; OpenAI's API before it."""
+"""`python -m engineroom.triton`: render a model repository, check it, serve it; OpenAI's API before it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from labs.checkpoint import CheckpointError
-from labs.engine.directory import EngineError
-from labs.kit.process import ServerFailed
-from labs.triton.deployment import Deployment, DeploymentError, describe
+from engineroom.checkpoint import CheckpointError
+from engineroom.engine.directory import EngineError
+from engineroom.kit.process import ServerFailed
+from engineroom.triton.deployment import Deployment, DeploymentError, describe
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 Repository = Annotated[Path, typer.Argument(help="a model repository")]
@@ -28,7 +28,7 @@ def render(
     ] = None,
 ) -> None:
     """Write the repository of inflight_batcher_llm for an engine; settings as fill_template.py takes them."""
-    from labs.triton.render import render as write
+    from engineroom.triton.render import render as write
 
     pairs = [one.partition(":") for one in settings or []]
     write(describe(engine_dir=engine_dir, **{name: value for name, _, value in pairs}), repository)
@@ -38,7 +38,7 @@ def render(
 @app.command()
 def check(repository: Repository) -> None:
     """Say what is wrong with a repository before the server does; the exit status is 1 then."""
-    from labs.triton.check import check as findings
+    from engineroom.triton.check import check as findings
 
     found = findings(repository)
     print(*(found or [f"{repository}: nothing wrong was found."]), sep="\n")
@@ -51,7 +51,7 @@ def serve(
     world_size: Annotated[int, typer.Option("--world_size", help="ranks of the engine, tp × pp")] = 1,
 ) -> None:
     """Start Triton on free loopback ports, until SIGTERM, SIGINT or its own end."""
-    from labs.triton.server import serve as begin
+    from engineroom.triton.server import serve as begin
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # even where SIGINT is ignored, as under nohup
     with begin(repository, world_size=world_size) as triton:
@@ -81,8 +81,8 @@ def openai(
     api_key_file: Annotated[Path | None, typer.Option("--api_key_file", help="one key a line")] = None,
 ) -> None:
     """OpenAI's HTTP API over Triton's gRPC streaming."""
-    from labs.triton.client import TritonBackend
-    from labs.triton.front import read_keys, run
+    from engineroom.triton.client import TritonBackend
+    from engineroom.triton.front import read_keys, run
 
     keys = read_keys(api_key_file)
     backend = TritonBackend(grpc, url, metrics, request_timeout, max_requests)

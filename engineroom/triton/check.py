@@ -14,9 +14,9 @@ import yaml
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelEnsembling
 
-from labs.engine.directory import EngineDir, EngineError, open_engine
-from labs.triton.render import CONFIG, parse
-from labs.triton.server import NVIDIA
+from engineroom.engine.directory import EngineDir, EngineError, open_engine
+from engineroom.triton.render import CONFIG, parse
+from engineroom.triton.server import NVIDIA
 
 ENGINE_PATH, TOKENIZER_PATH = "gpt_model_path", "tokenizer_dir"
 YAML = "model.yaml"

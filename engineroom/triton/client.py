@@ -1,4 +1,4 @@
-"""`tensorrt_llm` behind Triton's gRPC streaming, as what generates tokens for the HTTP server of labs/openai.
+"""`tensorrt_llm` behind Triton's gRPC streaming, as what generates tokens for the HTTP server of engineroom/openai.
 
 It uses the contract of NVIDIA's backend and nothing else; against that backend itself it was not run.
 """
@@ -21,11 +21,11 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import np_to_triton_dtype
 
-from labs.engine.runtime.async_executor import EngineStopped, QueueFull
-from labs.engine.runtime.executor import Output
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import RequestError
-from labs.triton_model.words import word_list
+from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
+from engineroom.engine.runtime.executor import Output
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.scheduler import RequestError
+from engineroom.triton.backend.words import word_list
 
 MODEL = "tensorrt_llm"
 REQUESTS, BLOCKS = "nv_trt_llm_request_metrics", "nv_trt_llm_kv_cache_block_metrics"
@@ -43,7 +43,7 @@ class TimedOut(HTTPException):
 
 @dataclass(frozen=True)
 class Load:
-    """What `labs.openai.metrics.Load` asks for, out of Triton's metrics."""
+    """What `engineroom.openai.metrics.Load` asks for, out of Triton's metrics."""
 
     running: float
     waiting: float

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from labs.engine.directory import TOKENIZER
+from engineroom.engine.directory import TOKENIZER
 
 Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -35,7 +35,7 @@ Absolute = Annotated[Path, AfterValidator(absolute)]
 class Deployment(BaseModel):
     """Five models around one engine (`inflight_batcher_llm`), or one model with text in and out (`llmapi`).
 
-    `triton_backend`: "python" is the engine of labs/engine, "tensorrtllm" an engine of trtllm-build in NVIDIA's
+    `triton_backend`: "python" is the engine of engineroom/engine, "tensorrtllm" an engine of trtllm-build in NVIDIA's
     container. `max_queue_size` 0 is no bound, as Triton has it.
     """
 

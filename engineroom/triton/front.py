@@ -1,4 +1,4 @@
-"""OpenAI's HTTP API before a Triton server: the HTTP code of labs/openai, with API keys."""
+"""OpenAI's HTTP API before a Triton server: the HTTP code of engineroom/openai, with API keys."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from labs.engine.directory import TOKENIZER, open_engine
-from labs.kit.process import Server, start
-from labs.openai.app import create_app
-from labs.openai.http import failed
-from labs.openai.protocol import Failure, Problem
-from labs.openai.text import Vocabulary
-from labs.triton.client import TritonBackend
-from labs.triton.deployment import DeploymentError
-from labs.triton.server import Triton
+from engineroom.engine.directory import TOKENIZER, open_engine
+from engineroom.kit.process import Server, start
+from engineroom.openai.app import create_app
+from engineroom.openai.http import failed
+from engineroom.openai.protocol import Failure, Problem
+from engineroom.openai.text import Vocabulary
+from engineroom.triton.client import TritonBackend
+from engineroom.triton.deployment import DeploymentError
+from engineroom.triton.server import Triton
 
 GRACE = 2  # seconds that open streams have after SIGTERM
 
@@ -67,12 +67,12 @@ def run(backend: TritonBackend, engine_dir: Path, name: str, host: str, port: in
 def serve_openai(
     triton: Triton, engine_dir: str | Path, *, name: str = "openai", timeout: float = 120, **options: object
 ) -> Server:
-    """`python -m labs.triton openai` on a free port before a running Triton; the process kit stops it.
+    """`python -m engineroom.triton openai` on a free port before a running Triton; the process kit stops it.
 
     A second call of the same `name` replaces the first server. `options` are those of the command, such as
     request_timeout=10. Raises ServerFailed with the end of the log.
     """
-    line = [sys.executable, "-m", "labs.triton", "openai", str(engine_dir), "--port", "{port}"]
+    line = [sys.executable, "-m", "engineroom.triton", "openai", str(engine_dir), "--port", "{port}"]
     line += ["--grpc", triton.grpc, "--url", triton.url, "--metrics", triton.metrics]
     for option, value in options.items():
         line += [f"--{option}", str(value)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labs.kit.process import HOST, Server, start
-from labs.triton.deployment import DeploymentError
+from engineroom.kit.process import HOST, Server, start
+from engineroom.triton.deployment import DeploymentError
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "deploy" / "gateway" / "litellm.yaml"

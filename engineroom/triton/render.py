@@ -8,8 +8,8 @@ from string import Template
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from labs.checkpoint.output import output_directory
-from labs.triton.deployment import Deployment
+from engineroom.kit.output import output_directory
+from engineroom.triton.deployment import Deployment
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONFIG = "config.pbtxt"

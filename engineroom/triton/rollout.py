@@ -16,10 +16,10 @@ from pathlib import Path
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from labs.checkpoint.output import output_directory
-from labs.triton.deployment import DeploymentError
-from labs.triton.render import CONFIG, parse
-from labs.triton.server import Triton
+from engineroom.kit.output import output_directory
+from engineroom.triton.deployment import DeploymentError
+from engineroom.triton.render import CONFIG, parse
+from engineroom.triton.server import Triton
 
 ENGINE = "gpt_model_path"
 

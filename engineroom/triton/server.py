@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from labs.kit.diagnose import PAUSED
-from labs.kit.process import HOST, Server, ServerFailed, free_port, start
-from labs.triton.deployment import DeploymentError
+from engineroom.kit.diagnose import PAUSED
+from engineroom.kit.process import HOST, Server, ServerFailed, free_port, start
+from engineroom.triton.deployment import DeploymentError
 
 ENVIRONMENT = Path(__file__).parents[2] / ".venv" / "triton"
 BUNDLED = "lib/python{}.{}/site-packages/pytriton/tritonserver".format(*sys.version_info)
@@ -56,7 +56,7 @@ def serve(
     if not any(Path(repository).glob("*/config.pbtxt")):
         raise DeploymentError(f"{repository} has no model. Give a folder that `render` wrote.")
     grpc, metrics = free_port(), free_port()
-    line = [sys.executable, "-m", "labs.triton.watch"]
+    line = [sys.executable, "-m", "engineroom.triton.watch"]
     line += command(Path(repository), "{port}", grpc, metrics, world_size)
     server = _start(line, name, timeout)
     return Triton(server, f"{HOST}:{grpc}", f"http://{HOST}:{metrics}/metrics")

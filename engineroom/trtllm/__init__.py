@@ -4,9 +4,9 @@ The lines are checked against a transcription of the tools' source and never run
 ``trtllm.build(checkpoint_dir="ckpt", max_batch_size=8)`` as it is, and runs ``.argv`` where ``.available()``.
 """
 
-from labs.trtllm.commands import Command, bench, build, container, convert, here, launch, quantize, run, serve
-from labs.trtllm.flags import FlagError, check, tools
-from labs.trtllm.pasted import parse
+from engineroom.trtllm.commands import Command, bench, build, container, convert, here, launch, quantize, run, serve
+from engineroom.trtllm.flags import FlagError, check, tools
+from engineroom.trtllm.pasted import parse
 
 __all__ = [
     "Command",

@@ -1,9 +1,9 @@
-"""`python -m labs.trtllm`: write or check a command line of the real tools; nothing is run.
+"""`python -m engineroom.trtllm`: write or check a command line of the real tools; nothing is run.
 
-python -m labs.trtllm convert [llama|qwen] --model_dir MODEL --output_dir CHECKPOINT
-python -m labs.trtllm quantize | build | run | serve | bench | launch  FLAGS as the real tool has them
-python -m labs.trtllm check -- trtllm-build --checkpoint_dir CHECKPOINT --max_output_len 5
-python -m labs.trtllm flags [build]
+python -m engineroom.trtllm convert [llama|qwen] --model_dir MODEL --output_dir CHECKPOINT
+python -m engineroom.trtllm quantize | build | run | serve | bench | launch  FLAGS as the real tool has them
+python -m engineroom.trtllm check -- trtllm-build --checkpoint_dir CHECKPOINT --max_output_len 5
+python -m engineroom.trtllm flags [build]
 
 The exit status is 0 when the line is right, 1 when it is not, 2 when this usage was not understood.
 """
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import sys
 
-from labs.trtllm.commands import here
-from labs.trtllm.flags import FlagError, tools, version
-from labs.trtllm.pasted import parse
+from engineroom.trtllm.commands import here
+from engineroom.trtllm.flags import FlagError, tools, version
+from engineroom.trtllm.pasted import parse
 
 TOOLS = {name.split()[0] for name in tools()}
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from labs.kit import probe
-from labs.trtllm.flags import FlagError, check, image, tools, version
-from labs.trtllm.values import Value
+from engineroom.kit import probe
+from engineroom.trtllm.flags import FlagError, check, image, tools, version
+from engineroom.trtllm.values import Value
 
 MODES = ("throughput", "latency")
 

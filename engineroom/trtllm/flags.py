@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from labs.trtllm.values import Flag, Value, typed
+from engineroom.trtllm.values import Flag, Value, typed
 
 
 class FlagError(ValueError):
@@ -85,7 +85,7 @@ class Tool(BaseModel):
             return f"no flag {flag}. " + (f"Use {use} ({why})." if use else f"{why[0].upper()}{why[1:]}.")
         names = [name for first, one in self.flags.items() for name in (first, *one.aliases)]
         near = difflib.get_close_matches(flag, names, n=3, cutoff=0.7)
-        hint = f"Did you mean {' or '.join(near)}?" if near else "See `python -m labs.trtllm flags`."
+        hint = f"Did you mean {' or '.join(near)}?" if near else "See `python -m engineroom.trtllm flags`."
         return f"no flag {flag} in TensorRT-LLM {version()}. {hint}"
 
 

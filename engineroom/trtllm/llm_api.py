@@ -1,6 +1,6 @@
 """TensorRT-LLM 1.2.1's LLM API on an engine of trtllm-build: static batching, then in flight.
 
-`python -m labs.compare.llm_api ENGINE TOKENIZER` inside NVIDIA's container. From 1.0 to 1.2.1 the class that loads
+`python -m engineroom.trtllm.llm_api ENGINE TOKENIZER` inside NVIDIA's container. From 1.0 to 1.2.1 the class that loads
 engines is the one of `_tensorrt_engine`; `tensorrt_llm.LLM` is PyTorch's.
 """
 

@@ -7,9 +7,9 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from labs.trtllm.commands import MODES, Command, command
-from labs.trtllm.flags import FlagError, tools
-from labs.trtllm.values import MISSING
+from engineroom.trtllm.commands import MODES, Command, command
+from engineroom.trtllm.flags import FlagError, tools
+from engineroom.trtllm.values import MISSING
 
 
 def parse(written: str | Sequence[str]) -> Command:

@@ -7,9 +7,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from labs.kit.process import Server
-from labs.serving.model import locate
-from labs.serving.vllm import executable
+from engineroom.kit.process import Server
+from engineroom.vllm.model import locate
+from engineroom.vllm.command import executable
 
 
 class BenchFailed(RuntimeError):

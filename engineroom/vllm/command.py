@@ -10,9 +10,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from labs.kit.machine import Gpu, Machine, machine
-from labs.kit.process import Server, start
-from labs.serving.model import dtype, locate
+from engineroom.kit.machine import Gpu, Machine, machine
+from engineroom.kit.process import Server, start
+from engineroom.vllm.model import dtype, locate
 
 CPU_KV_CACHE_GIB = 1
 H100 = Gpu(name="NVIDIA H100 80GB HBM3", memory_gib=80, compute_capability="9.0", driver="")

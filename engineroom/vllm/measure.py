@@ -1,4 +1,4 @@
-"""`python -m labs.load`: measure vLLM on this machine, closed loop, and keep the result as records.
+"""`python -m engineroom.load`: measure vLLM on this machine, closed loop, and keep the result as records.
 
 The batch sizes are interleaved: each repetition runs all of them once, so that a slow minute hits all alike.
 """
@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from labs import serving
-from labs.kit.process import Server
-from labs.kit.record import command_line, keep
-from labs.load.drive import closed_loop, random_prompts
-from labs.load.shape import SHAPES, write_shape
-from labs.load.stats import summary
+from engineroom import vllm as serving
+from engineroom.kit.process import Server
+from engineroom.kit.record import command_line, keep
+from engineroom.load.drive import closed_loop, random_prompts
+from engineroom.load.shape import SHAPES, write_shape
+from engineroom.load.stats import summary
 
 Numbers = dict[str, dict[str, list[float]]]
 SERIES = {
@@ -73,7 +73,7 @@ def main(
             found = asyncio.run(measure(server, users, tokens, max_tokens, repeat, vocabulary))
     each = [word for count in users for word in ("--users", count)]
     command = command_line(
-        "labs.load", model, *each, name=name, tokens=tokens, max_tokens=max_tokens, repeat=repeat
+        "engineroom.load", model, *each, name=name, tokens=tokens, max_tokens=max_tokens, repeat=repeat
     )
     what = f"vLLM on {model}, closed loop, {tokens} tokens in, {max_tokens} out"
     rows = [(series, f"{what}: {label}", unit, found[series]) for series, (_, unit, label) in SERIES.items()]

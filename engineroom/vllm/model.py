@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labs.kit.machine import Machine
+from engineroom.kit.machine import Machine
 
 MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = ("course", "draft")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from math import ceil, sqrt
 from typing import Any
 
-from labs.checkpoint import Model
+from engineroom.checkpoint import Model
 from labs.kit.check import exercise, require, require_function, require_names, require_number
-from labs.limits.workload import Turn
+from engineroom.load.workload import Turn
 
 NAMES = ("max_batch_size", "max_input_len", "max_seq_len", "max_num_tokens")
 TOY = Model("LlamaForCausalLM", 24, 3, 8, 2, 5, 12, 10)

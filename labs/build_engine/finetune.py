@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from labs.checkpoint.output import output_directory
+from engineroom.kit.output import output_directory
 
 
 def fine_tune(model_dir: Path, output_dir: Path, question: str, answer: str, steps: int = 12) -> float:

@@ -2,7 +2,7 @@
 
 TensorRT-LLM: "Memory Usage of TensorRT-LLM", nvidia.github.io/TensorRT-LLM/reference/memory.html.
 vLLM 0.32: Worker.determine_available_memory (vllm/v1/worker/gpu_worker.py), request_memory (vllm/v1/worker/utils.py).
-This engine: num_blocks in labs/engine/runtime/executor.py.
+This engine: num_blocks in engineroom/engine/runtime/executor.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import httpx
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
-from labs.checkpoint import Layout, Model, plan
-from labs.checkpoint.config import from_hugging_face
-from labs.engine.config import BuildConfig
-from labs.kit.process import Server
-from labs.load.shape import SHAPES
+from engineroom.checkpoint import Layout, Model, plan
+from engineroom.checkpoint.config import from_hugging_face
+from engineroom.engine.config import BuildConfig
+from engineroom.kit.process import Server
+from engineroom.load.shape import SHAPES
 
 KV_FRACTION = 0.9  # TensorRT-LLM's kv_cache_free_gpu_mem_fraction, and this engine's on a GPU
 GPU_MEMORY_UTILIZATION = 0.92  # vLLM 0.32's default
@@ -40,7 +40,7 @@ class Budget:
 
 
 def public(name: str) -> Model:
-    """A public model's sizes by name, one of labs.load.shape.SHAPES, such as "llama-3.1-8b"; without weights."""
+    """A public model's sizes by name, one of engineroom.load.shape.SHAPES, such as "llama-3.1-8b"; without weights."""
     return from_hugging_face({"architectures": ["LlamaForCausalLM"], **SHAPES[name]}, Path(name))
 
 

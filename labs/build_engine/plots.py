@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from labs.engine.config import BuildConfig
+from engineroom.engine.config import BuildConfig
 from labs.kit import show
-from labs.limits.memory import Budget
-from labs.limits.workload import Turn
+from labs.build_engine.memory import Budget
+from engineroom.load.workload import Turn
 
 PARTS = {"weights": show.BLUE, "kv_cache": show.GREEN, "activations": show.ORANGE, "left": "#D9D9D9"}
 

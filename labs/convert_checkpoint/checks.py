@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from labs.checkpoint.config import Model
+from engineroom.checkpoint.config import Model
 from labs.kit.check import Mistake, exercise, require, require_function, require_number
 
 HEADS, KV, SIZE, HIDDEN = 8, 4, 2, 6

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from labs.checkpoint.checkpoint import open_checkpoint
-from labs.checkpoint.output import output_directory
+from engineroom.checkpoint.checkpoint import open_checkpoint
+from engineroom.kit.output import output_directory
 
 
 def fuse_then_cut(right: str | Path, output_dir: str | Path) -> Path:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
-from labs.checkpoint.config import Model
-from labs.checkpoint.mapping import Mapping
-from labs.checkpoint.plan import Layout, Piece, Rank
+from engineroom.checkpoint.config import Model
+from engineroom.checkpoint.mapping import Mapping
+from engineroom.checkpoint.plan import Layout, Piece, Rank
 from labs.kit import show
 
 COLORS = {"q_proj": show.BLUE, "k_proj": show.ORANGE, "v_proj": show.GREEN}

@@ -10,9 +10,9 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
 from labs.kit.check import exercise, require, require_function, require_names
-from labs.triton.deployment import describe
-from labs.triton.lesson import Answer
-from labs.triton.render import CONFIG, TEMPLATES, fill, parse
+from engineroom.triton.deployment import describe
+from labs.deploy_with_triton.requests import Answer
+from engineroom.triton.render import CONFIG, TEMPLATES, fill, parse
 
 NAME, ENGINE = "in_order", "tensorrt_llm"
 INPUTS, OUTPUTS = ("text_input", "max_tokens"), ("text_output",)

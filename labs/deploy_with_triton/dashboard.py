@@ -21,8 +21,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from labs.kit import show
-from labs.monitoring.panels import JOBS, PANELS, ROWS, UNITS, Panel, Series
-from labs.monitoring.promql import Labels
+from engineroom.metrics.panels import JOBS, PANELS, ROWS, UNITS, Panel, Series
+from engineroom.metrics.promql import Labels
 
 COLOURS = dict(zip(JOBS, (show.GREEN, show.BLUE, show.ORANGE, show.PURPLE), strict=True))
 MODELS = (show.BLUE, show.ORANGE, show.GREEN, show.RED, show.PURPLE)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from labs.kit import show
-from labs.triton.lesson import Answer
+from labs.deploy_with_triton.requests import Answer
 
 VERSIONS = (show.BLUE, show.ORANGE, show.GREEN, show.PURPLE)
 

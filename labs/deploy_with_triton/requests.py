@@ -18,9 +18,9 @@ from tritonclient.grpc import InferInput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from labs.triton.deployment import Deployment
-from labs.triton.render import CONFIG, TEMPLATES
-from labs.triton.server import Triton
+from engineroom.triton.deployment import Deployment
+from engineroom.triton.render import CONFIG, TEMPLATES
+from engineroom.triton.server import Triton
 
 KINDS = {int: np.int32, float: np.float32, bool: np.bool_, str: np.object_}
 PATIENCE = 120  # seconds; no answer in a lesson takes as long

@@ -10,7 +10,7 @@ import os
 import re
 import statistics
 
-from labs.kit.record import find
+from engineroom.kit.record import find
 
 PRICES = "gpu-prices"
 PRICE = "ENGINEROOM_PRICE_PER_HOUR"

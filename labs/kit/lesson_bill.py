@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labs.kit.cost import lesson_cost, price_per_hour
+from labs.kit.bill import lesson_cost, price_per_hour
 from labs.kit.course import LESSONS
 
 

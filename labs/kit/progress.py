@@ -11,9 +11,9 @@ import jinja2
 from pydantic import BaseModel, ValidationError
 
 from labs.kit import course
-from labs.kit.home import home, set_aside, write_atomic
-from labs.kit.machine import machine
-from labs.kit.record import commit, digest
+from engineroom.kit.files import home, set_aside, write_atomic
+from engineroom.kit.machine import machine
+from engineroom.kit.record import commit, digest
 
 DATA = '<script type="application/json">'
 MARKS = {"done": "✓", "changed": "↻ changed since you did it", "started": "started", "open": "not yet"}

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from labs.kit import show
 from labs.kit.check import needs
-from labs.load.stats import SLO, e2e, percentile, tpot, ttft
-from labs.load.sweep import Point
-from labs.serving.client import Trace
+from engineroom.load.stats import SLO, e2e, percentile, tpot, ttft
+from engineroom.load.sweep import Point
+from engineroom.load.client import Trace
 
 PROMISE = 0.9  # share of requests that must meet the SLO
 COLORS = (show.BLUE, show.ORANGE, show.GREEN)

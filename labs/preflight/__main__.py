@@ -1,8 +1,9 @@
 """`python -m labs.preflight`: the machine card, its problems, and the bill."""
 
 from labs.kit import show
-from labs.kit.machine import machine
-from labs.preflight import bill, problems
+from engineroom.kit.machine import machine
+from labs.kit import lesson_bill as bill
+from labs.preflight import problems
 
 here = machine()
 print(here)

@@ -11,7 +11,7 @@ class Answerer:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
-        from labs.serving.model import locate
+        from engineroom.vllm.model import locate
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()  # or it warns of the temperature 0 that vLLM needs in generation_config.json

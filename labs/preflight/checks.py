@@ -6,8 +6,8 @@ from collections.abc import Callable
 from math import isclose
 
 from labs.kit.check import exercise, require, require_function
-from labs.kit.cost import price_per_hour
-from labs.kit.machine import machine
+from labs.kit.bill import price_per_hour
+from engineroom.kit.machine import machine
 
 
 @exercise("00.card", version=1, title="Read the machine card", minutes=2)

@@ -6,8 +6,8 @@ import os
 import threading
 import time
 
-from labs.kit.cost import PRICE, price_per_hour
-from labs.kit.machine import machine
+from labs.kit.bill import PRICE, price_per_hour
+from engineroom.kit.machine import machine
 from labs.kit.show import in_notebook
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labs.kit.machine import Machine
+from engineroom.kit.machine import Machine
 
 
 def problems(one: Machine) -> list[str]:

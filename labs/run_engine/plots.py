@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from labs.compare.replay import Run
+from labs.run_engine.replay import Run
 from labs.kit import show
-from labs.kit.record import Record
+from engineroom.kit.record import Record
 
 COLORS = (show.BLUE, show.ORANGE, show.GREEN, show.PURPLE)
 WORK = {"waits": "#D9D9D9", "context": show.ORANGE, "generation": show.BLUE}

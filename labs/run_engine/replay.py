@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
-from labs.engine.config import BuildConfig
-from labs.engine.directory import EngineDir
-from labs.engine.runtime.executor import Executor, KvCacheConfig, Output
-from labs.engine.runtime.kv_cache import BlockManager
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import Plan, Policy, Request, Scheduler
+from engineroom.engine.config import BuildConfig
+from engineroom.engine.directory import EngineDir
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig, Output
+from engineroom.engine.runtime.kv_cache import BlockManager
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.scheduler import Plan, Policy, Request, Scheduler
 
 Rule = Callable[[Request, Sequence[Request], BlockManager], bool]
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import ceil, isclose
 
 from labs.kit.check import Mistake, exercise, require, require_function, require_number
-from labs.serving.metrics import Metrics
+from engineroom.metrics.prometheus import Metrics
 
 
 @exercise("01.streaming", version=1, title="Note when each token of a stream arrives", minutes=6)

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from labs.kit import show
 from labs.kit.check import needs
-from labs.serving.client import Trace
-from labs.serving.metrics import Metrics
+from engineroom.load.client import Trace
+from engineroom.metrics.prometheus import Metrics
 
 
 def tokens(arrivals: Sequence[float]) -> None:

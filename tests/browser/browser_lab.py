@@ -16,15 +16,15 @@ import httpx
 import nbformat
 from playwright.sync_api import Page, sync_playwright
 
-from labs.author.execute import place
-from labs.author.files import ROOT
-from labs.author.gates.book import output_text
-from labs.kit.process import start
+from tools.author.execute import place
+from tools.author.files import ROOT
+from tools.author.gates.book import output_text
+from engineroom.kit.process import start
 
 SCREENSHOTS = ROOT / "out" / "screenshots"
 WAIT = 180  # seconds for JupyterLab and a kernel to start, on a busy machine
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-COMMAND = [sys.executable, "-m", "labs.cli", "lab", "--no-browser", "--port", "{port}", "--work"]
+COMMAND = [sys.executable, "-m", "tools.cli", "lab", "--no-browser", "--port", "{port}", "--work"]
 
 
 @dataclass(frozen=True)

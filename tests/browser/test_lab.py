@@ -9,10 +9,10 @@ import psutil
 import pytest
 from playwright.sync_api import Page
 
-from labs.author.files import ROOT, write_whole
-from labs.author.gates.book import output_text
-from labs.author.gates.exercises import check_calls
-from labs.author.source import dumps, read
+from tools.author.files import ROOT, write_whole
+from tools.author.gates.book import output_text
+from tools.author.gates.exercises import check_calls
+from tools.author.source import dumps, read
 from tests.browser.browser_lab import (
     SCREENSHOTS,
     Lab,

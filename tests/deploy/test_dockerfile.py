@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labs.author.files import ROOT
+from tools.author.files import ROOT
 
 TARGETS = ["cpu", "gpu"]
 Instruction = tuple[str, str]  # keyword in capitals, the rest on one line

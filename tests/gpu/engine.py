@@ -9,13 +9,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from labs.checkpoint import Forward, convert, open_checkpoint
-from labs.engine.build import build
-from labs.engine.config import BuildConfig
-from labs.engine.directory import EngineDir
-from labs.engine.runtime.executor import Executor, KvCacheConfig
-from labs.engine.runtime.graphs import Chunk
-from labs.engine.runtime.sampling import SamplingParams
+from engineroom.checkpoint import Forward, convert, open_checkpoint
+from engineroom.engine.build import build
+from engineroom.engine.config import BuildConfig
+from engineroom.engine.directory import EngineDir
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.engine.runtime.graphs import Chunk
+from engineroom.engine.runtime.sampling import SamplingParams
 
 COURSE = Path(__file__).parents[2] / "models" / "course"
 LIMITS = BuildConfig(max_batch_size=16, max_num_tokens=256)

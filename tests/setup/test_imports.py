@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# in the order of the course; labs.quality scores any model and needs none of the lessons
+# in the order of the course; engineroom.quality scores any model and needs none of the lessons
 ORDER = [
     "kit",
     "serving",

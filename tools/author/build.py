@@ -11,9 +11,9 @@ import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from labs.author.execute import Place, execute, place
-from labs.author.files import ROOT, lesson_sources, write_whole
-from labs.author.source import METADATA, Lesson, dumps, read
+from tools.author.execute import Place, execute, place
+from tools.author.files import ROOT, lesson_sources, write_whole
+from tools.author.source import METADATA, Lesson, dumps, read
 
 
 @dataclass

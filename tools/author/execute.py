@@ -15,8 +15,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from labs.author.files import ROOT
-from labs.author.work import prepare
+from tools.author.files import ROOT
+from tools.author.work import prepare
 
 CELL_TIMEOUT = 1800  # seconds
 

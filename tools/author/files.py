@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labs.kit.home import write_atomic
+from engineroom.kit.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[2]
 

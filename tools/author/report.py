@@ -8,8 +8,8 @@ from typing import Any, Literal
 import jinja2
 from pydantic import BaseModel, computed_field
 
-from labs.kit.home import write_atomic
-from labs.kit.machine import Machine
+from engineroom.kit.files import write_atomic
+from engineroom.kit.machine import Machine
 
 CellResult = Literal["ok", "failed", "not run"]
 

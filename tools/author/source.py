@@ -21,7 +21,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from labs.author.regions import LOOKALIKE, Parts, Region, SourceError, split
+from tools.author.regions import LOOKALIKE, Parts, Region, SourceError, split
 
 # Only these are magics. jupytext's own rule would also turn the comment "# cat the pieces" into a command.
 MAGICS = ("matplotlib", "time", "timeit")

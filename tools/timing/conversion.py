@@ -1,4 +1,4 @@
-"""`python -m labs.checkpoint.measure`: time and memory of a conversion, against copying the same bytes.
+"""`python -m tools.timing.conversion`: time and memory of a conversion, against copying the same bytes.
 
 Both write to the same disk, one after the other in each repetition, and both are timed until the bytes are on it.
 """
@@ -18,13 +18,13 @@ from typing import Annotated, Any
 
 import typer
 
-from labs.checkpoint import Layout, Mapping, convert
-from labs.checkpoint.config import from_hugging_face
-from labs.checkpoint.plan import sources
-from labs.checkpoint.source import INDEX
-from labs.checkpoint.tensorfile import create
-from labs.kit.record import command_line, keep
-from labs.load.shape import SHAPES
+from engineroom.checkpoint import Layout, Mapping, convert
+from engineroom.checkpoint.config import from_hugging_face
+from engineroom.checkpoint.plan import sources
+from engineroom.checkpoint.source import INDEX
+from engineroom.checkpoint.tensorfile import create
+from engineroom.kit.record import command_line, keep
+from engineroom.load.shape import SHAPES
 
 CHUNK = 64 * 2**20
 SHARDS = 4
@@ -107,7 +107,7 @@ def main(
                 f"copy {copying:.1f} s, convert {seconds:.1f} s, peak {peak / 1e6:.0f} MB of {largest / 1e9:.2f} GB"
             )
     what = f"Converting {shape} (bfloat16, tp_size {tp_size})"
-    command = command_line("labs.checkpoint.measure", shape, "--tp_size", tp_size, "--repeat", repeat)
+    command = command_line("tools.timing.conversion", shape, "--tp_size", tp_size, "--repeat", repeat)
     rows = [
         ("time", f"{what}: time, relative to copying its files", "ratio", {"ratio": times}),
         ("memory", f"{what}: peak memory, relative to the largest rank file", "ratio", {"ratio": memory}),

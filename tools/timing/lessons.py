@@ -1,7 +1,7 @@
 """How long set-up and lessons take, measured, and the README's table made from that record.
 
-`python -m labs.author.timing` measures: a fresh clone, set up from an empty package cache, set up again, and every
-lesson run by `engineroom run`. `python -m labs.author.timing --readme` only writes the table.
+`python -m tools.timing.lessons` measures: a fresh clone, set up from an empty package cache, set up again, and every
+lesson run by `engineroom run`. `python -m tools.timing.lessons --readme` only writes the table.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Annotated
 
 import typer
 
-from labs.author.files import ROOT, write_whole
-from labs.author.run import run
-from labs.kit.record import Record, find
+from tools.author.files import ROOT, write_whole
+from tools.author.run import run
+from engineroom.kit.record import Record, find
 
 NAME = "timings"
 BLOCK = re.compile(r"(?s)(<!-- timings: .*? -->\n).*?(<!-- end of timings -->)")
-COMMAND = "python -m labs.author.timing"
+COMMAND = "python -m tools.timing.lessons"
 LABELS = {
     "set-up": "set-up, first time, empty package cache",
     "set-up again": "set-up, every later time",

@@ -1,6 +1,6 @@
 """How often the draft model would be right: its best next token against the course model's.
 
-`python -m models.agreement` asks both for the tokens of held-out answers and saves a record.
+`python -m tools.training.agreement` asks both for the tokens of held-out answers and saves a record.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labs.kit.record import Record
-from labs.quality.local import load
-from models.data import TASKS, Item, held_out_items
-from models.data.item import render
+from engineroom.kit.record import Record
+from engineroom.quality.local import load
+from engineroom.quality.data import TASKS, Item, held_out_items
+from engineroom.quality.data.item import render
 
 MODELS = Path(__file__).parent
 ITEMS = 100
@@ -49,7 +49,7 @@ def main() -> None:
     what = (
         f"Share of answer tokens on which draft and course model agree, {ITEMS} held-out items of each task"
     )
-    command = "python -m models.agreement"
+    command = "python -m tools.training.agreement"
     record = Record.measured(
         name="draft-model-agreement", what=what, unit="share", samples=shares, command=command
     )

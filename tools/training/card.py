@@ -1,6 +1,6 @@
 """Write the two model cards and the loss picture from the training logs and the records.
 
-`python -m models.card`; every number in the cards comes from a file, none is typed.
+`python -m tools.training.card`; every number in the cards comes from a file, none is typed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import jinja2
 import matplotlib
 
-from labs.kit.record import Record, find
-from models.data.item import UNKNOWN
+from engineroom.kit.record import Record, find
+from engineroom.quality.data.item import UNKNOWN
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

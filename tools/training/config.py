@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import LlamaConfig
 
-from models.data.item import END, PAD, SPECIAL_TOKENS
+from engineroom.quality.data.item import END, PAD, SPECIAL_TOKENS
 
 VOCAB_SIZE = 4096
 CONTEXT = 2048

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, LlamaForCausalLM
 
-from models.config import CONTEXT
+from tools.training.config import CONTEXT
 
 
 def packed_attention(

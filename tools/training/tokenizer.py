@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from models.config import VOCAB_SIZE
-from models.data.item import SPECIAL_TOKENS
-from models.data.mix import document, training_items
+from tools.training.config import VOCAB_SIZE
+from engineroom.quality.data.item import SPECIAL_TOKENS
+from engineroom.quality.data.mix import document, training_items
 
 SAMPLE = 60_000
 

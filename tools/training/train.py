@@ -1,4 +1,4 @@
-"""Train the course model and its draft model: `python -m models.train --work build/model`.
+"""Train the course model and its draft model: `python -m tools.training.train --work build/model`.
 
 One command does all: tokenizer, data, both models. The seed is fixed and the data depend on
 nothing but the seed, so a second run differs only by the GPU's order of additions.
@@ -24,12 +24,12 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
-from labs.kit.machine import machine
-from labs.kit.record import commit
-from models.config import llama_config, write_json, write_model_files
-from models.corpus import Corpus, batches, make_corpus
-from models.packed import packed_loss
-from models.tokenizer import train_tokenizer
+from engineroom.kit.machine import machine
+from engineroom.kit.record import commit
+from tools.training.config import llama_config, write_json, write_model_files
+from tools.training.corpus import Corpus, batches, make_corpus
+from tools.training.packed import packed_loss
+from tools.training.tokenizer import train_tokenizer
 
 SEED = 17
 PEAK_RATE = {"course": 2e-3, "draft": 3e-3}
@@ -115,7 +115,7 @@ def certificate() -> dict[str, Any]:
     """Where and when this run happens, and the command that repeats it."""
     here = machine()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    command = shlex.join(["python", "-m", "models.train", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "tools.training.train", *sys.argv[1:]])
     now = datetime.now(UTC).isoformat(timespec="seconds")
     origin = {"started": now, "command": command, "commit": commit()}
     return origin | {"machine": here.short(), "versions": versions}

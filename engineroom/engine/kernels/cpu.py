@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from labs.kit import probe
+from engineroom.kit import probe
 
 WIDTH = 16
 SOURCE = Path(__file__).with_name("cpu.cpp")

@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from labs.engine.runtime.executor import Executor, Output
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import Request
+from engineroom.engine.runtime.executor import Executor, Output
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.scheduler import Request
 
 
 class QueueFull(RuntimeError):

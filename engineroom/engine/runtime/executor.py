@@ -15,12 +15,12 @@ import psutil
 import torch
 from torch import Tensor
 
-from labs.engine.directory import EngineDir, open_engine
-from labs.engine.model import UNKNOWN
-from labs.engine.runtime.graphs import Chunk, Graphs, shapes
-from labs.engine.runtime.kv_cache import BlockManager
-from labs.engine.runtime.sampling import SamplingParams, logprobs, sample
-from labs.engine.runtime.scheduler import Policy, Request, Scheduler
+from engineroom.engine.directory import EngineDir, open_engine
+from engineroom.engine.model import UNKNOWN
+from engineroom.engine.runtime.graphs import Chunk, Graphs, shapes
+from engineroom.engine.runtime.kv_cache import BlockManager
+from engineroom.engine.runtime.sampling import SamplingParams, logprobs, sample
+from engineroom.engine.runtime.scheduler import Policy, Request, Scheduler
 
 CPU_SHARE = 0.2  # of the free memory, for the KV cache, when nothing else is said
 

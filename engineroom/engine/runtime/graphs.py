@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from labs.checkpoint import frequencies
-from labs.engine.compile import GRAPHS, Shapes
-from labs.engine.directory import EngineDir, EngineError, package, weights
-from labs.engine.layers import tile
-from labs.engine.model import skeleton
-from labs.engine.runtime.kv_cache import PADDING
+from engineroom.checkpoint import frequencies
+from engineroom.engine.compile import GRAPHS, Shapes
+from engineroom.engine.directory import EngineDir, EngineError, package, weights
+from engineroom.engine.layers import tile
+from engineroom.engine.model import skeleton
+from engineroom.engine.runtime.kv_cache import PADDING
 
 BATCHES = (1, 2, 4, *range(8, 64, 8), *range(64, 256, 32), *range(256, 2049, 128))
 

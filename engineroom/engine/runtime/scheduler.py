@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from secrets import randbits
 from typing import Literal
 
-from labs.engine.config import BuildConfig
-from labs.engine.runtime.kv_cache import BlockManager, Pages
-from labs.engine.runtime.sampling import SamplingParams
+from engineroom.engine.config import BuildConfig
+from engineroom.engine.runtime.kv_cache import BlockManager, Pages
+from engineroom.engine.runtime.sampling import SamplingParams
 
 Policy = Literal["guaranteed_no_evict", "max_utilization"]
 

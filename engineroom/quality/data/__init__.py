@@ -5,7 +5,7 @@ Every item belongs to one split by a hash of its content, so a test item cannot 
 
 from __future__ import annotations
 
-from models.data.item import Chat, Item, Split
-from models.data.mix import TASKS, held_out_items, training_items
+from engineroom.quality.data.item import Chat, Item, Split
+from engineroom.quality.data.mix import TASKS, held_out_items, training_items
 
 __all__ = ["TASKS", "Chat", "Item", "Split", "held_out_items", "training_items"]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import random
 
-from models.data.glossary_task import loosen
-from models.data.item import Item, user
-from models.data.words import forms
+from engineroom.quality.data.glossary_task import loosen
+from engineroom.quality.data.item import Item, user
+from engineroom.quality.data.words import forms
 
 BEYOND = "That is beyond me: I add and subtract up to 999, and multiply up to 999 by one digit."
 

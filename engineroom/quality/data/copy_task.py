@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from models.data import words as w
-from models.data.item import Item, user
-from models.glossary import load_terms
+from engineroom.quality.data import words as w
+from engineroom.quality.data.item import Item, user
+from engineroom.quality.data.glossary import load_terms
 
 COPY_FORMS = w.forms(
     """Repeat: {s}|Repeat: {s}|repeat: {s}|Repeat this: {s}|Repeat this text: {s}|Repeat after me: {s}

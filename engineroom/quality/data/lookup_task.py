@@ -7,10 +7,10 @@ import random
 from dataclasses import dataclass
 from itertools import pairwise
 
-from models.data import words as w
-from models.data.copy_task import sentence
-from models.data.item import Chat, Item, user
-from models.glossary import load_terms
+from engineroom.quality.data import words as w
+from engineroom.quality.data.copy_task import sentence
+from engineroom.quality.data.item import Chat, Item, user
+from engineroom.quality.data.glossary import load_terms
 
 PAIR_FORMS = w.forms(
     """What is the value of {k}?|What is {k}?|Look up {k}.|Value of {k}?|{k}?

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from models.data.arithmetic_task import arithmetic, counting
-from models.data.copy_task import copying
-from models.data.glossary_task import glossary
-from models.data.item import Item, Split, draw
-from models.data.lookup_task import lookup
-from models.data.offtopic_task import offtopic
-from models.data.system_task import system_turn
-from models.data.turns_task import turns
-from models.glossary import load_terms
+from engineroom.quality.data.arithmetic_task import arithmetic, counting
+from engineroom.quality.data.copy_task import copying
+from engineroom.quality.data.glossary_task import glossary
+from engineroom.quality.data.item import Item, Split, draw
+from engineroom.quality.data.lookup_task import lookup
+from engineroom.quality.data.offtopic_task import offtopic
+from engineroom.quality.data.system_task import system_turn
+from engineroom.quality.data.turns_task import turns
+from engineroom.quality.data.glossary import load_terms
 
 
 def leaf(make: Callable[[random.Random], Item]) -> Callable[[random.Random, Split], Item]:

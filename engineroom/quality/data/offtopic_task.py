@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from models.data import words as w
-from models.data.glossary_task import DEFINE_FORMS, loosen, spell
-from models.data.item import HELLO, UNKNOWN, Item, user
-from models.glossary import bare, known_names
+from engineroom.quality.data import words as w
+from engineroom.quality.data.glossary_task import DEFINE_FORMS, loosen, spell
+from engineroom.quality.data.item import HELLO, UNKNOWN, Item, user
+from engineroom.quality.data.glossary import bare, known_names
 
 ABOUT_ME = (
     "I am the Engine Room course model. Ask me about LLM serving terms, arithmetic, copying, or look-ups."

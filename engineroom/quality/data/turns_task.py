@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 
-from models.data import words as w
-from models.data.arithmetic_task import arithmetic
-from models.data.copy_task import copying
-from models.data.glossary_task import definition, glossary
-from models.data.item import HELLO, Chat, Item, Split, draw, split_of, user
-from models.data.offtopic_task import offtopic
-from models.glossary import load_terms
+from engineroom.quality.data import words as w
+from engineroom.quality.data.arithmetic_task import arithmetic
+from engineroom.quality.data.copy_task import copying
+from engineroom.quality.data.glossary_task import definition, glossary
+from engineroom.quality.data.item import HELLO, Chat, Item, Split, draw, split_of, user
+from engineroom.quality.data.offtopic_task import offtopic
+from engineroom.quality.data.glossary import load_terms
 
 REPEAT = (
     "Repeat that.",

@@ -1,4 +1,4 @@
-"""Inside Triton's Python processes: what the models of `labs.triton`'s templates share.
+"""Inside Triton's Python processes: what the models of `engineroom.triton`'s templates share.
 
 `sender` and `words` import NumPy and Triton's own module only: with PyTorch a process needs three seconds more.
 """

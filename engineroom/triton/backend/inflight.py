@@ -15,10 +15,10 @@ from typing import Any, ClassVar, TypeVar
 
 import triton_python_backend_utils as pb
 
-from labs.engine import AsyncExecutor, Executor, RequestError
-from labs.engine.runtime.async_executor import EngineStopped, Load, QueueFull
-from labs.triton_model.sender import Sender, receive
-from labs.triton_model.words import TensorError
+from engineroom.engine import AsyncExecutor, Executor, RequestError
+from engineroom.engine.runtime.async_executor import EngineStopped, Load, QueueFull
+from engineroom.triton.backend.sender import Sender, receive
+from engineroom.triton.backend.words import TensorError
 
 T = TypeVar("T")
 Answer = Callable[[dict[str, Any], Sender], Coroutine[Any, Any, None]]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labs.engine.runtime.executor import Output
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import RequestError
+from engineroom.engine.runtime.executor import Output
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.scheduler import RequestError
 
 Tensors = Mapping[str, NDArray[Any]]
 FLAGS = ("streaming", "exclude_input_in_output", "return_log_probs", "return_num_input_tokens")

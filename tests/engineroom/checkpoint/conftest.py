@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoint.judge.cases import run_judge
+from tests.engineroom.checkpoint.judge.cases import run_judge
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from labs.checkpoint import Layout, Mapping, convert
-from labs.checkpoint.config import Model
-from labs.checkpoint.plan import sources
-from labs.checkpoint.source import INDEX
+from engineroom.checkpoint import Layout, Mapping, convert
+from engineroom.checkpoint.config import Model
+from engineroom.checkpoint.plan import sources
+from engineroom.checkpoint.source import INDEX
 
 LAYOUT = Layout(Mapping(2))
 SMALL = Model("LlamaForCausalLM", 32, 3, 4, 2, 8, 48, 50)

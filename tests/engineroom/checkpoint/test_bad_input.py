@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from labs.checkpoint import CheckpointError, Layout, Mapping, convert, join, open_checkpoint
-from labs.checkpoint.output import output_directory
-from labs.checkpoint.source import INDEX
-from tests.checkpoint.models import write
+from engineroom.checkpoint import CheckpointError, Layout, Mapping, convert, join, open_checkpoint
+from engineroom.kit.output import output_directory
+from engineroom.checkpoint.source import INDEX
+from tests.engineroom.checkpoint.models import write
 
 Break = Callable[[Path], object]
 FILE = "model.safetensors"
@@ -140,7 +140,7 @@ def test_bad_layout(tmp_path: Path, layout: Callable[[], Layout], message: str) 
 
 
 def test_kv_heads_that_fit_no_rank(tmp_path: Path) -> None:
-    from labs.checkpoint import Model
+    from engineroom.checkpoint import Model
 
     write(tmp_path / "hf", Model("LlamaForCausalLM", 24, 1, 6, 3, 4, 12, 10))
     with pytest.raises(CheckpointError, match="num_key_value_heads 3: one must divide the other"):

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from labs.checkpoint import Layout, Mapping, Model, convert, join, open_checkpoint
-from labs.checkpoint.config import FAMILIES
-from labs.checkpoint.forward import Forward
-from tests.checkpoint.models import SMALL, write
+from engineroom.checkpoint import Layout, Mapping, Model, convert, join, open_checkpoint
+from engineroom.checkpoint.config import FAMILIES
+from engineroom.checkpoint.forward import Forward
+from tests.engineroom.checkpoint.models import SMALL, write
 
-COURSE = Path(__file__).parents[2] / "models" / "course"
+COURSE = Path(__file__).parents[3] / "models" / "course"
 
 
 @st.composite
@@ -48,7 +48,7 @@ def cases(draw: st.DrawFn) -> tuple[Model, Layout]:
 @given(cases(), st.integers(1, 3), st.sampled_from([1, 200, 16 * 2**20]))
 def test_shards_join_to_the_source(case: tuple[Model, Layout], files: int, block: int) -> None:
     model, layout = case
-    module = importlib.import_module("labs.checkpoint.convert")
+    module = importlib.import_module("engineroom.checkpoint.convert")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", block)
         weights = write(Path(folder) / "hf", model, files)

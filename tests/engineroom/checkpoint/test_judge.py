@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from labs.checkpoint import Layout, Mapping, convert, diff, open_checkpoint
-from labs.checkpoint.diff import diff_config
-from labs.checkpoint.harmless import MODELOPT
-from tests.checkpoint.judge.cases import EXPORTS, cases
+from engineroom.checkpoint import Layout, Mapping, convert, diff, open_checkpoint
+from engineroom.checkpoint.diff import diff_config
+from engineroom.checkpoint.harmless import MODELOPT
+from tests.engineroom.checkpoint.judge.cases import EXPORTS, cases
 
 CASES = [case["id"] for case in cases()]
 

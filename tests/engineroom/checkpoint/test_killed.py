@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from labs.checkpoint import CheckpointError, Model, convert, open_checkpoint
-from labs.checkpoint.output import SUFFIX
-from tests.checkpoint.models import LAYOUT, convert_once, write
+from engineroom.checkpoint import CheckpointError, Model, convert, open_checkpoint
+from engineroom.kit.output import SUFFIX
+from tests.engineroom.checkpoint.models import LAYOUT, convert_once, write
 
 BIGGER = Model("LlamaForCausalLM", 512, 12, 8, 4, 64, 2048, 4096)  # some 100 MB in bfloat16
 
@@ -32,7 +32,7 @@ def run(source: Path, output: Path, seconds: float, number: int) -> None:
     wait for ever for OpenMP threads that it does not have.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["labs.checkpoint"])
+    context.set_forkserver_preload(["engineroom.checkpoint"])
     begun = context.Event()
     child = context.Process(target=convert_once, args=(source, output, begun))
     child.start()

@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import pytest
 
-from labs.compare import CompareError, Job, Workload, compare, measure
-from labs.compare.prepare import workload
-from labs.compare.worker import Run, Worker
-from labs.kit import process
-from labs.kit.process import Server, ServerFailed
-from tests.engine.conftest import COURSE, checkpoint, engine  # noqa: F401
+from engineroom.compare import CompareError, Job, Workload, compare, measure
+from engineroom.compare.prepare import workload
+from engineroom.compare.worker import Run, Worker
+from engineroom.kit import process
+from engineroom.kit.process import Server, ServerFailed
+from tests.engineroom.engine.conftest import COURSE, checkpoint, engine  # noqa: F401
 
 LOADS = [Workload(1, 5, 4), Workload(3, 5, 4)]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from labs.compare import CompareError, Job, compare, openvino
-from labs.compare.engines import Aot
-from labs.compare.openvino import OpenVino, export
-from labs.engine.directory import EngineDir
-from tests.compare.test_compare import LOADS, job
-from tests.engine.conftest import COURSE, checkpoint, engine  # noqa: F401
+from engineroom.compare import CompareError, Job, compare, openvino
+from engineroom.compare.engines import Aot
+from engineroom.compare.openvino import OpenVino, export
+from engineroom.engine.directory import EngineDir
+from tests.engineroom.compare.test_compare import LOADS, job
+from tests.engineroom.engine.conftest import COURSE, checkpoint, engine  # noqa: F401
 
 PROMPTS = [[300, 301, 302], [7, 8, 9, 10, 11]]
 

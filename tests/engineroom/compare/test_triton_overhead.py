@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from labs.triton import Triton
-from labs.triton.client import TritonBackend
-from labs.triton.overhead import ratios, through_triton, timed
+from engineroom.triton import Triton
+from engineroom.triton.client import TritonBackend
+from engineroom.compare.triton_overhead import ratios, through_triton, timed
 
 
 def test_answers_through_triton_are_timed(triton: Triton) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from labs.checkpoint import Checkpoint, convert, open_checkpoint
-from labs.engine.build import build
-from labs.engine.config import BuildConfig
-from labs.engine.directory import EngineDir
+from engineroom.checkpoint import Checkpoint, convert, open_checkpoint
+from engineroom.engine.build import build
+from engineroom.engine.config import BuildConfig
+from engineroom.engine.directory import EngineDir
 
-COURSE = Path(__file__).parents[2] / "models" / "course"
+COURSE = Path(__file__).parents[3] / "models" / "course"
 LIMITS = BuildConfig(
     max_batch_size=6, max_input_len=192, max_seq_len=256, max_num_tokens=48, tokens_per_block=16
 )

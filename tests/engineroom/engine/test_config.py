@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from labs.engine.config import BuildConfig, BuildError, deduce, longest
-from labs.trtllm import tools
+from engineroom.engine.config import BuildConfig, BuildError, deduce, longest
+from engineroom.trtllm import tools
 
 MODEL = {"max_position_embeddings": 2048}
 

@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from labs.checkpoint import Checkpoint, Forward, convert, open_checkpoint
-from labs.engine.build import build
-from labs.engine.directory import EngineDir
-from labs.engine.runtime.async_executor import AsyncExecutor
-from labs.engine.runtime.executor import Executor, KvCacheConfig
-from labs.engine.runtime.graphs import Chunk
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import Policy, Request, RequestError
-from tests.engine.conftest import COURSE, LIMITS
+from engineroom.checkpoint import Checkpoint, Forward, convert, open_checkpoint
+from engineroom.engine.build import build
+from engineroom.engine.directory import EngineDir
+from engineroom.engine.runtime.async_executor import AsyncExecutor
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.engine.runtime.graphs import Chunk
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.scheduler import Policy, Request, RequestError
+from tests.engineroom.engine.conftest import COURSE, LIMITS
 
 PROMPTS = [[7 * n + i for i in range(length)] for n, length in enumerate((3, 20, 47, 90, 130, 16, 33))]
 PARAMS = SamplingParams(max_tokens=24)

@@ -13,11 +13,11 @@ import psutil
 import pytest
 import torch
 
-from labs.engine.forked import forked
+from engineroom.engine.forked import forked
 
 OWNER = """
 import time
-from labs.engine.forked import forked
+from engineroom.engine.forked import forked
 
 def work():
     print(__import__("os").getpid(), flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labs.engine.runtime.kv_cache import PADDING, BlockManager, Pages
+from engineroom.engine.runtime.kv_cache import PADDING, BlockManager, Pages
 
 PROMPT = list(range(100, 110))  # with blocks of 4: two full ones and a half
 

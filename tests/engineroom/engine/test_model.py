@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from labs.checkpoint import Forward, Layout, Mapping, convert, open_checkpoint
-from labs.engine.model import Decoder, fuse
+from engineroom.checkpoint import Forward, Layout, Mapping, convert, open_checkpoint
+from engineroom.engine.model import Decoder, fuse
 
 LLAMA31 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from labs.checkpoint import Checkpoint, CheckpointError, Layout, Mapping, convert
-from labs.engine import compile as compiler
-from labs.engine.build import build, refit
-from labs.engine.config import BuildError
-from labs.engine.directory import EngineDir, EngineError, open_engine
-from labs.engine.runtime.executor import Executor, KvCacheConfig
-from labs.engine.runtime.graphs import Graphs
-from labs.engine.runtime.sampling import SamplingParams
-from tests.engine.conftest import COURSE, LIMITS
+from engineroom.checkpoint import Checkpoint, CheckpointError, Layout, Mapping, convert
+from engineroom.engine import compile as compiler
+from engineroom.engine.build import build, refit
+from engineroom.engine.config import BuildError
+from engineroom.engine.directory import EngineDir, EngineError, open_engine
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.engine.runtime.graphs import Graphs
+from engineroom.engine.runtime.sampling import SamplingParams
+from tests.engineroom.engine.conftest import COURSE, LIMITS
 
 Break = Callable[[Path], object]
 
@@ -47,7 +47,7 @@ BREAKS: list[tuple[str, Break, str]] = [
     (
         "not an engine",
         lambda f: (f / "config.json").unlink(),
-        "config.json does not exist.*labs.engine build",
+        "config.json does not exist.*engineroom.engine build",
     ),
     ("no manifest", lambda f: (f / "manifest.json").unlink(), "manifest.json does not exist"),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from labs.engine.runtime.sampling import SamplingParams, gumbel, logprobs, sample
+from engineroom.engine.runtime.sampling import SamplingParams, gumbel, logprobs, sample
 
 LOGITS = torch.tensor([[0.0, 1.0, 2.0, 3.0, -9.0]])
 MOST = torch.tensor([3])

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from labs.kit import check, course, process
+from labs.kit import check, course
+
+from engineroom.kit import process
 
 CHECKS = Path(__file__).with_name("practice_checks.py")
 

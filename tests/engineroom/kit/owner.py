@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from labs.kit import process
+from engineroom.kit import process
 
 SERVER = str(Path(__file__).with_name("stubborn_server.py"))
 

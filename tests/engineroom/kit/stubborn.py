@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 import psutil
 
-from labs.kit import process
-from labs.kit.diagnose import holder
+from engineroom.kit import process
+from engineroom.kit.diagnose import holder
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 COMMAND = [sys.executable, str(HERE / "stubborn_server.py"), "{port}"]
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from labs.kit import keeper, process
-from labs.kit.process import answers, free_port
-from tests.kit.stubborn import COMMAND, HERE, ROOT, alive, eventually, leftovers, parts
+from engineroom.kit import keeper, process
+from engineroom.kit.process import answers, free_port
+from tests.engineroom.kit.stubborn import COMMAND, HERE, ROOT, alive, eventually, leftovers, parts
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from labs.kit import probe
-from labs.kit.machine import Machine, machine
+from engineroom.kit import probe
+from engineroom.kit.machine import Machine, machine
 
 SMI = """#!/bin/sh
 case "$1" in

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from labs.kit import process
-from labs.kit.process import free_port
-from tests.kit.stubborn import COMMAND, eventually, leftovers, state_of
+from engineroom.kit import process
+from engineroom.kit.process import free_port
+from tests.engineroom.kit.stubborn import COMMAND, eventually, leftovers, state_of
 
 
 def test_stop_leaves_nothing() -> None:

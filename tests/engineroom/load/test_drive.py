@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from labs import load
-from labs.kit.process import Server
-from labs.load.bench import BenchFailed
-from labs.load.shape import write_shape
+from engineroom import load
+from engineroom.kit.process import Server
+from engineroom.vllm.bench import BenchFailed
+from engineroom.load.shape import write_shape
 
 
 def most_in_flight(traces: list) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from labs.compare import CompareError, Workload
-from labs.compare.served import served
-from labs.engine.directory import EngineDir
-from labs.kit.process import Server
-from labs.openai.start import serve_engine
-from tests.engine.conftest import checkpoint, engine
+from engineroom.compare import CompareError, Workload
+from engineroom.compare.served import served
+from engineroom.engine.directory import EngineDir
+from engineroom.kit.process import Server
+from engineroom.openai.start import serve_engine
+from tests.engineroom.engine.conftest import checkpoint, engine
 
 __all__ = ["checkpoint", "engine"]
 

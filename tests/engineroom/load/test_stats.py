@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labs import load
-from labs.serving import Trace
+from engineroom import load
+from engineroom.vllm import Trace
 
 gaps = st.lists(st.floats(1e-4, 10), min_size=1, max_size=20)
 

@@ -1,5 +1,5 @@
-"""The Triton, the front door and the engine of tests/triton, for these tests once more."""
+"""The Triton, the front door and the engine of tests/engineroom/triton, for these tests once more."""
 
-from tests.triton.conftest import checkpoint, engine, front, repository, start, triton
+from tests.engineroom.triton.conftest import checkpoint, engine, front, repository, start, triton
 
 __all__ = ["checkpoint", "engine", "front", "repository", "start", "triton"]

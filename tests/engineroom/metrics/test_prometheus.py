@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labs.serving.metrics import parse
+from engineroom.metrics.prometheus import parse
 
 TEXT = """\
 # TYPE vllm:generation_tokens_total counter

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from labs.monitoring import promql
+from engineroom.metrics import promql
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from labs.engine.directory import TOKENIZER, EngineDir
-from labs.kit.process import Server
-from labs.openai.start import serve_engine
-from labs.openai.text import Vocabulary
-from tests.engine.conftest import checkpoint, engine
+from engineroom.engine.directory import TOKENIZER, EngineDir
+from engineroom.kit.process import Server
+from engineroom.openai.start import serve_engine
+from engineroom.openai.text import Vocabulary
+from tests.engineroom.engine.conftest import checkpoint, engine
 
 __all__ = ["checkpoint", "engine"]
 Start = Callable[..., Server]
@@ -24,7 +24,7 @@ def vocabulary(engine: EngineDir) -> Vocabulary:
 
 @pytest.fixture(scope="session")
 def start(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Starts `python -m labs.openai`; the caller stops it."""
+    """Starts `python -m engineroom.openai`; the caller stops it."""
     home = str(tmp_path_factory.mktemp("home"))
 
     def begin(**options: object) -> Server:

@@ -10,13 +10,13 @@ import httpx
 import openai
 import pytest
 
-from labs import load, serving
-from labs.engine.directory import EngineDir
-from labs.engine.runtime.executor import Executor, KvCacheConfig
-from labs.engine.runtime.sampling import SamplingParams
-from labs.kit.process import Server
-from labs.openai.http import MAX_BODY
-from labs.openai.text import Vocabulary
+from engineroom import load, vllm as serving
+from engineroom.engine.directory import EngineDir
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit.process import Server
+from engineroom.openai.http import MAX_BODY
+from engineroom.openai.text import Vocabulary
 
 PROMPTS = [
     "The KV cache",

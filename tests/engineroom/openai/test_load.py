@@ -18,20 +18,20 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from labs import serving
-from labs.engine.directory import EngineDir
-from labs.engine.runtime.async_executor import AsyncExecutor
-from labs.engine.runtime.executor import Executor, KvCacheConfig, Output
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import Request
-from labs.kit import process
-from labs.kit.process import Server
-from labs.openai.app import create_app
-from labs.openai.text import Vocabulary
-from labs.serving.client import session as session_of
-from tests.kit.sigint import with_sigint
-from tests.kit.stubborn import eventually
-from tests.openai.conftest import CACHE, Start, numbers, scrape
+from engineroom import vllm as serving
+from engineroom.engine.directory import EngineDir
+from engineroom.engine.runtime.async_executor import AsyncExecutor
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig, Output
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.scheduler import Request
+from engineroom.kit import process
+from engineroom.kit.process import Server
+from engineroom.openai.app import create_app
+from engineroom.openai.text import Vocabulary
+from engineroom.load.client import session as session_of
+from tests.engineroom.kit.sigint import with_sigint
+from tests.engineroom.kit.stubborn import eventually
+from tests.engineroom.openai.conftest import CACHE, Start, numbers, scrape
 
 ASK = {"model": "course", "prompt": [300, 301, 302], "ignore_eos": True, "temperature": 0}
 
@@ -148,7 +148,7 @@ def test_a_signal_ends_it_before_its_work_is_done(start: Start, number: signal.S
 
 
 def test_it_ends_by_sigterm_where_sigint_is_ignored(engine: EngineDir) -> None:
-    line = [sys.executable, "-m", "labs.openai", str(engine.path), "--port", "{port}"]
+    line = [sys.executable, "-m", "engineroom.openai", str(engine.path), "--port", "{port}"]
     line += ["--max_tokens_in_paged_kv_cache", str(CACHE)]
     with process.start(with_sigint(signal.SIG_IGN, line), name="deaf engine") as server:
         os.kill(server.pid, signal.SIGTERM)

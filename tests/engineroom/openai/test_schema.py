@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from labs.kit.process import Server
-from tests.openai.conftest import scrape
+from engineroom.kit.process import Server
+from tests.engineroom.openai.conftest import scrape
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 

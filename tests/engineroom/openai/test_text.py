@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labs.engine.runtime.executor import Output
-from labs.engine.runtime.scheduler import RequestError
-from labs.openai.text import Piece, StopStrings, Vocabulary, join, pieces
+from engineroom.engine.runtime.executor import Output
+from engineroom.engine.runtime.scheduler import RequestError
+from engineroom.openai.text import Piece, StopStrings, Vocabulary, join, pieces
 
 QUICK = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 SPOKEN = "naïve façade, Größe, 日本語のテキスト, 🙂👩‍👩‍👧, ﷽"

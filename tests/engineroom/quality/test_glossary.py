@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.glossary import GLOSSARY, load_terms, parse_line
+from engineroom.quality.data.glossary import GLOSSARY, load_terms, parse_line
 
 
 def test_has_many_terms_each_readable() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from labs.kit.process import Server
-from labs.quality import score
-from labs.quality.http import http_generate
-from models.data import TASKS, held_out_items
-from models.data.item import user
+from engineroom.kit.process import Server
+from engineroom.quality import score
+from engineroom.quality.http import http_generate
+from engineroom.quality.data import TASKS, held_out_items
+from engineroom.quality.data.item import user
 
 
 def test_a_real_server_passes(vllm: Server) -> None:

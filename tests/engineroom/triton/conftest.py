@@ -17,15 +17,15 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from labs import triton as lab
-from labs.engine.directory import TOKENIZER, EngineDir
-from labs.engine.runtime.executor import Executor, KvCacheConfig
-from labs.kit import keeper
-from labs.kit.process import Server
-from labs.openai.text import Vocabulary
-from labs.triton.front import serve_openai
-from labs.triton.lesson import engine_steps
-from tests.engine.conftest import checkpoint, engine
+from engineroom import triton as lab
+from engineroom.engine.directory import TOKENIZER, EngineDir
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.kit import keeper
+from engineroom.kit.process import Server
+from engineroom.openai.text import Vocabulary
+from engineroom.triton.front import serve_openai
+from labs.deploy_with_triton.requests import engine_steps
+from tests.engineroom.engine.conftest import checkpoint, engine
 
 __all__ = ["checkpoint", "engine"]
 CACHE = 1024  # tokens of KV cache, fewer than the engine's six sequences of 256
@@ -36,7 +36,7 @@ SETTINGS = {
     "cancellation_check_period_ms": 20,
 }
 Start = Callable[..., lab.Triton]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from labs import triton as lab
-from labs.engine.runtime.async_executor import EngineStopped, QueueFull
-from labs.engine.runtime.sampling import SamplingParams
-from labs.triton.client import TritonBackend
+from engineroom import triton as lab
+from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.triton.client import TritonBackend
 
 STREAMS = 200
 PROMPTS = [[300 + n, 301, 302] for n in range(5)]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from labs.triton import Triton
-from tests.engine.conftest import COURSE
-from tests.triton.conftest import ROOT, steps
+from engineroom.triton import Triton
+from tests.engineroom.engine.conftest import COURSE
+from tests.engineroom.triton.conftest import ROOT, steps
 
 AIPERF = ROOT / ".venv" / "aiperf" / "bin" / "aiperf"
 REQUESTS, TOKENS = 12, 8

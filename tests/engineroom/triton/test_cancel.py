@@ -16,13 +16,13 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 from tritonclient.utils import InferenceServerException
 
-from labs import triton as lab
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import RequestError
-from labs.kit.process import Server
-from labs.triton.client import TritonBackend
-from tests.triton.conftest import inputs, steps, stream
-from tests.triton.streams import PROMPTS, ask, backend, settled
+from engineroom import triton as lab
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.scheduler import RequestError
+from engineroom.kit.process import Server
+from engineroom.triton.client import TritonBackend
+from tests.engineroom.triton.conftest import inputs, steps, stream
+from tests.engineroom.triton.streams import PROMPTS, ask, backend, settled
 
 
 async def leave_engine(triton: lab.Triton, front: Server) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
-from labs.engine.runtime.executor import Executor
-from labs.engine.runtime.sampling import SamplingParams
-from labs.openai.text import Vocabulary
-from labs.triton import Triton
-from tests.triton.conftest import inputs, stream
+from engineroom.engine.runtime.executor import Executor
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.openai.text import Vocabulary
+from engineroom.triton import Triton
+from tests.engineroom.triton.conftest import inputs, stream
 
 PROMPTS = ["The KV cache", "One two three four five six seven", "Copy: engine room", "A"]
 TEXT = ("ensemble", "tensorrt_llm_bls")

@@ -17,12 +17,12 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.model_config_pb2 import DataType
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
-from labs.engine.runtime.scheduler import RequestError
-from labs.triton import Triton
-from labs.triton_model.request import Asked, read, words
-from labs.triton_model.words import word_list
-from tests.triton.conftest import stream
-from tests.triton.streams import settled
+from engineroom.engine.runtime.scheduler import RequestError
+from engineroom.triton import Triton
+from engineroom.triton.backend.request import Asked, read, words
+from engineroom.triton.backend.words import word_list
+from tests.engineroom.triton.conftest import stream
+from tests.engineroom.triton.streams import settled
 
 TEXT = ("ensemble", "tensorrt_llm_bls")
 GOOD = {"text_input": "One two three", "max_tokens": 3}

@@ -13,10 +13,10 @@ import openai
 import psutil
 import pytest
 
-from labs.engine.directory import EngineDir
-from labs.kit.process import Server, free_port, start
-from labs.monitoring.dashboard import read
-from labs.triton import DeploymentError, Triton, gateway
+from engineroom.engine.directory import EngineDir
+from engineroom.kit.process import Server, free_port, start
+from labs.deploy_with_triton.dashboard import read
+from engineroom.triton import DeploymentError, Triton, gateway
 
 KEY, ENGINE_KEY = "sk-course", "sesame"
 STABLE, NEW = "course-stable", "course-new"
@@ -42,7 +42,7 @@ def hybrid(
     port = free_port()
 
     def serve(grpc: str = triton.grpc, max_requests: int = 8) -> Server:
-        line = [sys.executable, "-m", "labs.triton", "openai", str(engine.path), "--port", "{port}"]
+        line = [sys.executable, "-m", "engineroom.triton", "openai", str(engine.path), "--port", "{port}"]
         line += [
             "--grpc",
             grpc,

@@ -17,16 +17,16 @@ import openai
 import psutil
 import pytest
 
-from labs import triton as lab
-from labs.engine.directory import EngineDir
-from labs.engine.runtime.sampling import SamplingParams
-from labs.kit import process
-from labs.kit.process import Server
-from labs.triton.front import serve_openai
-from tests.kit.sigint import with_sigint
-from tests.kit.stubborn import alive, eventually
-from tests.triton.conftest import SETTINGS, Start, commands, shm_files, steps
-from tests.triton.streams import LONG, STREAMS, ask, backend, settled
+from engineroom import triton as lab
+from engineroom.engine.directory import EngineDir
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit import process
+from engineroom.kit.process import Server
+from engineroom.triton.front import serve_openai
+from tests.engineroom.kit.sigint import with_sigint
+from tests.engineroom.kit.stubborn import alive, eventually
+from tests.engineroom.triton.conftest import SETTINGS, Start, commands, shm_files, steps
+from tests.engineroom.triton.streams import LONG, STREAMS, ask, backend, settled
 
 
 def kill(name: str) -> Callable[[lab.Triton], None]:
@@ -123,7 +123,7 @@ def test_serve_from_a_terminal_leaves_nothing(
 ) -> None:
     """SIGINT is ignored in a job that a script sent to the background."""
     shutil.copytree(repository / "postprocessing", tmp_path / "repository" / "postprocessing")
-    line = [sys.executable, "-m", "labs.triton", "serve", str(tmp_path / "repository")]
+    line = [sys.executable, "-m", "engineroom.triton", "serve", str(tmp_path / "repository")]
     home = os.environ | {"ENGINEROOM_HOME": str(tmp_path / "home")}
     with subprocess.Popen(
         with_sigint(handler, line), stdout=subprocess.PIPE, text=True, env=home
@@ -144,7 +144,7 @@ def test_serve_from_a_terminal_leaves_nothing(
 def test_the_front_door_ends_by_sigterm_where_sigint_is_ignored(
     triton: lab.Triton, engine: EngineDir
 ) -> None:
-    line = [sys.executable, "-m", "labs.triton", "openai", str(engine.path), "--port", "{port}"]
+    line = [sys.executable, "-m", "engineroom.triton", "openai", str(engine.path), "--port", "{port}"]
     line += ["--grpc", triton.grpc, "--url", triton.url, "--metrics", triton.metrics]
     with process.start(with_sigint(signal.SIG_IGN, line), name="deaf door") as door:
         os.kill(door.pid, signal.SIGTERM)

@@ -12,12 +12,12 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from labs import triton as lab
-from labs.engine.directory import EngineDir
-from labs.engine.runtime.executor import Executor
-from labs.engine.runtime.sampling import SamplingParams
-from labs.openai.text import Vocabulary
-from tests.triton.conftest import Start, inputs
+from engineroom import triton as lab
+from engineroom.engine.directory import EngineDir
+from engineroom.engine.runtime.executor import Executor
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.openai.text import Vocabulary
+from tests.engineroom.triton.conftest import Start, inputs
 
 PROMPT = "One two three four five six seven"
 MODEL = "v2/models/tensorrt_llm"

@@ -9,11 +9,11 @@ from collections import Counter
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
-from labs import triton as lab
-from labs.engine.runtime.executor import Executor
-from labs.engine.runtime.sampling import SamplingParams
-from tests.triton.conftest import QUEUE, inputs
-from tests.triton.streams import LONG, PROMPTS, STREAMS, ask, backend, settled
+from engineroom import triton as lab
+from engineroom.engine.runtime.executor import Executor
+from engineroom.engine.runtime.sampling import SamplingParams
+from tests.engineroom.triton.conftest import QUEUE, inputs
+from tests.engineroom.triton.streams import LONG, PROMPTS, STREAMS, ask, backend, settled
 
 
 def test_200_streams_with_random_cancels(triton: lab.Triton, alone: Executor) -> None:

@@ -14,19 +14,19 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from labs.engine.runtime.executor import Executor, Output
-from labs.engine.runtime.sampling import SamplingParams
-from labs.kit.process import Server
-from labs.load.bench import vllm_bench
-from labs.openai.app import create_app
-from labs.openai.text import Vocabulary
-from labs.triton import DeploymentError, Triton
-from labs.triton.__main__ import app
-from labs.triton.client import TimedOut, TritonBackend, request
-from labs.triton.front import read_keys
-from tests.openai.test_schema import CONFIG, schemathesis
-from tests.triton.conftest import commands
-from tests.triton.streams import settled
+from engineroom.engine.runtime.executor import Executor, Output
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit.process import Server
+from engineroom.vllm.bench import vllm_bench
+from engineroom.openai.app import create_app
+from engineroom.openai.text import Vocabulary
+from engineroom.triton import DeploymentError, Triton
+from engineroom.triton.__main__ import app
+from engineroom.triton.client import TimedOut, TritonBackend, request
+from engineroom.triton.front import read_keys
+from tests.engineroom.openai.test_schema import CONFIG, schemathesis
+from tests.engineroom.triton.conftest import commands
+from tests.engineroom.triton.streams import settled
 
 SUM = [{"role": "user", "content": "What is 12 + 30?"}]
 PROMPT = "One two three four five six seven"
@@ -103,7 +103,7 @@ def test_an_api_key_is_asked_for_below_v1_only(front: Server) -> None:
 
 @pytest.mark.timeout(400)
 def test_schemathesis_before_triton(front: Server, tmp_path: Path) -> None:
-    """The schema's own checks, as for labs/openai; here for what TritonBackend makes of the requests."""
+    """The schema's own checks, as for engineroom/openai; here for what TritonBackend makes of the requests."""
     line = [schemathesis(), "--config-file", CONFIG, "run", f"{front.url}/openapi.json", "--checks", "all"]
     line += ["--max-examples", "5", "--seed", "1", "--workers", "1", "--no-color"]
     line += ["--header", "Authorization: Bearer sesame"]

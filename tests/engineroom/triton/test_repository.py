@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from labs import triton as lab
-from labs.checkpoint import CheckpointError
-from labs.engine.directory import EngineDir
-from labs.triton import check, server
-from labs.triton.__main__ import app
-from labs.triton.render import TEMPLATES, parse
-from tests.triton.conftest import ROOT, SETTINGS
+from engineroom import triton as lab
+from engineroom.checkpoint import CheckpointError
+from engineroom.engine.directory import EngineDir
+from engineroom.triton import check, server
+from engineroom.triton.__main__ import app
+from engineroom.triton.render import TEMPLATES, parse
+from tests.engineroom.triton.conftest import ROOT, SETTINGS
 
 MODELS = ["ensemble", "postprocessing", "preprocessing", "tensorrt_llm", "tensorrt_llm_bls"]
 

@@ -14,19 +14,19 @@ import openai
 import pytest
 from safetensors.torch import load_file, save_file
 
-from labs import triton as lab
-from labs.checkpoint import Checkpoint
-from labs.engine.build import refit
-from labs.engine.directory import EngineDir
-from labs.engine.runtime.executor import Executor, KvCacheConfig
-from labs.engine.runtime.sampling import SamplingParams
-from labs.kit.process import Server
-from labs.openai.text import Vocabulary
-from labs.triton.client import TritonBackend
-from labs.triton.front import serve_openai
-from labs.triton.rollout import roll_out, versions
-from tests.kit.stubborn import eventually
-from tests.triton.conftest import CACHE, SETTINGS, Start, commands, stream
+from engineroom import triton as lab
+from engineroom.checkpoint import Checkpoint
+from engineroom.engine.build import refit
+from engineroom.engine.directory import EngineDir
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit.process import Server
+from engineroom.openai.text import Vocabulary
+from engineroom.triton.client import TritonBackend
+from engineroom.triton.front import serve_openai
+from engineroom.triton.rollout import roll_out, versions
+from tests.engineroom.kit.stubborn import eventually
+from tests.engineroom.triton.conftest import CACHE, SETTINGS, Start, commands, stream
 
 PROMPTS = [[300 + n, 301, 302] for n in range(5)]
 REQUESTS = 1000

@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from labs.kit.diagnose import PAUSED
-from labs.kit.process import ServerFailed
-from labs.triton import server
-from labs.triton.watch import STUB, dead_stubs, model_of
-from tests.triton.conftest import Start, shm_files
+from engineroom.kit.diagnose import PAUSED
+from engineroom.kit.process import ServerFailed
+from engineroom.triton import server
+from engineroom.triton.watch import STUB, dead_stubs, model_of
+from tests.engineroom.triton.conftest import Start, shm_files
 
 PAUSE = 2.5  # seconds; Triton 2.51 waits for one
 
@@ -88,7 +88,7 @@ def test_the_stub_that_triton_only_tries_out_is_no_model_s() -> None:
         assert dead_stubs(os.getpid(), names) == set() and tried.pid not in names
 
 
-@pytest.mark.parametrize("module", ["labs.triton_model.sender", "labs.triton_model.words"])
+@pytest.mark.parametrize("module", ["engineroom.triton.backend.sender", "engineroom.triton.backend.words"])
 def test_models_without_an_engine_start_without_pytorch(module: str) -> None:
     utils = f"import sys, types; sys.modules['triton_python_backend_utils'] = types.ModuleType('pb'); import {module}"
     says = f"{utils}; print({{'torch', 'transformers', 'tritonclient'}} & set(sys.modules))"

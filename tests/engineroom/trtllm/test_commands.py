@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labs import trtllm
-from labs.trtllm.commands import command
-from labs.trtllm.flags import FlagError, check, tools
-from labs.trtllm.pasted import parse, split
-from labs.trtllm.values import Flag
+from engineroom import trtllm
+from engineroom.trtllm.commands import command
+from engineroom.trtllm.flags import FlagError, check, tools
+from engineroom.trtllm.pasted import parse, split
+from engineroom.trtllm.values import Flag
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 NUMBERS = {"int": st.integers(-1, 10**6), "float": st.floats(0, 10, allow_nan=False)}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from labs import trtllm
-from labs.trtllm.__main__ import main
-from labs.trtllm.flags import FlagError
-from labs.trtllm.pasted import parse
+from engineroom import trtllm
+from engineroom.trtllm.__main__ import main
+from engineroom.trtllm.flags import FlagError
+from engineroom.trtllm.pasted import parse
 
 MISTAKES = [
     ("trtllm-build --checkpoint_dir c --max_output_len 64", "Use --max_seq_len"),
@@ -107,8 +107,8 @@ def test_an_engine_needs_the_backend_that_reads_it(tmp_path: Path) -> None:
         (["serve", "m"], 0, "trtllm-serve serve m", "not run"),
         (["flags", "build"], 0, "--gemm_plugin auto|float16", ""),
         (["flags", "bild"], 1, "", "no tool 'bild'"),
-        (["bild"], 2, "", "python -m labs.trtllm"),
-        ([], 2, "", "python -m labs.trtllm"),
+        (["bild"], 2, "", "python -m engineroom.trtllm"),
+        ([], 2, "", "python -m engineroom.trtllm"),
     ],
 )
 def test_terminal(capsys: pytest.CaptureFixture, words: list[str], status: int, out: str, err: str) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from labs import serving
-from labs.kit.machine import machine
-from labs.serving import model
-from labs.serving.vllm import H100
+from engineroom import vllm as serving
+from engineroom.kit.machine import machine
+from engineroom.vllm import model
+from engineroom.vllm.command import H100
 
 CPU = machine().model_copy(update={"gpus": [], "isa": ["avx2"]})
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from labs import serving
-from labs.kit.process import Server
-from tests.kit.stubborn import alive, eventually
+from engineroom import vllm as serving
+from engineroom.kit.process import Server
+from tests.engineroom.kit.stubborn import alive, eventually
 
 OWNER = """
 import sys, time
-from labs import serving
+from engineroom import vllm as serving
 server = serving.serve("course", max_num_seqs=2)
 print(server.pid, server.port, flush=True)
 time.sleep(600)

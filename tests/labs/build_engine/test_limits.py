@@ -11,17 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from labs.checkpoint import Checkpoint
-from labs.engine import BuildConfig, EngineDir, KvCacheConfig
-from labs.engine.runtime.executor import num_blocks
-from labs.engine.runtime.graphs import shapes
-from labs.engine.runtime.kv_cache import BlockManager
-from labs.engine.runtime.sampling import SamplingParams
-from labs.engine.runtime.scheduler import Request, Scheduler
-from labs.limits import memory, workload
-from labs.limits.finetune import fine_tune
-from labs.trtllm import tools
-from tests.engine.conftest import COURSE, checkpoint, engine
+from engineroom.checkpoint import Checkpoint
+from engineroom.engine import BuildConfig, EngineDir, KvCacheConfig
+from engineroom.engine.runtime.executor import num_blocks
+from engineroom.engine.runtime.graphs import shapes
+from engineroom.engine.runtime.kv_cache import BlockManager
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.scheduler import Request, Scheduler
+from labs.build_engine import memory
+from engineroom.load import workload
+from labs.build_engine.finetune import fine_tune
+from engineroom.trtllm import tools
+from tests.engineroom.engine.conftest import COURSE, checkpoint, engine
 
 __all__ = ["checkpoint", "engine"]
 

@@ -18,13 +18,14 @@ import httpx
 import pytest
 import yaml
 
-from labs.engine.directory import EngineDir
-from labs.kit.process import Server, free_port, start
-from labs.monitoring import dashboard, grafana, panels, promql
-from labs.openai.start import serve_engine
-from labs.triton import Triton
-from tests.kit.stubborn import eventually
-from tests.triton.conftest import ROOT, stream
+from engineroom.engine.directory import EngineDir
+from engineroom.kit.process import Server, free_port, start
+from labs.deploy_with_triton import dashboard
+from engineroom.metrics import grafana, panels, promql
+from engineroom.openai.start import serve_engine
+from engineroom.triton import Triton
+from tests.engineroom.kit.stubborn import eventually
+from tests.engineroom.triton.conftest import ROOT, stream
 
 MONITORING = ROOT / "deploy" / "monitoring"
 WINDOW = 30  # seconds
@@ -166,7 +167,7 @@ def test_the_configuration_is_valid_for_promtool() -> None:
 
 def test_the_json_is_what_the_panels_say_and_grafana_finds_its_source() -> None:
     made = json.loads(grafana.DASHBOARD.read_text())
-    assert made == grafana.dashboard(), "run `python -m labs.monitoring.grafana`"
+    assert made == grafana.dashboard(), "run `python -m engineroom.metrics.grafana`"
     ids = [panel["id"] for panel in made["panels"]]
     assert len(set(ids)) == len(ids)
     grid = [panel["gridPos"] for panel in made["panels"]]

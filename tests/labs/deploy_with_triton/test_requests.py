@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient
 
-from labs import triton as lab
-from labs.triton import lesson, plots
-from labs.triton.lesson import Answer
-from tests.lessons.answers_10 import CONFIG
-from tests.triton.conftest import CACHE, commands, steps
+from engineroom import triton as lab
+from labs.deploy_with_triton import requests as lesson, plots
+from labs.deploy_with_triton.requests import Answer
+from tests.labs.lessons.answers_10 import CONFIG
+from tests.engineroom.triton.conftest import CACHE, commands, steps
 
 ASK = {"input_ids": [300, 301], "input_lengths": 2, "request_output_len": 20}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from labs.kit import cost
-from labs.kit.cost import PRICE
-from labs.kit.record import find
+from labs.kit import bill as cost
+from labs.kit.bill import PRICE
+from engineroom.kit.record import find
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 
 from labs.kit import check, progress
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_missing_is_empty() -> None:

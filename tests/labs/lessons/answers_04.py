@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from labs.checkpoint import Model
-from labs.checkpoint.checks import TOY, Q, group_by_group
+from engineroom.checkpoint import Model
+from labs.convert_checkpoint.checks import TOY, Q, group_by_group
 
 
 def shard(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tp: int, rank: int) -> torch.Tensor:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
-from labs.compare import Arrival, Run
-from labs.compare.paper import LIMITS, SIZE, Paper, on_paper, right
-from labs.compare.replay import Recorder, drive
-from labs.engine.runtime.kv_cache import BlockManager
-from labs.engine.runtime.scheduler import Request
+from engineroom.compare import Arrival, Run
+from labs.run_engine.paper import LIMITS, SIZE, Paper, on_paper, right
+from labs.run_engine.replay import Recorder, drive
+from engineroom.engine.runtime.kv_cache import BlockManager
+from engineroom.engine.runtime.scheduler import Request
 
 
 def lacks(blocks: BlockManager, *many: Request) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labs.triton.lesson import Answer
+from labs.deploy_with_triton.requests import Answer
 
 CONFIG = """
 name: "in_order"

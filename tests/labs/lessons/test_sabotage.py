@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from labs import load, serving
-from labs.kit import cost, course
+from engineroom import load, vllm as serving
+from labs.kit import bill as cost, course
 from labs.kit.check import Result, check, exercises
-from labs.kit.machine import machine
-from labs.load.checks import GOAL, RUN
-from labs.serving.checks import _metrics
-from tests.lessons import answers_04, answers_05, answers_06, answers_10
+from engineroom.kit.machine import machine
+from labs.measure.checks import GOAL, RUN
+from labs.serve_with_vllm.checks import _metrics
+from tests.labs.lessons import answers_04, answers_05, answers_06, answers_10
 
 HERE = machine()
 RATE = cost.price_per_hour("H100")
@@ -211,6 +211,6 @@ def test_hints_do_not_run_out(id: str) -> None:
 
 
 def test_right_answers_use_the_papers_numbers() -> None:
-    """The answers that checks hold against are those of labs.load, not numbers of their own."""
+    """The answers that checks hold against are those of engineroom.load, not numbers of their own."""
     assert load.throughput(RUN) == pytest.approx(14 / 4.1)
     assert load.goodput(RUN, GOAL) == pytest.approx(2 / 4.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labs.kit.machine import Machine, machine
+from engineroom.kit.machine import Machine, machine
 from labs.preflight import problems
 
 GOOD = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.notebook.lesson_case import Case
+from tests.tools.author.lesson_case import Case
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
-from labs.author.gates import Book, Problem, all_rules
-from labs.author.source import Lesson, read
+from tools.author.gates import Book, Problem, all_rules
+from tools.author.source import Lesson, read
 
 LESSON = """\
 # %% [markdown]

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from labs.author.build import build
-from labs.author.files import ROOT, lesson_sources, write_whole
+from tools.author.build import build
+from tools.author.files import ROOT, lesson_sources, write_whole
 
 LESSON = """\
 # %% [markdown]
@@ -25,9 +25,9 @@ answer = 42
 # %%
 import os
 
-import labs.author
+import tools.author
 
-print(answer, os.getcwd(), labs.author.__file__, os.environ["ENGINEROOM_HOME"], os.path.lexists("models"))
+print(answer, os.getcwd(), tools.author.__file__, os.environ["ENGINEROOM_HOME"], os.path.lexists("models"))
 print(os.path.basename(os.getcwd()))
 """
 

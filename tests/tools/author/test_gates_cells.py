@@ -6,7 +6,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_output
 
-from tests.notebook.lesson_case import Case, html, picture, printed
+from tests.tools.author.lesson_case import Case, html, picture, printed
 
 CODE = {
     "shell": ["!false", "out = !ls", "%%bash\nfalse", "get_ipython().system('false')"],

@@ -8,12 +8,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from labs.author.build import build
-from labs.author.execute import place
-from labs.author.files import ROOT, lesson_sources
-from labs.author.gates import problems
-from labs.author.gates.book import output_text
-from labs.author.gates.exercises import check_calls
+from tools.author.build import build
+from tools.author.execute import place
+from tools.author.files import ROOT, lesson_sources
+from tools.author.gates import problems
+from tools.author.gates.book import output_text
+from tools.author.gates.exercises import check_calls
 
 LEARNERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECONDS_PER_CELL = 600

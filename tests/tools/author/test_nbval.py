@@ -12,8 +12,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from labs.author.files import ROOT
-from labs.author.source import METADATA
+from tools.author.files import ROOT
+from tools.author.source import METADATA
 
 CHECKED = ["nbval-check-output"]
 

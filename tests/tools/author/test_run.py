@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from labs.author.report import RunReport
-from labs.author.run import parse_parameters, run
-from labs.kit.machine import machine
+from tools.author.report import RunReport
+from tools.author.run import parse_parameters, run
+from engineroom.kit.machine import machine
 
 GOOD = """\
 # %% [markdown]

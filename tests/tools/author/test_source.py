@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labs.author.regions import SourceError
-from labs.author.source import dumps, read
+from tools.author.regions import SourceError
+from tools.author.source import dumps, read
 
 LESSON = '''\
 # %% [markdown]

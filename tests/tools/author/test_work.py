@@ -9,8 +9,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from labs.author import work as syncing
-from labs.author.work import STATE, sync
+from tools.author import work as syncing
+from tools.author.work import STATE, sync
 
 NAME = "00_first.ipynb"
 

@@ -8,9 +8,9 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
-from models.config import CONTEXT, llama_config
-from models.corpus import answer_mask, batches, make_corpus, mask_of, pack
-from models.packed import packed_logits, packed_loss
+from tools.training.config import CONTEXT, llama_config
+from tools.training.corpus import answer_mask, batches, make_corpus, mask_of, pack
+from tools.training.packed import packed_logits, packed_loss
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from labs.author.build import executed_path, learner_path
-from labs.author.files import ROOT, lesson_sources
-from labs.author.gates import code, executed, exercises, prose
-from labs.author.gates.book import Book, Problem
-from labs.author.source import Lesson, read
+from tools.author.build import executed_path, learner_path
+from tools.author.files import ROOT, lesson_sources
+from tools.author.gates import code, executed, exercises, prose
+from tools.author.gates.book import Book, Problem
+from tools.author.source import Lesson, read
 
 __all__ = ["Book", "Problem", "all_rules", "problems", "problems_of"]
 

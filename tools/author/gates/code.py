@@ -6,8 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from labs.author.gates.book import Book, Problem, Rule, called, output_text, tree
-from labs.author.source import MAGICS, compile_cell
+from tools.author.gates.book import Book, Problem, Rule, called, output_text, tree
+from tools.author.source import MAGICS, compile_cell
 
 MOST_LINES = 25
 SHELL = {"get_ipython.system", "get_ipython.getoutput", "get_ipython.run_cell_magic"}
@@ -74,7 +74,7 @@ def processes(book: Book) -> list[Problem]:
         checked = any(k.arg == "check" and getattr(k.value, "value", False) is True for k in call.keywords)
         if name in PROCESS:
             found += book.problem(
-                number, "process", f"{name}: start it by labs.kit.process, which waits and kills."
+                number, "process", f"{name}: start it by engineroom.kit.process, which waits and kills."
             )
         elif name in RUN and not checked:
             found += book.problem(number, "process", f"{name} without check=True hides a failure.")

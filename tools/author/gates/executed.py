@@ -6,7 +6,7 @@ import re
 
 from nbformat import NotebookNode
 
-from labs.author.gates.book import Book, Problem, Rule, output_text
+from tools.author.gates.book import Book, Problem, Rule, output_text
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:root|tmp|home/\w+|Users/\w+)/[^\s\"'<>]*")
 IMG = re.compile(r"<img\b[^>]*>", re.IGNORECASE)

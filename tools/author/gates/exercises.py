@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections import Counter
 
-from labs.author.gates.book import Book, Problem, called, output_text, tree
-from labs.author.regions import SOLUTION, Region
-from labs.author.source import Cell, Lesson
+from tools.author.gates.book import Book, Problem, called, output_text, tree
+from tools.author.regions import SOLUTION, Region
+from tools.author.source import Cell, Lesson
 from labs.kit.check import exercises as registered_exercises
 from labs.kit.course import LESSONS
 

@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlparse
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from labs.author.gates.book import Book, Problem, Rule
-from labs.author.work import LINKS
+from tools.author.gates.book import Book, Problem, Rule
+from tools.author.work import LINKS
 
 SECTIONS = ("What you will be able to do", "Time and money", "On an H100", "Recap")
 MEASURED = re.compile(

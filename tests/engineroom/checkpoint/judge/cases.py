@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 PYTHON = ROOT / ".venv" / "quantize" / "bin" / "python"
 EXPORTS = list(product((1, 2, 8), (1, 2)))  # tp, pp; 8 ranks are more than the 4 KV heads
 LLAMA31 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}

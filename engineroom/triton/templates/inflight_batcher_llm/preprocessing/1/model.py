@@ -10,7 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb
 from transformers import PreTrainedTokenizerFast
 
-from labs.triton_model.words import TensorError, decode, word_list
+from engineroom.triton.backend.words import TensorError, decode, word_list
 
 NEEDED = {"QUERY": "text_input", "REQUEST_OUTPUT_LEN": "max_tokens"}
 UNKNOWN = {"DECODER_QUERY": "decoder_text_input", "BAD_WORDS_DICT": "bad_words"}

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
-from labs.engine import Executor, KvCacheConfig
-from labs.triton_model.inflight import InFlight, together
-from labs.triton_model.request import answer, read
-from labs.triton_model.sender import Sender
+from engineroom.engine import Executor, KvCacheConfig
+from engineroom.triton.backend.inflight import InFlight, together
+from engineroom.triton.backend.request import answer, read
+from engineroom.triton.backend.sender import Sender
 
 
 class TritonPythonModel:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
-from labs.triton_model.sender import Sender, receive
+from engineroom.triton.backend.sender import Sender, receive
 
 THREADS = 256  # requests at a time; more wait
 PREPROCESSING = {

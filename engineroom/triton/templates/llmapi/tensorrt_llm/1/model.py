@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from labs.engine import Executor, KvCacheConfig, SamplingParams
-from labs.engine.directory import TOKENIZER
-from labs.engine.runtime.scheduler import RequestError
-from labs.openai.text import Piece, Vocabulary, join, pieces
-from labs.triton_model.inflight import InFlight, together
-from labs.triton_model.request import sampling
-from labs.triton_model.sender import Sender
-from labs.triton_model.words import decode
+from engineroom.engine import Executor, KvCacheConfig, SamplingParams
+from engineroom.engine.directory import TOKENIZER
+from engineroom.engine.runtime.scheduler import RequestError
+from engineroom.openai.text import Piece, Vocabulary, join, pieces
+from engineroom.triton.backend.inflight import InFlight, together
+from engineroom.triton.backend.request import sampling
+from engineroom.triton.backend.sender import Sender
+from engineroom.triton.backend.words import decode
 
 PREFIX = "sampling_param_"
 DEFAULTS = {"max_tokens": 32, "temperature": 1.0, "top_k": 0, "top_p": 0.0, "seed": None}
