@@ -15,12 +15,15 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 LARGEST = ("tests/engineroom/triton/", "tests/tools/author/")
-ONE_VLLM = {f"tests/{folder}" for folder in ("triton", "monitoring", "serving", "load", "limits", "model")}
+ONE_VLLM = {
+    *(f"tests/engineroom/{folder}" for folder in ("compare", "load", "metrics", "quality", "triton", "vllm")),
+    *(f"tests/labs/{folder}" for folder in ("build_engine", "deploy_with_triton")),
+}
 
 
 class ByFolder(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
-        folder = "/".join(nodeid.partition("::")[0].split("/")[:2])
+        folder = "/".join(nodeid.partition("::")[0].split("/")[:-1][:3])
         return "one vLLM" if folder in ONE_VLLM else folder
 
 

@@ -1,1 +1,1 @@
-"""The runnable code of the course, one folder a lab; see DESIGN in docs/maintainers.md."""
+"""The rooms of the lessons: checks, pictures and helpers, one package a lesson, named as its notebook."""

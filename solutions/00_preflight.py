@@ -21,13 +21,12 @@ budget_dollars = 10
 # %%
 import sys
 
-from labs.kit import bill as cost, progress, show
-
 from engineroom.kit import process
-from labs.kit.check import check
 from engineroom.kit.machine import machine
+from labs.kit import progress, show
+from labs.kit.bill import bill, price_per_hour
+from labs.kit.check import check
 from labs.preflight import Answerer, Meter, draw_memory, problems, time_and_money
-from labs.kit import lesson_bill as bill
 
 print(time_and_money(0))
 
@@ -151,13 +150,13 @@ show.table(bill(), "Minutes to work through each lesson, and dollars on a rented
 # ### Exercise: set a budget
 #
 # You are ready to spend `budget_dollars`. How many **minutes** of one H100 does that buy at the reference price,
-# `cost.price_per_hour("H100")`?
+# `price_per_hour("H100")`?
 
 # %%
 ### BEGIN SOLUTION
-minutes = budget_dollars / cost.price_per_hour("H100") * 60
+minutes = budget_dollars / price_per_hour("H100") * 60
 ### STARTER
-# minutes = ...  # from budget_dollars and cost.price_per_hour("H100")
+# minutes = ...  # from budget_dollars and price_per_hour("H100")
 ### END SOLUTION
 check("00.budget", minutes, budget_dollars)
 

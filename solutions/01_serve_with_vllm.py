@@ -22,7 +22,7 @@ model = "course"
 import shlex
 import time
 
-from engineroom import vllm as serving
+from engineroom import load, metrics, vllm
 from engineroom.kit import record
 from labs.kit.check import check
 from labs.preflight import time_and_money
@@ -36,14 +36,14 @@ print(time_and_money(1))
 # This is what starts the server; `{port}` becomes a free port. Type it into a terminal and you get the same.
 
 # %%
-print(shlex.join(["vllm", *serving.command(model)[1:]]))
+print(shlex.join(["vllm", *vllm.command(model)[1:]]))
 
 # %% [markdown]
 # Starting takes a while, most of it spent on importing. Three processes appear: one speaks HTTP, one schedules, one
 # computes.
 
 # %%
-server = serving.serve(model)
+server = vllm.serve(model)
 
 # %% [markdown]
 # ## Talk to it
@@ -51,7 +51,7 @@ server = serving.serve(model)
 # The interface is OpenAI's, so its client works. The model's name is what the server was told to call it.
 
 # %%
-client = serving.client(server)
+client = load.openai_client(server)
 answer = client.chat.completions.create(
     model=model, messages=[{"role": "user", "content": "What is continuous batching?"}], max_tokens=128, temperature=0
 )
@@ -113,7 +113,7 @@ plots.tokens(times)
 # observable: this page is the second level.
 
 # %%
-now = serving.scrape(server)
+now = metrics.scrape(server)
 for name in ("generation_tokens_total", "prompt_tokens_total", "num_requests_running", "kv_cache_usage_perc"):
     print(f"vllm:{name:26} {now[name]:g}")
 
@@ -127,7 +127,7 @@ for name in ("generation_tokens_total", "prompt_tokens_total", "num_requests_run
 # the server **generate** in between?
 
 # %%
-def tokens_per_second(before: serving.Metrics, after: serving.Metrics) -> float:
+def tokens_per_second(before: metrics.Metrics, after: metrics.Metrics) -> float:
     ### BEGIN SOLUTION
     change = after - before
     return change["generation_tokens_total"] / change.time
@@ -148,10 +148,10 @@ terms = """TTFT, KV cache, goodput, prefill, decode, batch size, throughput, lat
 tensor parallelism, quantization, roofline, speculative decoding, prefix caching, open loop""".replace("\n", " ")
 questions = [[{"role": "user", "content": f"What is {term.strip()}?"}] for term in terms.split(",")]
 
-before = serving.scrape(server)
+before = metrics.scrape(server)
 for one in questions[:4]:
-    await serving.fire(server, [one], 96, model=model, temperature=0)
-change = serving.scrape(server) - before
+    await load.fire(server, [one], 96, model=model, temperature=0)
+change = metrics.scrape(server) - before
 alone = change["generation_tokens_total"] / change.time
 print(f"one after another: {alone:.0f} tokens/s")
 
@@ -160,10 +160,10 @@ print(f"one after another: {alone:.0f} tokens/s")
 # long as we say, from short to long, so that the picture shows who leaves when.
 
 # %%
-before = serving.scrape(server)
-with serving.Watch(server, interval=0.05) as watch:
-    traces = await serving.fire(server, questions, range(40, 200, 10), model=model, ignore_eos=True)
-change = serving.scrape(server) - before
+before = metrics.scrape(server)
+with metrics.Watch(server, interval=0.05) as watch:
+    traces = await load.fire(server, questions, range(40, 200, 10), model=model, ignore_eos=True)
+change = metrics.scrape(server) - before
 together = change["generation_tokens_total"] / change.time
 print(f"together: {together:.0f} tokens/s, {together / alone:.1f} times as many")
 
@@ -182,7 +182,7 @@ plots.timeline(traces, watch.samples)
 # a token in an average step?
 
 # %%
-def mean_batch(change: serving.Metrics) -> float:
+def mean_batch(change: metrics.Metrics) -> float:
     ### BEGIN SOLUTION
     return change["generation_tokens_total"] / change["iteration_tokens_total_count"]
     ### STARTER
@@ -220,11 +220,11 @@ longest_queue = 12
 # waves = ...
 # longest_queue = ...
 ### END SOLUTION
-server = serving.serve(model, max_num_seqs=max_num_seqs)
+server = vllm.serve(model, max_num_seqs=max_num_seqs)
 
 # %%
-with serving.Watch(server, interval=0.05) as watch:
-    few = await serving.fire(server, questions, 48, model=model, ignore_eos=True, temperature=0)
+with metrics.Watch(server, interval=0.05) as watch:
+    few = await load.fire(server, questions, 48, model=model, ignore_eos=True, temperature=0)
 plots.timeline(few, watch.samples)
 server.stop()
 
@@ -242,7 +242,7 @@ check("01.waves", waves, longest_queue, len(questions), max_num_seqs, measured_q
 # The command becomes:
 
 # %%
-print(serving.on_h100("Qwen/Qwen2.5-7B-Instruct", max_model_len=8192, max_num_seqs=256, gpu_memory_utilization=0.9))
+print(vllm.on_h100("Qwen/Qwen2.5-7B-Instruct", max_model_len=8192, max_num_seqs=256, gpu_memory_utilization=0.9))
 
 # %% [markdown]
 # What batching does on such a GPU was recorded with this lab's own code: a model of the shape of Llama 3.1 8B.
@@ -258,6 +258,6 @@ record.find("vllm-h200-8b-streams")
 # - Batching is why a server beats a script: one step serves every running request.
 # - A limit does not remove waiting. It decides who waits.
 #
-# **Keep:** `serving.serve`, the counters you know by name, and the picture of sixteen requests.
+# **Keep:** `vllm.serve`, the counters you know by name, and the picture of sixteen requests.
 #
 # Next: [02 · Measure](02_measure.ipynb)

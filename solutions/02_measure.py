@@ -24,14 +24,14 @@ seconds_per_rate = 8
 # %%
 import pandas
 
-from engineroom import load, vllm as serving
+from engineroom import load, vllm
 from engineroom.kit import record
 from labs.kit.check import check
 from labs.measure import plots
 from labs.preflight import time_and_money
 
 print(time_and_money(2))
-server = serving.serve(model)
+server = vllm.serve(model)
 
 # %% [markdown]
 # ## Raw timestamps
@@ -58,7 +58,7 @@ print("arrived", [round(at, 3) for at in trace.arrivals[:5]], "…")
 # - **TPOT**, time per output token after the first: one number, end to end without TTFT, over the number of gaps
 
 # %%
-def latencies(trace: serving.Trace) -> dict[str, object]:
+def latencies(trace: load.Trace) -> dict[str, object]:
     """From `trace.sent` and `trace.arrivals`, in seconds."""
     ### BEGIN SOLUTION
     ttft = trace.arrivals[0] - trace.sent
@@ -105,7 +105,7 @@ plots.latencies(closed)
 # `load.duration(traces)` gives the seconds from the first request sent to the last token of all.
 
 # %%
-def throughput(traces: list[serving.Trace]) -> float:
+def throughput(traces: list[load.Trace]) -> float:
     """Output tokens per second."""
     ### BEGIN SOLUTION
     return sum(len(trace.arrivals) for trace in traces) / load.duration(traces)
@@ -114,7 +114,7 @@ def throughput(traces: list[serving.Trace]) -> float:
     ### END SOLUTION
 
 
-def goodput(traces: list[serving.Trace], slo: load.SLO) -> float:
+def goodput(traces: list[load.Trace], slo: load.SLO) -> float:
     """Requests per second with TTFT within slo.ttft and TPOT within slo.tpot."""
     ### BEGIN SOLUTION
     numbers = [latencies(trace) for trace in traces]
@@ -135,7 +135,7 @@ check("02.goodput", throughput, goodput)
 
 # %%
 size = {"random_input_len": prompt_tokens, "random_output_len": answer_tokens}
-bench = load.vllm_bench(server, model=model, **size, num_prompts=64, max_concurrency=8)
+bench = vllm.bench_serve(server, model=model, **size, num_prompts=64, max_concurrency=8)
 ours = load.summary(closed)
 pandas.DataFrame(
     {
@@ -212,7 +212,7 @@ plots.sweep(points, slo, best)
 # ### Exercise: Little's law on your own run
 
 # %%
-def in_flight(traces: list[serving.Trace]) -> float:
+def in_flight(traces: list[load.Trace]) -> float:
     """Requests in flight on average, from rate and mean end-to-end latency."""
     ### BEGIN SOLUTION
     rate = len(traces) / load.duration(traces)

@@ -31,11 +31,12 @@ import torch
 from transformers import AutoTokenizer
 
 from engineroom import checkpoint, trtllm
-from labs.convert_checkpoint import plots
 from engineroom.kit import record
+from engineroom.vllm.model import local
+from labs.convert_checkpoint import plots
+from labs.convert_checkpoint.planted import fuse_then_cut
 from labs.kit.check import check, needs
 from labs.preflight import time_and_money
-from engineroom.vllm.model import local
 
 print(time_and_money(4))
 model_dir = local(model)
@@ -216,7 +217,7 @@ check("04.copies", extra_bytes, source.model, 8, measured)
 # second checkpoint that somebody else converted. It has the same names, the same shapes and the same dtypes.
 
 # %%
-suspect = checkpoint.open_checkpoint(checkpoint.fuse_then_cut(folder / "tp2", folder / "suspect"))
+suspect = checkpoint.open_checkpoint(fuse_then_cut(folder / "tp2", folder / "suspect"))
 shapes = [{name: str(place) for name, place in one.ranks[0].items()} for one in (right, suspect)]
 print("same names, shapes and dtypes:", shapes[0] == shapes[1])
 

@@ -35,15 +35,15 @@ from pathlib import Path
 import psutil
 import torch
 
-from engineroom import checkpoint, engine, vllm as serving, trtllm
+from engineroom import checkpoint, engine, trtllm, vllm
+from engineroom.kit.machine import machine
+from engineroom.load import workload
+from engineroom.vllm.model import dtype, local
+from labs.build_engine import memory, plots
 from labs.kit import show
 from labs.kit.check import check, needs
-from engineroom.kit.machine import machine
-from labs.build_engine import memory, plots
-from engineroom.load import workload
-from labs.build_engine.finetune import fine_tune
+from labs.kit.finetune import fine_tune
 from labs.preflight import time_and_money
-from engineroom.vllm.model import dtype, local
 
 print(time_and_money(5))
 
@@ -209,7 +209,7 @@ print(ask(executor, "What is goodput?"))
 # %%
 pool = sum(tensor.nbytes for tensor in [*executor.graphs.keys, *executor.graphs.values])
 blocks = executor.blocks.total + 1  # one is for padding
-server = serving.serve(model, dtype=precision, kv_cache_memory_bytes=2**30)
+server = vllm.serve(model, dtype=precision, kv_cache_memory_bytes=2**30)
 vllm_bytes, vllm_tokens = memory.vllm_kv_cache(server)
 server.stop()
 measured = {"this engine": pool / (blocks * made.build.tokens_per_block), "vLLM": vllm_bytes / vllm_tokens}

@@ -39,19 +39,19 @@ import torch
 from transformers import AutoTokenizer
 
 # %%
-from engineroom import checkpoint, engine, load, vllm as serving, trtllm
-from engineroom.compare import Arrival, Job, Workload, compare
-from labs.run_engine import plots, replay
+from engineroom import checkpoint, engine, load, trtllm
+from engineroom.compare import Job, Workload, compare
 from engineroom.engine.runtime.scheduler import Request
 from engineroom.kit import process, record
-from labs.kit import show
-from labs.kit.check import check, needs
 from engineroom.kit.machine import machine
 from engineroom.load import workload
-from engineroom.openai.start import serve_engine
-from labs.preflight import time_and_money
 from engineroom.load.client import session
+from engineroom.openai.start import serve_engine
 from engineroom.vllm.model import dtype, local
+from labs.kit import show
+from labs.kit.check import check, needs
+from labs.preflight import time_and_money
+from labs.run_engine import Arrival, plots, replay
 
 print(time_and_money(6))
 
@@ -270,7 +270,7 @@ def metric(name: str, label: str = "") -> float:
 # A reader closes the tab in the middle of a long answer. Does anybody tell the engine?
 
 # %%
-client = serving.client(server)
+client = load.openai_client(server)
 question = [{"role": "user", "content": "What is in-flight batching?"}]
 stream = client.chat.completions.create(
     model=model, messages=question, max_tokens=1400, stream=True, extra_body={"ignore_eos": True}
@@ -296,9 +296,9 @@ print(f"{aborted:.0f} request aborted")
 # %%
 long = prompts([1000])[0]
 async with session(server) as http:
-    reading = asyncio.create_task(serving.stream(http, model, prompts([20])[0], 300, ignore_eos=True))
+    reading = asyncio.create_task(load.stream(http, model, prompts([20])[0], 300, ignore_eos=True))
     await asyncio.sleep(0.3)
-    await serving.stream(http, model, long, 1)
+    await load.stream(http, model, long, 1)
     reader = await reading
 server.stop()
 gaps = [1000 * gap for gap in load.itl(reader)]
@@ -439,7 +439,7 @@ print(str(serve).replace(str(folder), "…").replace(str(model_dir), model))
 if serve.available():
     subprocess.run(build.argv, check=True)
     with process.start(serve.argv, name="trtllm-serve", port=8000, timeout=600) as there:
-        print(serving.client(there).models.list())
+        print(load.openai_client(there).models.list())
 else:
     print("\nTensorRT-LLM is not on this machine: trtllm-serve was not run.")
 
@@ -449,7 +449,7 @@ else:
 # rules as in your exercise:
 
 # %%
-script = Path(sys.modules["engineroom.compare"].__file__).with_name("llm_api.py")
+script = Path(trtllm.__file__).with_name("llm_api.py")
 print(script.read_text().split('"""', 2)[2].strip())
 if trtllm.here():
     line = [sys.executable, "-m", "engineroom.trtllm.llm_api", tensorrt, model_dir]

@@ -38,18 +38,22 @@ from transformers import AutoTokenizer
 from tritonclient.grpc.aio import InferenceServerClient
 
 # %%
-from engineroom import checkpoint, engine, vllm as serving, triton, trtllm
-from labs.kit import show
-from labs.kit.check import check, needs
+from engineroom import checkpoint, engine, load, trtllm
 from engineroom.kit.machine import machine
-from labs.build_engine.finetune import fine_tune
-from labs.deploy_with_triton import dashboard
-from labs.preflight import time_and_money
-from engineroom.vllm.model import dtype, local
-from labs.deploy_with_triton import requests as lesson, plots
 from engineroom.triton import rollout
 from engineroom.triton import server as program
+from engineroom.triton.deployment import DeploymentError, describe
 from engineroom.triton.front import serve_openai
+from engineroom.triton.lint import lint
+from engineroom.triton.render import render
+from engineroom.triton.server import serve as serve_triton
+from engineroom.vllm.model import dtype, local
+from labs.deploy_with_triton import dashboard, plots
+from labs.deploy_with_triton import requests as lesson
+from labs.kit import show
+from labs.kit.check import check, needs
+from labs.kit.finetune import fine_tune
+from labs.preflight import time_and_money
 
 print(time_and_money(10))
 
@@ -90,11 +94,11 @@ made = engine.build(converted, fresh("engine"), limits, device=device, tokenizer
 
 # %%
 # NBVAL_CHECK_OUTPUT
-described = triton.describe(
+described = describe(
     engine_dir=made.path, max_tokens_in_paged_kv_cache=4096, cancellation_check_period_ms=50,
     add_special_tokens=False, triton_max_batch_size=64,
 )  # fmt: skip
-shelf = triton.render(described, fresh("shelf"))
+shelf = render(described, fresh("shelf"))
 for file in sorted(shelf.rglob("*.*")):
     print(file.relative_to(shelf))
 
@@ -120,7 +124,7 @@ async def put(name: str) -> None:
 
 
 shutil.copytree(shelf / "preprocessing", repository / "preprocessing")
-server = triton.serve(repository)
+server = serve_triton(repository)
 client = InferenceServerClient(server.grpc)
 
 # %% [markdown]
@@ -171,9 +175,9 @@ print(answer.text, answer.error)
 wrong = Path(shutil.copytree(repository, fresh("wrong")))
 file = wrong / "tensorrt_llm" / "config.pbtxt"
 file.write_text(file.read_text().replace(str(made.path), "engine").replace("max_batch_size: 64", "max_batch_size: 8"))
-for problem in triton.check(wrong):
+for problem in lint(wrong):
     print("-", problem.replace(str(Path.cwd()), "…"))
-print(triton.check(repository) or "the one that is served: nothing wrong was found")
+print(lint(repository) or "the one that is served: nothing wrong was found")
 
 # %% [markdown]
 # ## A program in place of the ensemble
@@ -182,7 +186,7 @@ print(triton.check(repository) or "the one that is served: nothing wrong was fou
 # models: *business logic scripting*, BLS. Here is the shortest one that does what the ensemble does.
 
 # %%
-source = Path(triton.__file__).with_name("in_order.py")
+source = Path(program.__file__).with_name("in_order.py")
 print(source.read_text().split("class ", 1)[1].split("def call")[0])
 
 # %% [markdown]
@@ -387,8 +391,8 @@ tuned = checkpoint.convert(folder / "tuned", fresh("tuned-checkpoint"), dtype=pr
 second = engine.refit(made.path, tuned, fresh("second"))
 
 # %%
-kept = triton.describe(engine_dir=second.path, template="llmapi", max_tokens_in_paged_kv_cache=2048)
-rendered = triton.render(kept, fresh("llmapi")) / "tensorrt_llm"
+kept = describe(engine_dir=second.path, template="llmapi", max_tokens_in_paged_kv_cache=2048)
+rendered = render(kept, fresh("llmapi")) / "tensorrt_llm"
 (rendered / "config.pbtxt").write_text((rendered / "config.pbtxt").read_text().replace("tensorrt_llm", "second"))
 shutil.copytree(rendered, shelf / "second", dirs_exist_ok=True)
 await put("second")
@@ -501,7 +505,7 @@ code[len(code) // 2] ^= 1
 (damaged / "rank0.pt2").write_bytes(code)
 try:
     rollout.roll_out(server, repository, engine_dir=damaged)
-except triton.DeploymentError as refusal:
+except DeploymentError as refusal:
     print(str(refusal).split("\n\n")[0].replace(str(folder), "…"))
 else:
     raise AssertionError("an engine was loaded although its code was changed")
@@ -515,7 +519,7 @@ print(await lesson.versions(client, "tensorrt_llm"), f"answers: {len((await one(
 
 # %%
 door = serve_openai(server, made.path, served_model_name=model)
-stream = serving.client(door).chat.completions.create(
+stream = load.openai_client(door).chat.completions.create(
     model=model, messages=[{"role": "user", "content": question}], max_tokens=60, stream=True
 )
 for piece in stream:
@@ -529,7 +533,7 @@ for piece in stream:
 sixteen = [[{"role": "user", "content": f"What is {name}?"}] for name in ("TTFT", "a token", "latency", "prefill") * 4]
 with dashboard.watching(server.metrics, openai=f"{door.url}/metrics", interval=0.2) as seen:
     for _ in range(4):
-        await serving.fire(door, sixteen, 48, model=model, temperature=0)
+        await load.fire(door, sixteen, 48, model=model, temperature=0)
 dashboard.draw(seen)
 
 # %% [markdown]
@@ -543,7 +547,7 @@ dashboard.draw(seen)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-there = triton.describe(
+there = describe(
     engine_dir="/engines/llama", tokenizer_dir="/models/llama", triton_backend="tensorrtllm",
     triton_max_batch_size=256, bls_instance_count=256, kv_cache_free_gpu_mem_fraction=0.9,
 )  # fmt: skip

@@ -28,9 +28,9 @@ def lab(
     browser: bool = True,
 ) -> None:
     """Bring your work folder up to date and open JupyterLab on the first lesson."""
-    from tools.author.work import sync
     from engineroom.kit.machine import machine
     from labs.preflight import problems
+    from tools.author.work import sync
 
     print(f"Lessons in {os.path.relpath(work)}:\n  " + str(sync(work)).replace("\n", "\n  "))
     for problem in problems(machine()):

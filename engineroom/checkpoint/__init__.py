@@ -12,7 +12,6 @@ from engineroom.checkpoint.forward import Forward
 from engineroom.checkpoint.inspect import inspect
 from engineroom.checkpoint.mapping import Mapping
 from engineroom.checkpoint.plan import Layout, plan
-from labs.convert_checkpoint.planted import fuse_then_cut
 from engineroom.checkpoint.reference import reference_logits
 from engineroom.checkpoint.rope import frequencies
 from engineroom.checkpoint.source import open_model
@@ -29,7 +28,6 @@ __all__ = [
     "convert",
     "diff",
     "frequencies",
-    "fuse_then_cut",
     "inspect",
     "join",
     "load",

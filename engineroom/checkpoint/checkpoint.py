@@ -11,10 +11,10 @@ import torch
 from engineroom.checkpoint.config import Model, from_trtllm
 from engineroom.checkpoint.errors import CheckpointError
 from engineroom.checkpoint.mapping import Mapping
-from engineroom.kit.output import SUFFIX
 from engineroom.checkpoint.plan import Layout, plan, sources
 from engineroom.checkpoint.source import read_json
 from engineroom.checkpoint.tensorfile import Stored, load, read_header
+from engineroom.kit.output import SUFFIX
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 
 from engineroom.checkpoint.config import DTYPE_NAMES, infer_dtype, to_trtllm
 from engineroom.checkpoint.errors import CheckpointError
-from engineroom.kit.output import output_directory
 from engineroom.checkpoint.plan import Layout, Piece, Target, plan
 from engineroom.checkpoint.source import HfModel, open_model
 from engineroom.checkpoint.tensorfile import DTYPES, SIZES, Stored, create
+from engineroom.kit.output import output_directory
 
 BLOCK = 2**20  # bytes read at once; with 16 MB the page cache wants large pages, and a VM may wait for them
 CONFIG = "config.json"

@@ -18,11 +18,11 @@ from engineroom.checkpoint import frequencies
 from engineroom.compare.job import Job, Prompts
 from engineroom.compare.openvino import OpenVino
 from engineroom.engine.directory import EngineDir
+from engineroom.engine.kernels.cpu import unpack
 from engineroom.engine.model import Decoder, Generation, skeleton
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.graphs import Graphs
 from engineroom.engine.runtime.sampling import SamplingParams
-from engineroom.engine.kernels.cpu import unpack
 
 
 class Engine(Protocol):

@@ -19,7 +19,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from engineroom import load, vllm as serving
+from engineroom import load, vllm
 from engineroom.checkpoint import CheckpointError
 from engineroom.compare import prepare
 from engineroom.compare.job import CompareError
@@ -97,7 +97,7 @@ def start(source: Path, engine: Path, loads: list[Workload], device: str) -> dic
     ours = {"max_tokens_in_paged_kv_cache": room, "enable_block_reuse": False, "timeout": 600}
     return {
         "aot": lambda: serve_engine(engine, name="aot", served_model_name=MODEL, **ours),
-        "vllm": lambda: serving.serve(str(source), served_model_name=MODEL, timeout=600, **flags),
+        "vllm": lambda: vllm.serve(str(source), served_model_name=MODEL, timeout=600, **flags),
     }
 
 
@@ -117,7 +117,12 @@ def main(
     """Build an engine for the workloads, serve it beside vLLM, measure both in turn."""
     loads = [prepare.workload(one) for one in workloads.split(",")]
     command = command_line(
-        "engineroom.compare.served", model=model, workloads=workloads, rounds=rounds, dtype=dtype, device=device
+        "engineroom.compare.served",
+        model=model,
+        workloads=workloads,
+        rounds=rounds,
+        dtype=dtype,
+        device=device,
     )
     with tempfile.TemporaryDirectory(dir=folder) as place, ExitStack() as stack:
         source, checkpoint = prepare.model(model, dtype, device, Path(place))

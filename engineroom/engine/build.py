@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import save_file
 
 from engineroom.checkpoint import Checkpoint, open_checkpoint
-from engineroom.kit.output import output_directory
 from engineroom.engine.compile import GRAPHS, Say, compile_graphs
 from engineroom.engine.config import BuildConfig, BuildError, deduce
 from engineroom.engine.directory import (
@@ -32,9 +31,10 @@ from engineroom.engine.directory import (
     write_manifest,
 )
 from engineroom.engine.directory import weights as weight_file
-from engineroom.engine.model import EMBEDDING, fuse, skeleton
 from engineroom.engine.kernels.cpu import pack, packs
+from engineroom.engine.model import EMBEDDING, fuse, skeleton
 from engineroom.kit.files import home
+from engineroom.kit.output import output_directory
 
 Fill = Callable[[Path], dict[str, Any]]
 
@@ -195,10 +195,10 @@ def _key(checkpoint: Checkpoint, config: BuildConfig, device: str) -> str:
         "compile.py",
         "layers.py",
         "model.py",
-        "../kernels/attention.py",
-        "../kernels/products.py",
-        "../kernels/cpu.py",
-        "../kernels/cpu.cpp",
+        "kernels/attention.py",
+        "kernels/products.py",
+        "kernels/cpu.py",
+        "kernels/cpu.cpp",
     )
     sources = [(Path(__file__).parent / part).read_text() for part in parts]
     facts = [checkpoint.config, asdict(config), target(device), sources]

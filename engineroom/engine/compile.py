@@ -19,9 +19,9 @@ import torch
 
 from engineroom.engine.config import BuildConfig
 from engineroom.engine.forked import forked
+from engineroom.engine.kernels.cpu import linked
 from engineroom.engine.layers import tile
 from engineroom.engine.model import Decoder, Generation, Pools
-from engineroom.engine.kernels.cpu import linked
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

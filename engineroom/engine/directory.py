@@ -18,10 +18,10 @@ import torch
 
 from engineroom.checkpoint import CheckpointError, Model
 from engineroom.checkpoint.config import from_trtllm
-from engineroom.kit.output import SUFFIX
 from engineroom.checkpoint.source import read_json
 from engineroom.engine.config import BuildConfig
 from engineroom.kit import probe
+from engineroom.kit.output import SUFFIX
 
 VERSION = "engineroom-1"
 PIECE = 64 << 20

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engineroom.checkpoint import Model, frequencies
-from engineroom.engine.layers import Layer, Linear, RmsNorm, Step
 from engineroom.engine.kernels import cpu
+from engineroom.engine.layers import Layer, Linear, RmsNorm, Step
 
 EMBEDDING = "transformer.vocab_embedding"
 UNKNOWN = -1  # a token that the device has chosen and the host has not yet read

@@ -23,7 +23,7 @@ import psutil
 from engineroom.kit import keeper
 from engineroom.kit.diagnose import HOST, diagnose, holder, listener
 from engineroom.kit.files import home
-from labs.kit.show import StatusLine
+from engineroom.kit.status import StatusLine
 
 KEPT_LOGS = 40
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

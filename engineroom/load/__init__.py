@@ -1,6 +1,6 @@
-"""Lesson 02: load tests. What a user feels (TTFT, ITL, TPOT, end to end) and what a server bears (goodput)."""
+"""Load tests: what a user feels (TTFT, ITL, TPOT, end to end) and what a server bears (goodput)."""
 
-from engineroom.vllm.bench import vllm_bench
+from engineroom.load.client import Trace, fire, openai_client, session, stream
 from engineroom.load.drive import closed_loop, open_loop, random_prompts
 from engineroom.load.stats import (
     SLO,
@@ -18,6 +18,7 @@ from engineroom.load.stats import (
 from engineroom.load.sweep import Point, capacity, sweep
 
 __all__ = [
-    "SLO", "Point", "capacity", "closed_loop", "duration", "e2e", "goodput", "itl", "meets", "open_loop", "percentile",
-    "random_prompts", "summary", "sweep", "throughput", "tpot", "ttft", "vllm_bench",
+    "SLO", "Point", "Trace", "capacity", "closed_loop", "duration", "e2e", "fire", "goodput", "itl", "meets", "open_loop",
+    "openai_client", "percentile",
+    "random_prompts", "session", "stream", "summary", "sweep", "throughput", "tpot", "ttft",
 ]  # fmt: skip

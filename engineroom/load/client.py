@@ -31,7 +31,7 @@ class Trace:
     error: str | None = None
 
 
-def client(server: Server) -> openai.OpenAI:
+def openai_client(server: Server) -> openai.OpenAI:
     """OpenAI's own client, pointed at our server."""
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 

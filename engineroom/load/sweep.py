@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from engineroom.kit.process import Server
+from engineroom.load.client import Trace
 from engineroom.load.drive import closed_loop, open_loop, random_prompts
 from engineroom.load.stats import SLO, goodput, meets, summary
-from engineroom.load.client import Trace
 
 
 @dataclass(frozen=True)

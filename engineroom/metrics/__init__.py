@@ -1,1 +1,5 @@
-"""Panels over the metrics of vLLM, the engine, Triton and the front door, for Grafana and for a notebook."""
+"""What servers report about themselves: Prometheus text read once or watched, and panels over it."""
+
+from engineroom.metrics.prometheus import Metrics, Watch, scrape
+
+__all__ = ["Metrics", "Watch", "scrape"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engineroom.quality.data import TASKS, Item, held_out_items
 from engineroom.quality.local import held_out_texts, load, local_generate, perplexity
 from engineroom.quality.score import Generate, Scores, TaskScore, score
-from engineroom.quality.data import TASKS, Item, held_out_items
 
 __all__ = ["Generate", "Scores", "TaskScore", "evaluate_folder", "held_out", "perplexity", "score"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import httpx
 
-from engineroom.quality.score import Generate
 from engineroom.quality.data import Chat
+from engineroom.quality.score import Generate
 
 
 async def answer(client: httpx.AsyncClient, model: str, chat: Chat, max_tokens: int) -> str:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from engineroom.quality.score import Generate
 from engineroom.quality.data import Chat, Item
 from engineroom.quality.data.item import render
+from engineroom.quality.score import Generate
 
 
 def load(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

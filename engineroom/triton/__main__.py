@@ -38,9 +38,9 @@ def render(
 @app.command()
 def check(repository: Repository) -> None:
     """Say what is wrong with a repository before the server does; the exit status is 1 then."""
-    from engineroom.triton.check import check as findings
+    from engineroom.triton.lint import lint
 
-    found = findings(repository)
+    found = lint(repository)
     print(*(found or [f"{repository}: nothing wrong was found."]), sep="\n")
     raise typer.Exit(1 if found else 0)
 

@@ -4,7 +4,18 @@ The lines are checked against a transcription of the tools' source and never run
 ``trtllm.build(checkpoint_dir="ckpt", max_batch_size=8)`` as it is, and runs ``.argv`` where ``.available()``.
 """
 
-from engineroom.trtllm.commands import Command, bench, build, container, convert, here, launch, quantize, run, serve
+from engineroom.trtllm.commands import (
+    Command,
+    bench,
+    build,
+    container,
+    convert,
+    here,
+    launch,
+    quantize,
+    run,
+    serve,
+)
 from engineroom.trtllm.flags import FlagError, check, tools
 from engineroom.trtllm.pasted import parse
 

@@ -1,19 +1,6 @@
-"""Lesson 01: the real vLLM as a server; its command line, its clients and its metrics."""
+"""The real vLLM: its command line for this machine, the server, its own benchmark."""
 
-from engineroom.load.client import Trace, client, fire, stream
-from engineroom.metrics.prometheus import Metrics, Watch, scrape
+from engineroom.vllm.bench import bench_serve
 from engineroom.vllm.command import command, executable, on_h100, serve
 
-__all__ = [
-    "Metrics",
-    "Trace",
-    "Watch",
-    "client",
-    "command",
-    "executable",
-    "fire",
-    "on_h100",
-    "scrape",
-    "serve",
-    "stream",
-]
+__all__ = ["bench_serve", "command", "executable", "on_h100", "serve"]

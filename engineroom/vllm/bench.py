@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from engineroom.kit.process import Server
-from engineroom.vllm.model import locate
 from engineroom.vllm.command import executable
+from engineroom.vllm.model import locate
 
 
 class BenchFailed(RuntimeError):
@@ -27,7 +27,7 @@ def bench_command(server: Server, result: Path, model: str, **flags: object) -> 
     return line
 
 
-def vllm_bench(
+def bench_serve(
     server: Server, *, model: str = "course", timeout: float = 300, **flags: object
 ) -> dict[str, float]:
     """Run it and return its result file: request_throughput, p50_ttft_ms, p99_itl_ms … as vLLM names them.

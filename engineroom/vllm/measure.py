@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from engineroom import vllm as serving
+from engineroom import vllm
 from engineroom.kit.process import Server
 from engineroom.kit.record import command_line, keep
 from engineroom.load.drive import closed_loop, random_prompts
@@ -68,7 +68,7 @@ def main(
             flags |= {"load_format": "dummy", "enable_prefix_caching": False}
         path = str(write_shape(model, Path(folder))) if model in SHAPES else model
         vocabulary = int(SHAPES[model]["vocab_size"]) if model in SHAPES else 4000
-        with serving.serve(path, **flags) as server:
+        with vllm.serve(path, **flags) as server:
             started = server.seconds_to_ready
             found = asyncio.run(measure(server, users, tokens, max_tokens, repeat, vocabulary))
     each = [word for count in users for word in ("--users", count)]

@@ -1,1 +1,1 @@
-"""Lesson 05: from a workload to the limits of an engine, what each costs in memory, and new weights for it."""
+"""Lesson 05: build an engine."""

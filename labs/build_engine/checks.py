@@ -7,8 +7,8 @@ from math import ceil, sqrt
 from typing import Any
 
 from engineroom.checkpoint import Model
-from labs.kit.check import exercise, require, require_function, require_names, require_number
 from engineroom.load.workload import Turn
+from labs.kit.check import exercise, require, require_function, require_names, require_number
 
 NAMES = ("max_batch_size", "max_input_len", "max_seq_len", "max_num_tokens")
 TOY = Model("LlamaForCausalLM", 24, 3, 8, 2, 5, 12, 10)

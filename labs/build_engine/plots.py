@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from engineroom.engine.config import BuildConfig
-from labs.kit import show
-from labs.build_engine.memory import Budget
 from engineroom.load.workload import Turn
+from labs.build_engine.memory import Budget
+from labs.kit import show
 
 PARTS = {"weights": show.BLUE, "kv_cache": show.GREEN, "activations": show.ORANGE, "left": "#D9D9D9"}
 

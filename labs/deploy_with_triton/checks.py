@@ -9,10 +9,10 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
-from labs.kit.check import exercise, require, require_function, require_names
 from engineroom.triton.deployment import describe
-from labs.deploy_with_triton.requests import Answer
 from engineroom.triton.render import CONFIG, TEMPLATES, fill, parse
+from labs.deploy_with_triton.requests import Answer
+from labs.kit.check import exercise, require, require_function, require_names
 
 NAME, ENGINE = "in_order", "tensorrt_llm"
 INPUTS, OUTPUTS = ("text_input", "max_tokens"), ("text_output",)

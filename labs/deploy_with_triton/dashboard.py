@@ -20,9 +20,9 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from labs.kit import show
 from engineroom.metrics.panels import JOBS, PANELS, ROWS, UNITS, Panel, Series
 from engineroom.metrics.promql import Labels
+from labs.kit import show
 
 COLOURS = dict(zip(JOBS, (show.GREEN, show.BLUE, show.ORANGE, show.PURPLE), strict=True))
 MODELS = (show.BLUE, show.ORANGE, show.GREEN, show.RED, show.PURPLE)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from labs.kit import show
 from labs.deploy_with_triton.requests import Answer
+from labs.kit import show
 
 VERSIONS = (show.BLUE, show.ORANGE, show.GREEN, show.PURPLE)
 

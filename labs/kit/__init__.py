@@ -1,1 +1,1 @@
-"""What every lesson uses: machine, servers, exercise checks, progress, records, cost."""
+"""What every lesson uses: exercise checks, progress, pictures, the list of lessons, the bill."""

@@ -23,7 +23,12 @@ __all__ = ["Mistake", "Result", "Unfinished", "check", "exercise", "exercises", 
 __all__ += ["require_function", "require_names", "require_number"]
 
 LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
-OURS = (f"{Path(__file__).parents[1]}{os.sep}", *LIBRARIES, "<frozen")  # any other file is the learner's
+ROOT = Path(__file__).parents[2]
+OURS = (
+    *(f"{ROOT / name}{os.sep}" for name in ("engineroom", "labs", "tools")),
+    *LIBRARIES,
+    "<frozen",
+)  # any other file is the learner's
 COLOURS = {"PASSED": "#1f7a46", "NOT YET": "#a85d00", "CHECK FAILED": "#b3261e"}
 MORE = "<br><small>Still stuck? Run the check again for another hint.</small>"
 EMPTY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # bytecode that does nothing

@@ -10,10 +10,10 @@ from typing import Literal
 import jinja2
 from pydantic import BaseModel, ValidationError
 
-from labs.kit import course
 from engineroom.kit.files import home, set_aside, write_atomic
 from engineroom.kit.machine import machine
 from engineroom.kit.record import commit, digest
+from labs.kit import course
 
 DATA = '<script type="application/json">'
 MARKS = {"done": "✓", "changed": "↻ changed since you did it", "started": "started", "open": "not yet"}

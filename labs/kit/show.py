@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import io
-import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from engineroom.kit.status import in_notebook
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,12 +20,6 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A")  # fmt: skip
 
 
-def in_notebook() -> bool:
-    """True inside a Jupyter kernel, where a display with HTML is seen."""
-    ipython = sys.modules.get("IPython")
-    return bool(ipython) and hasattr(ipython.get_ipython(), "kernel")
-
-
 def say(plain: str, page: str) -> None:
     """Show ``page``, as HTML, in a notebook, and ``plain`` elsewhere and to who reads no pictures."""
     if not in_notebook():
@@ -34,24 +28,6 @@ def say(plain: str, page: str) -> None:
     from IPython.display import display
 
     display({"text/html": page, "text/plain": plain}, raw=True)
-
-
-class StatusLine:
-    """One line that rewrites itself. Where nothing can be rewritten only the last one is printed."""
-
-    def __init__(self) -> None:
-        self._id = ""
-
-    def show(self, text: str, *, last: bool = False) -> None:
-        if in_notebook():
-            from IPython.display import display
-
-            known, self._id = bool(self._id), self._id or uuid.uuid4().hex
-            display({"text/plain": text}, raw=True, display_id=self._id, update=known)
-        elif sys.stdout.isatty():
-            print(f"\r\x1b[K{text[:110]}", end="\n" if last else "", flush=True)
-        elif last:
-            print(text, flush=True)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from labs.kit import show
-from labs.kit.check import needs
+from engineroom.load.client import Trace
 from engineroom.load.stats import SLO, e2e, percentile, tpot, ttft
 from engineroom.load.sweep import Point
-from engineroom.load.client import Trace
+from labs.kit import show
+from labs.kit.check import needs
 
 PROMISE = 0.9  # share of requests that must meet the SLO
 COLORS = (show.BLUE, show.ORANGE, show.GREEN)

@@ -1,7 +1,7 @@
 """Lesson 00: what this machine is, whether a model fits, what the course will cost, and a first answer."""
 
+from labs.kit.bill import bill, time_and_money
 from labs.preflight.answer import Answerer
-from labs.kit.lesson_bill import bill, time_and_money
 from labs.preflight.memory import draw_memory
 from labs.preflight.meter import Meter
 from labs.preflight.problems import problems

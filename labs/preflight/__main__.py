@@ -1,8 +1,8 @@
 """`python -m labs.preflight`: the machine card, its problems, and the bill."""
 
-from labs.kit import show
 from engineroom.kit.machine import machine
-from labs.kit import lesson_bill as bill
+from labs.kit import show
+from labs.kit.bill import bill
 from labs.preflight import problems
 
 here = machine()

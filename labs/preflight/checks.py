@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isclose
 
-from labs.kit.check import exercise, require, require_function
-from labs.kit.bill import price_per_hour
 from engineroom.kit.machine import machine
+from labs.kit.bill import price_per_hour
+from labs.kit.check import exercise, require, require_function
 
 
 @exercise("00.card", version=1, title="Read the machine card", minutes=2)

@@ -6,9 +6,9 @@ import os
 import threading
 import time
 
-from labs.kit.bill import PRICE, price_per_hour
 from engineroom.kit.machine import machine
-from labs.kit.show import in_notebook
+from engineroom.kit.status import in_notebook
+from labs.kit.bill import PRICE, price_per_hour
 
 
 class Meter:

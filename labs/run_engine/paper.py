@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from labs.run_engine.replay import Arrival, Recorder, Rule, Run, drive
 from engineroom.engine.config import BuildConfig
 from engineroom.engine.runtime.executor import Output
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import Request
+from labs.run_engine.replay import Arrival, Recorder, Rule, Run, drive
 
 SIZE = 32  # tokens of a block
 LIMITS = BuildConfig(max_batch_size=8, max_input_len=512, max_seq_len=1024, max_num_tokens=512)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from labs.run_engine.replay import Run
-from labs.kit import show
 from engineroom.kit.record import Record
+from labs.kit import show
+from labs.run_engine.replay import Run
 
 COLORS = (show.BLUE, show.ORANGE, show.GREEN, show.PURPLE)
 WORK = {"waits": "#D9D9D9", "context": show.ORANGE, "generation": show.BLUE}

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import ceil, isclose
 
-from labs.kit.check import Mistake, exercise, require, require_function, require_number
 from engineroom.metrics.prometheus import Metrics
+from labs.kit.check import Mistake, exercise, require, require_function, require_number
 
 
 @exercise("01.streaming", version=1, title="Note when each token of a stream arrives", minutes=6)

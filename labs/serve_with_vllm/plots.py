@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from labs.kit import show
-from labs.kit.check import needs
 from engineroom.load.client import Trace
 from engineroom.metrics.prometheus import Metrics
+from labs.kit import show
+from labs.kit.check import needs
 
 
 def tokens(arrivals: Sequence[float]) -> None:

@@ -16,10 +16,10 @@ import httpx
 import nbformat
 from playwright.sync_api import Page, sync_playwright
 
+from engineroom.kit.process import start
 from tools.author.execute import place
 from tools.author.files import ROOT
 from tools.author.gates.book import output_text
-from engineroom.kit.process import start
 
 SCREENSHOTS = ROOT / "out" / "screenshots"
 WAIT = 180  # seconds for JupyterLab and a kernel to start, on a busy machine

@@ -9,10 +9,6 @@ import psutil
 import pytest
 from playwright.sync_api import Page
 
-from tools.author.files import ROOT, write_whole
-from tools.author.gates.book import output_text
-from tools.author.gates.exercises import check_calls
-from tools.author.source import dumps, read
 from tests.browser.browser_lab import (
     SCREENSHOTS,
     Lab,
@@ -23,6 +19,10 @@ from tests.browser.browser_lab import (
     running_lab,
     scroll_to,
 )
+from tools.author.files import ROOT, write_whole
+from tools.author.gates.book import output_text
+from tools.author.gates.exercises import check_calls
+from tools.author.source import dumps, read
 
 SOURCE = ROOT / "solutions" / "00_preflight.py"
 LESSON = "00_preflight.ipynb"

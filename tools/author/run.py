@@ -16,13 +16,13 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from engineroom.kit.machine import machine
+from engineroom.kit.record import commit
 from tools.author.execute import CELL_TIMEOUT, Place, place
 from tools.author.files import ROOT, lesson_sources
 from tools.author.gates.book import output_text
 from tools.author.report import CellRun, LessonRun, RunReport
 from tools.author.source import Lesson, read
-from engineroom.kit.machine import machine
-from engineroom.kit.record import commit
 
 ERROR_MARK = "papermill-error-cell-tag"
 

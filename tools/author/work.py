@@ -12,9 +12,9 @@ from pathlib import Path
 
 import nbformat
 
+from engineroom.kit.files import set_aside
 from tools.author.files import ROOT, write_whole
 from tools.author.source import dumps
-from engineroom.kit.files import set_aside
 
 STATE = ".engineroom.json"  # in the work folder: file name -> fingerprint of what was delivered
 LINKS = ("docs", "models", "records")  # what a work folder shows of the repository

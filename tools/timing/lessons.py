@@ -17,9 +17,9 @@ from typing import Annotated
 
 import typer
 
+from engineroom.kit.record import Record, find
 from tools.author.files import ROOT, write_whole
 from tools.author.run import run
-from engineroom.kit.record import Record, find
 
 NAME = "timings"
 BLOCK = re.compile(r"(?s)(<!-- timings: .*? -->\n).*?(<!-- end of timings -->)")

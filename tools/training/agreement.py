@@ -12,11 +12,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engineroom.kit.record import Record
-from engineroom.quality.local import load
 from engineroom.quality.data import TASKS, Item, held_out_items
 from engineroom.quality.data.item import render
+from engineroom.quality.local import load
 
-MODELS = Path(__file__).parent
+MODELS = Path(__file__).parents[2] / "models"
 ITEMS = 100
 
 

@@ -20,7 +20,7 @@ from engineroom.quality.data.item import UNKNOWN
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-MODELS = Path(__file__).parent
+MODELS = Path(__file__).parents[2] / "models"
 NAMES = ("course", "draft")
 
 
@@ -115,7 +115,7 @@ def facts(logs: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def cards() -> dict[str, str]:
     """Text of each model's README by model name."""
-    loader = jinja2.FileSystemLoader(MODELS)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )

@@ -11,9 +11,9 @@ from itertools import islice
 import numpy as np
 from tokenizers import Tokenizer
 
-from tools.training.config import CONTEXT, END_ID, PAD_ID
 from engineroom.quality.data.item import END, SPECIAL_TOKENS, render
 from engineroom.quality.data.mix import document, training_items
+from tools.training.config import CONTEXT, END_ID, PAD_ID
 
 ASSISTANT_ID = SPECIAL_TOKENS.index("<|assistant|>")
 FIRST_ROLE_ID = SPECIAL_TOKENS.index("<|system|>")

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from tools.training.config import VOCAB_SIZE
 from engineroom.quality.data.item import SPECIAL_TOKENS
 from engineroom.quality.data.mix import document, training_items
+from tools.training.config import VOCAB_SIZE
 
 SAMPLE = 60_000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from engineroom.quality.data import words as w
-from engineroom.quality.data.item import Item, user
 from engineroom.quality.data.glossary import load_terms
+from engineroom.quality.data.item import Item, user
 
 COPY_FORMS = w.forms(
     """Repeat: {s}|Repeat: {s}|repeat: {s}|Repeat this: {s}|Repeat this text: {s}|Repeat after me: {s}

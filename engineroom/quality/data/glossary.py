@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-GLOSSARY = Path(__file__).parents[1] / "docs" / "glossary.md"
+GLOSSARY = Path(__file__).with_name("glossary.md")  # a link to the page, which a wheel takes along as a file
 LINE = re.compile(r"^- \*\*(?P<name>.+?)\*\*(?: \((?P<aliases>.+?)\))?: (?P<text>.+)$")
 
 

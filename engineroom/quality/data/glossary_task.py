@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
+from engineroom.quality.data.glossary import Term, load_terms
 from engineroom.quality.data.item import Item, user
 from engineroom.quality.data.words import forms
-from engineroom.quality.data.glossary import Term, load_terms
 
 DEFINE = """What is {t}?|What is {t}?|What is {t}?|What's {t}?|Whats {t}?|What does {t} mean?
 What is meant by {t}?

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from engineroom.quality.data import words as w
 from engineroom.quality.data.copy_task import sentence
-from engineroom.quality.data.item import Chat, Item, user
 from engineroom.quality.data.glossary import load_terms
+from engineroom.quality.data.item import Chat, Item, user
 
 PAIR_FORMS = w.forms(
     """What is the value of {k}?|What is {k}?|Look up {k}.|Value of {k}?|{k}?

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 from engineroom.quality.data.arithmetic_task import arithmetic, counting
 from engineroom.quality.data.copy_task import copying
+from engineroom.quality.data.glossary import load_terms
 from engineroom.quality.data.glossary_task import glossary
 from engineroom.quality.data.item import Item, Split, draw
 from engineroom.quality.data.lookup_task import lookup
 from engineroom.quality.data.offtopic_task import offtopic
 from engineroom.quality.data.system_task import system_turn
 from engineroom.quality.data.turns_task import turns
-from engineroom.quality.data.glossary import load_terms
 
 
 def leaf(make: Callable[[random.Random], Item]) -> Callable[[random.Random, Split], Item]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from engineroom.quality.data import words as w
+from engineroom.quality.data.glossary import bare, known_names
 from engineroom.quality.data.glossary_task import DEFINE_FORMS, loosen, spell
 from engineroom.quality.data.item import HELLO, UNKNOWN, Item, user
-from engineroom.quality.data.glossary import bare, known_names
 
 ABOUT_ME = (
     "I am the Engine Room course model. Ask me about LLM serving terms, arithmetic, copying, or look-ups."

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from engineroom.quality.data import words as w
 from engineroom.quality.data.arithmetic_task import arithmetic
 from engineroom.quality.data.copy_task import copying
+from engineroom.quality.data.glossary import load_terms
 from engineroom.quality.data.glossary_task import definition
 from engineroom.quality.data.item import Item, Split, draw, split_of
 from engineroom.quality.data.offtopic_task import offtopic
-from engineroom.quality.data.glossary import load_terms
 
 ONE_SENTENCE = """Answer in one sentence.|Answer in one sentence.|Answer in one sentence
 Answer in a single sentence.

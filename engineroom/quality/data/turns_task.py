@@ -7,10 +7,10 @@ import random
 from engineroom.quality.data import words as w
 from engineroom.quality.data.arithmetic_task import arithmetic
 from engineroom.quality.data.copy_task import copying
+from engineroom.quality.data.glossary import load_terms
 from engineroom.quality.data.glossary_task import definition, glossary
 from engineroom.quality.data.item import HELLO, Chat, Item, Split, draw, split_of, user
 from engineroom.quality.data.offtopic_task import offtopic
-from engineroom.quality.data.glossary import load_terms
 
 REPEAT = (
     "Repeat that.",

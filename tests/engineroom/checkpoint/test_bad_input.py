@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engineroom.checkpoint import CheckpointError, Layout, Mapping, convert, join, open_checkpoint
-from engineroom.kit.output import output_directory
 from engineroom.checkpoint.source import INDEX
+from engineroom.kit.output import output_directory
 from tests.engineroom.checkpoint.models import write
 
 Break = Callable[[Path], object]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools.timing.conversion import timed_conversion, timed_copy, write_source
 from engineroom.load.shape import SHAPES
+from tools.timing.conversion import timed_conversion, timed_copy, write_source
 
 SMALLER = SHAPES["llama-3.1-8b"] | {"num_hidden_layers": 1, "vocab_size": 4000}  # 0.5 GB in bfloat16
 

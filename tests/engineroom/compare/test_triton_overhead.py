@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from engineroom.triton import Triton
-from engineroom.triton.client import TritonBackend
 from engineroom.compare.triton_overhead import ratios, through_triton, timed
+from engineroom.triton.client import TritonBackend
+from engineroom.triton.server import Triton
 
 
 def test_answers_through_triton_are_timed(triton: Triton) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from engineroom import load
 from engineroom.kit.process import Server
-from engineroom.vllm.bench import BenchFailed
 from engineroom.load.shape import write_shape
+from engineroom.vllm.bench import BenchFailed, bench_serve
 
 
 def most_in_flight(traces: list) -> int:
@@ -58,13 +58,11 @@ def test_the_sweep_goes_up_until_the_promise_breaks(vllm: Server) -> None:
 
 
 def test_vllms_benchmark_sees_what_we_see(vllm: Server) -> None:
-    result = load.vllm_bench(
-        vllm, random_input_len=16, random_output_len=8, num_prompts=12, max_concurrency=4
-    )
+    result = bench_serve(vllm, random_input_len=16, random_output_len=8, num_prompts=12, max_concurrency=4)
     assert result["completed"] == 12
     assert result["total_output_tokens"] == 96
     with pytest.raises(BenchFailed, match="random-input-len"):
-        load.vllm_bench(vllm, random_input_len="many")
+        bench_serve(vllm, random_input_len="many")
 
 
 def test_a_shape_is_a_model_folder_without_weights(tmp_path: Path) -> None:

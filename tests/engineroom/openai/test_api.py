@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from engineroom import load, vllm as serving
+from engineroom import load, vllm
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.sampling import SamplingParams
@@ -31,7 +31,7 @@ SUM = [{"role": "user", "content": "What is 12 + 30?"}]
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> openai.OpenAI:
-    return serving.client(server)
+    return load.openai_client(server)
 
 
 @pytest.fixture(scope="module")
@@ -194,5 +194,5 @@ def test_events_end_with_done(server: Server) -> None:
 
 def test_vllm_bench_serve(server: Server) -> None:
     asked = {"num_prompts": 12, "random_input_len": 32, "random_output_len": 16, "max_concurrency": 8}
-    result = load.vllm_bench(server, **asked)
+    result = vllm.bench_serve(server, **asked)
     assert (result["completed"], result["failed"], result["total_output_tokens"]) == (12, 0, 12 * 16)

@@ -18,7 +18,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from engineroom import vllm as serving
+from engineroom import load
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.async_executor import AsyncExecutor
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig, Output
@@ -26,9 +26,9 @@ from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import Request
 from engineroom.kit import process
 from engineroom.kit.process import Server
+from engineroom.load.client import session as session_of
 from engineroom.openai.app import create_app
 from engineroom.openai.text import Vocabulary
-from engineroom.load.client import session as session_of
 from tests.engineroom.kit.sigint import with_sigint
 from tests.engineroom.kit.stubborn import eventually
 from tests.engineroom.openai.conftest import CACHE, Start, numbers, scrape
@@ -104,7 +104,7 @@ def test_tokens_of_a_stream_come_one_by_one(server: Server) -> None:
     """
 
     def evenness() -> float:
-        [trace] = asyncio.run(serving.fire(server, [ASK["prompt"]], 200, ignore_eos=True))
+        [trace] = asyncio.run(load.fire(server, [ASK["prompt"]], 200, ignore_eos=True))
         gaps = [after - before for before, after in pairwise(trace.arrivals)]
         return statistics.median(gaps) / statistics.mean(gaps)
 
@@ -120,7 +120,7 @@ def test_more_than_a_server_holds_is_refused_and_it_lives(start: Start) -> None:
         assert error["code"] == "queue_full"
         assert "6 requests may run and 2 wait (max_queue_size)" in error["message"]
         assert settled(server)["kv_cache_usage_perc"] == 0
-        assert serving.client(server).completions.create(max_tokens=4, model="course", prompt="A").choices
+        assert load.openai_client(server).completions.create(max_tokens=4, model="course", prompt="A").choices
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -128,11 +128,11 @@ def test_a_signal_ends_it_before_its_work_is_done(start: Start, number: signal.S
     """Short answers are finished; most of 10,000 steps is not done: long ones, and those that wait, are told."""
     with start(name="signalled") as server:
 
-        async def under_load() -> list[serving.Trace]:
-            short = asyncio.create_task(serving.fire(server, [ASK["prompt"]] * 4, 20, ignore_eos=True))
+        async def under_load() -> list[load.Trace]:
+            short = asyncio.create_task(load.fire(server, [ASK["prompt"]] * 4, 20, ignore_eos=True))
             while (await asyncio.to_thread(scrape, server)).get("length", 0) < 4:
                 await asyncio.sleep(0.02)
-            long = asyncio.create_task(serving.fire(server, [ASK["prompt"]] * 240, 250, ignore_eos=True))
+            long = asyncio.create_task(load.fire(server, [ASK["prompt"]] * 240, 250, ignore_eos=True))
             while (await asyncio.to_thread(scrape, server))["num_requests_waiting"] < 200:
                 await asyncio.sleep(0.02)
             os.kill(server.pid, number)

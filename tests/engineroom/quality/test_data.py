@@ -10,10 +10,10 @@ import pytest
 
 from engineroom.quality.data import TASKS, held_out_items, training_items
 from engineroom.quality.data.arithmetic_task import BEYOND
+from engineroom.quality.data.glossary import load_terms
 from engineroom.quality.data.item import UNKNOWN, draw, render, split_of
 from engineroom.quality.data.mix import SHARES
 from engineroom.quality.data.offtopic_task import offtopic
-from engineroom.quality.data.glossary import load_terms
 
 SAMPLE = 4000
 

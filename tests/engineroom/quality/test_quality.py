@@ -11,14 +11,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engineroom.kit.record import find
 from engineroom.quality import PASS_SHARE, held_out, perplexity, score
+from engineroom.quality.data import TASKS, Item, held_out_items
+from engineroom.quality.data.arithmetic_task import BEYOND
+from engineroom.quality.data.glossary import load_terms
+from engineroom.quality.data.item import UNKNOWN, user
 from engineroom.quality.local import held_out_texts, load, local_generate
 from engineroom.quality.record import quality_records
 from engineroom.quality.score import Generate, TaskScore
 from tools.training.agreement import agreement
-from engineroom.quality.data import TASKS, Item, held_out_items
-from engineroom.quality.data.arithmetic_task import BEYOND
-from engineroom.quality.data.item import UNKNOWN, user
-from engineroom.quality.data.glossary import load_terms
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 SHORT = 250  # characters of context and answer, to keep the test short

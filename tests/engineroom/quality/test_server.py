@@ -6,9 +6,9 @@ import pytest
 
 from engineroom.kit.process import Server
 from engineroom.quality import score
-from engineroom.quality.http import http_generate
 from engineroom.quality.data import TASKS, held_out_items
 from engineroom.quality.data.item import user
+from engineroom.quality.http import http_generate
 
 
 def test_a_real_server_passes(vllm: Server) -> None:

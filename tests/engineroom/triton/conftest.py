@@ -17,13 +17,15 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from engineroom import triton as lab
 from engineroom.engine.directory import TOKENIZER, EngineDir
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.kit import keeper
 from engineroom.kit.process import Server
 from engineroom.openai.text import Vocabulary
+from engineroom.triton.deployment import describe
 from engineroom.triton.front import serve_openai
+from engineroom.triton.render import render
+from engineroom.triton.server import Triton, serve
 from labs.deploy_with_triton.requests import engine_steps
 from tests.engineroom.engine.conftest import checkpoint, engine
 
@@ -35,7 +37,7 @@ SETTINGS = {
     "max_queue_size": QUEUE,
     "cancellation_check_period_ms": 20,
 }
-Start = Callable[..., lab.Triton]
+Start = Callable[..., Triton]
 ROOT = Path(__file__).parents[3]
 
 
@@ -52,8 +54,8 @@ def alone(engine: EngineDir) -> Executor:
 
 @pytest.fixture(scope="session")
 def repository(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = lab.describe(engine_dir=engine.path, **SETTINGS)
-    return lab.render(made, tmp_path_factory.mktemp("triton") / "repository")
+    made = describe(engine_dir=engine.path, **SETTINGS)
+    return render(made, tmp_path_factory.mktemp("triton") / "repository")
 
 
 @pytest.fixture(scope="session")
@@ -61,24 +63,22 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Starts a repository; the caller stops it."""
     home = str(tmp_path_factory.mktemp("home"))
 
-    def begin(repository: Path) -> lab.Triton:
+    def begin(repository: Path) -> Triton:
         with pytest.MonkeyPatch.context() as patch:  # not for longer: the build cache is at home too
             patch.setenv("ENGINEROOM_HOME", home)
-            return lab.serve(repository, name=f"triton {repository.parent.name}")
+            return serve(repository, name=f"triton {repository.parent.name}")
 
     return begin
 
 
 @pytest.fixture(scope="package")
-def triton(start: Start, repository: Path) -> Iterator[lab.Triton]:
+def triton(start: Start, repository: Path) -> Iterator[Triton]:
     with start(repository) as running:
         yield running
 
 
 @pytest.fixture(scope="package")
-def front(
-    triton: lab.Triton, engine: EngineDir, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def front(triton: Triton, engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text("sesame\nopen\n")
     options = {
@@ -109,7 +109,7 @@ def inputs(**arrays: Any) -> list[InferInput]:
     return made
 
 
-def stream(triton: lab.Triton, model: str, **arrays: Any) -> list[InferResult]:
+def stream(triton: Triton, model: str, **arrays: Any) -> list[InferResult]:
     """All responses to one request over tritonclient's decoupled stream. Raises InferenceServerException."""
     answers: queue.Queue[tuple[InferResult, InferenceServerException | None]] = queue.Queue()
     with InferenceServerClient(triton.grpc) as client:
@@ -126,7 +126,7 @@ def stream(triton: lab.Triton, model: str, **arrays: Any) -> list[InferResult]:
                 return found
 
 
-def steps(triton: lab.Triton) -> int:
+def steps(triton: Triton) -> int:
     """Turns of the engine's loop so far, when it has come to rest; each gives a token to every request that runs."""
     found = [engine_steps(triton)]
     while len(found) < 3 or found[-1] > found[-3]:
@@ -135,7 +135,7 @@ def steps(triton: lab.Triton) -> int:
     return found[-1]
 
 
-def commands(triton: lab.Triton) -> dict[psutil.Process, str]:
+def commands(triton: Triton) -> dict[psutil.Process, str]:
     """The processes of the server, but those that just end; the first two words of each, which name a model's file."""
     found = {}
     for process in psutil.Process(triton.server.pid).children(recursive=True):

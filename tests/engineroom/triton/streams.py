@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 
-from engineroom import triton as lab
 from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.triton.client import TritonBackend
+from engineroom.triton.server import Triton
 
 STREAMS = 200
 PROMPTS = [[300 + n, 301, 302] for n in range(5)]
 LONG = SamplingParams(max_tokens=200)
 
 
-def backend(triton: lab.Triton) -> TritonBackend:
+def backend(triton: Triton) -> TritonBackend:
     return TritonBackend(triton.grpc, triton.url, triton.metrics)
 
 
-def settled(triton: lab.Triton) -> tuple[float, float, float]:
+def settled(triton: Triton) -> tuple[float, float, float]:
     """(running, waiting, share of blocks in use) when all are zero, or after a minute; they are not told at once."""
     for _ in range(600):
         load = backend(triton).load()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engineroom.triton import Triton
+from engineroom.triton.server import Triton
 from tests.engineroom.engine.conftest import COURSE
 from tests.engineroom.triton.conftest import ROOT, steps
 

@@ -16,21 +16,21 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 from tritonclient.utils import InferenceServerException
 
-from engineroom import triton as lab
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import RequestError
 from engineroom.kit.process import Server
 from engineroom.triton.client import TritonBackend
+from engineroom.triton.server import Triton
 from tests.engineroom.triton.conftest import inputs, steps, stream
 from tests.engineroom.triton.streams import PROMPTS, ask, backend, settled
 
 
-async def leave_engine(triton: lab.Triton, front: Server) -> None:
+async def leave_engine(triton: Triton, front: Server) -> None:
     async with aclosing(backend(triton).generate([300, 301], SamplingParams(max_tokens=230))) as stream:
         await anext(stream)
 
 
-async def leave_program(triton: lab.Triton, front: Server) -> None:
+async def leave_program(triton: Triton, front: Server) -> None:
     async def asked():
         tensors = inputs(text_input="One two three", max_tokens=230, stream=True, end_id=-1)
         yield {"model_name": "tensorrt_llm_bls", "inputs": tensors}
@@ -43,7 +43,7 @@ async def leave_program(triton: lab.Triton, front: Server) -> None:
             answers.cancel()
 
 
-async def leave_openai(triton: lab.Triton, front: Server) -> None:
+async def leave_openai(triton: Triton, front: Server) -> None:
     address = {"base_url": f"{front.url}/v1", "api_key": "open", "max_retries": 0}
     body = {"prompt": [300, 301], "max_tokens": 230, "temperature": 0, "extra_body": {"ignore_eos": True}}
     async with openai.AsyncOpenAI(**address) as client:
@@ -54,7 +54,7 @@ async def leave_openai(triton: lab.Triton, front: Server) -> None:
 
 @pytest.mark.parametrize("leave", [leave_engine, leave_program, leave_openai])
 def test_clients_that_leave_end_the_engine_s_work(
-    triton: lab.Triton, front: Server, leave: Callable[[lab.Triton, Server], Awaitable[None]]
+    triton: Triton, front: Server, leave: Callable[[Triton, Server], Awaitable[None]]
 ) -> None:
     """30 of 230 tokens, four at a time in the cache, 1725 steps; all go when the first has a token."""
 
@@ -71,7 +71,7 @@ def test_clients_that_leave_end_the_engine_s_work(
     assert 1 <= steps(triton) - before < 1550  # how many less depends on how soon the engine is told
 
 
-def test_stop_by_request_id(triton: lab.Triton) -> None:
+def test_stop_by_request_id(triton: Triton) -> None:
     """NVIDIA's way to cancel: the same request id again, with `stop`. Some of the 60 run, most wait."""
     answers: list[tuple[object, Exception | None]] = []
     ask = {"input_ids": [300, 301], "input_lengths": 2, "request_output_len": 250, "streaming": True}
@@ -92,13 +92,13 @@ def test_stop_by_request_id(triton: lab.Triton) -> None:
     assert 30 <= len(errors) <= 60 and all("cancelled" in error for error in errors)
 
 
-def test_stop_needs_the_request_s_id(triton: lab.Triton) -> None:
+def test_stop_needs_the_request_s_id(triton: Triton) -> None:
     with pytest.raises(InferenceServerException, match="give the request id"):
         stream(triton, "tensorrt_llm", input_ids=[0], input_lengths=0, request_output_len=0, stop=True)
 
 
 @pytest.mark.parametrize("tokens", [3, 500])
-def test_leaving_a_stream_as_it_ends_or_is_refused(triton: lab.Triton, tokens: int) -> None:
+def test_leaving_a_stream_as_it_ends_or_is_refused(triton: Triton, tokens: int) -> None:
     """With `triton_grpc_error` Triton 2.51 died of it. Half of the clients stay to the end."""
     draw, params = random.Random(6), SamplingParams(max_tokens=tokens)
 
@@ -121,7 +121,7 @@ def test_leaving_a_stream_as_it_ends_or_is_refused(triton: lab.Triton, tokens: i
 
 
 def test_clients_of_openai_s_api_that_leave_take_their_requests_with_them(
-    front: Server, triton: lab.Triton
+    front: Server, triton: Triton
 ) -> None:
     """20 stay; of the others 20 leave their streams after the first token, and 20 without a stream at that moment."""
     first = asyncio.Event()

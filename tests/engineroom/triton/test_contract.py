@@ -13,7 +13,7 @@ from tritonclient.grpc import InferenceServerClient
 from engineroom.engine.runtime.executor import Executor
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.openai.text import Vocabulary
-from engineroom.triton import Triton
+from engineroom.triton.server import Triton
 from tests.engineroom.triton.conftest import inputs, stream
 
 PROMPTS = ["The KV cache", "One two three four five six seven", "Copy: engine room", "A"]

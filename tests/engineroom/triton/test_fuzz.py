@@ -18,9 +18,9 @@ from tritonclient.grpc.model_config_pb2 import DataType
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from engineroom.engine.runtime.scheduler import RequestError
-from engineroom.triton import Triton
 from engineroom.triton.backend.request import Asked, read, words
 from engineroom.triton.backend.words import word_list
+from engineroom.triton.server import Triton
 from tests.engineroom.triton.conftest import stream
 from tests.engineroom.triton.streams import settled
 

@@ -15,8 +15,8 @@ import pytest
 
 from engineroom.engine.directory import EngineDir
 from engineroom.kit.process import Server, free_port, start
-from labs.deploy_with_triton.dashboard import read
 from engineroom.triton import DeploymentError, Triton, gateway
+from labs.deploy_with_triton.dashboard import read
 
 KEY, ENGINE_KEY = "sk-course", "sesame"
 STABLE, NEW = "course-stable", "course-new"

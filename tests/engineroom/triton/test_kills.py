@@ -17,22 +17,24 @@ import openai
 import psutil
 import pytest
 
-from engineroom import triton as lab
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit import process
 from engineroom.kit.process import Server
+from engineroom.triton.deployment import describe
 from engineroom.triton.front import serve_openai
+from engineroom.triton.render import render
+from engineroom.triton.server import Triton
 from tests.engineroom.kit.sigint import with_sigint
 from tests.engineroom.kit.stubborn import alive, eventually
 from tests.engineroom.triton.conftest import SETTINGS, Start, commands, shm_files, steps
 from tests.engineroom.triton.streams import LONG, STREAMS, ask, backend, settled
 
 
-def kill(name: str) -> Callable[[lab.Triton], None]:
+def kill(name: str) -> Callable[[Triton], None]:
     """SIGKILL to the process of the server's tree that has `name` in its first two words."""
 
-    def act(triton: lab.Triton) -> None:
+    def act(triton: Triton) -> None:
         [victim] = [one for one, command in commands(triton).items() if name in command]
         victim.send_signal(signal.SIGKILL)
 
@@ -42,12 +44,12 @@ def kill(name: str) -> Callable[[lab.Triton], None]:
 MURDER = kill("bin/tritonserver")
 
 
-@pytest.mark.parametrize("act", [lab.Triton.stop, kill("tensorrt_llm/1/model.py"), MURDER])
+@pytest.mark.parametrize("act", [Triton.stop, kill("tensorrt_llm/1/model.py"), MURDER])
 def test_whatever_ends_the_server_every_client_is_told_and_nothing_is_left(
-    engine: EngineDir, start: Start, tmp_path: Path, act: Callable[[lab.Triton], None]
+    engine: EngineDir, start: Start, tmp_path: Path, act: Callable[[Triton], None]
 ) -> None:
     before = shm_files()
-    repository = lab.render(lab.describe(engine_dir=engine.path, **SETTINGS), tmp_path / "repository")
+    repository = render(describe(engine_dir=engine.path, **SETTINGS), tmp_path / "repository")
     for name in ("preprocessing", "postprocessing", "ensemble", "tensorrt_llm_bls"):
         (repository / name).rename(tmp_path / name)  # a smaller repository starts sooner
     triton = start(repository)
@@ -76,7 +78,7 @@ def test_whatever_ends_the_server_every_client_is_told_and_nothing_is_left(
 
 
 def test_a_front_door_that_is_killed_takes_its_requests_along_and_comes_back(
-    triton: lab.Triton, engine: EngineDir
+    triton: Triton, engine: EngineDir
 ) -> None:
     before, number = shm_files(), steps(triton)
     body = {
@@ -141,9 +143,7 @@ def test_serve_from_a_terminal_leaves_nothing(
     assert not shm_files(terminal.pid)
 
 
-def test_the_front_door_ends_by_sigterm_where_sigint_is_ignored(
-    triton: lab.Triton, engine: EngineDir
-) -> None:
+def test_the_front_door_ends_by_sigterm_where_sigint_is_ignored(triton: Triton, engine: EngineDir) -> None:
     line = [sys.executable, "-m", "engineroom.triton", "openai", str(engine.path), "--port", "{port}"]
     line += ["--grpc", triton.grpc, "--url", triton.url, "--metrics", triton.metrics]
     with process.start(with_sigint(signal.SIG_IGN, line), name="deaf door") as door:

@@ -12,11 +12,14 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from engineroom import triton as lab
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.executor import Executor
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.openai.text import Vocabulary
+from engineroom.triton.deployment import DeploymentError, describe
+from engineroom.triton.lint import lint
+from engineroom.triton.render import render
+from engineroom.triton.server import Triton
 from tests.engineroom.triton.conftest import Start, inputs
 
 PROMPT = "One two three four five six seven"
@@ -26,15 +29,15 @@ MODEL = "v2/models/tensorrt_llm"
 @pytest.fixture(scope="module", params=[True, False], ids=["decoupled", "one answer"])
 def triton(
     request: pytest.FixtureRequest, engine: EngineDir, start: Start, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[lab.Triton]:
-    made = lab.describe(engine_dir=engine.path, template="llmapi", decoupled_mode=request.param)
-    repository = lab.render(made, tmp_path_factory.mktemp("llmapi") / "repository")
-    assert lab.check(repository) == []
+) -> Iterator[Triton]:
+    made = describe(engine_dir=engine.path, template="llmapi", decoupled_mode=request.param)
+    repository = render(made, tmp_path_factory.mktemp("llmapi") / "repository")
+    assert lint(repository) == []
     with start(repository) as running:
         yield running
 
 
-def test_generate(triton: lab.Triton, vocabulary: Vocabulary, alone: Executor) -> None:
+def test_generate(triton: Triton, vocabulary: Vocabulary, alone: Executor) -> None:
     """The request of the backend's README; several at once."""
     tokens = alone.generate([vocabulary.encode(PROMPT)], SamplingParams(max_tokens=20))[0]
     body = {"text_input": PROMPT, "sampling_param_max_tokens": 20, "return_finish_reason": True}
@@ -50,7 +53,7 @@ def test_generate(triton: lab.Triton, vocabulary: Vocabulary, alone: Executor) -
     )
 
 
-def test_streaming_is_for_a_decoupled_model_only(triton: lab.Triton) -> None:
+def test_streaming_is_for_a_decoupled_model_only(triton: Triton) -> None:
     with InferenceServerClient(triton.grpc) as client:
         decoupled = client.get_model_config("tensorrt_llm").config.model_transaction_policy.decoupled
     body = {"text_input": PROMPT, "sampling_param_max_tokens": 200, "streaming": True}
@@ -72,15 +75,13 @@ def test_streaming_is_for_a_decoupled_model_only(triton: lab.Triton) -> None:
 @pytest.mark.parametrize(
     "change", [{"top_p": 2.0}, {"max_tokens": 0}, {"presence_penalty": 1.0}, {"best_of": 3}]
 )
-def test_a_value_that_this_engine_does_not_take_is_named(
-    triton: lab.Triton, change: dict[str, float]
-) -> None:
+def test_a_value_that_this_engine_does_not_take_is_named(triton: Triton, change: dict[str, float]) -> None:
     body = {"text_input": PROMPT} | {f"sampling_param_{key}": value for key, value in change.items()}
     answer = httpx.post(f"{triton.url}/{MODEL}/generate", json=body, trust_env=False)
     assert answer.status_code == 400 and f"sampling_param_{next(iter(change))}" in answer.json()["error"]
 
 
-def test_invalid_utf_8_is_named(triton: lab.Triton) -> None:
+def test_invalid_utf_8_is_named(triton: Triton) -> None:
     with InferenceServerClient(triton.grpc) as client, pytest.raises(InferenceServerException) as found:
         client.infer("tensorrt_llm", inputs(text_input=np.array([b"\xff"], object)))
     assert "not UTF-8" in str(found.value) or "decoupled" in str(found.value)
@@ -96,14 +97,14 @@ def test_invalid_utf_8_is_named(triton: lab.Triton) -> None:
     ],
 )
 def test_mistakes_in_model_yaml(engine: EngineDir, tmp_path: Path, old: str, new: str, words: str) -> None:
-    repository = lab.render(lab.describe(engine_dir=engine.path, template="llmapi"), tmp_path / "repository")
+    repository = render(describe(engine_dir=engine.path, template="llmapi"), tmp_path / "repository")
     file = repository / "tensorrt_llm" / "1" / "model.yaml"
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
-    assert words in "\n".join(lab.check(repository))
+    assert words in "\n".join(lint(repository))
 
 
 def test_nvidia_s_container_has_its_own() -> None:
-    with pytest.raises(lab.DeploymentError, match="all_models/llmapi"):
-        lab.describe(engine_dir=Path("/e"), template="llmapi", triton_backend="tensorrtllm")
+    with pytest.raises(DeploymentError, match="all_models/llmapi"):
+        describe(engine_dir=Path("/e"), template="llmapi", triton_backend="tensorrtllm")

@@ -9,14 +9,14 @@ from collections import Counter
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
-from engineroom import triton as lab
 from engineroom.engine.runtime.executor import Executor
 from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.triton.server import Triton
 from tests.engineroom.triton.conftest import QUEUE, inputs
 from tests.engineroom.triton.streams import LONG, PROMPTS, STREAMS, ask, backend, settled
 
 
-def test_200_streams_with_random_cancels(triton: lab.Triton, alone: Executor) -> None:
+def test_200_streams_with_random_cancels(triton: Triton, alone: Executor) -> None:
     params, draw = SamplingParams(max_tokens=32), random.Random(3)
     right = alone.generate(PROMPTS, params)
 
@@ -33,7 +33,7 @@ def test_200_streams_with_random_cancels(triton: lab.Triton, alone: Executor) ->
 
 
 @pytest.mark.parametrize("model", ["tensorrt_llm_bls", "ensemble"])
-def test_text_streams_with_random_cancels(triton: lab.Triton, model: str) -> None:
+def test_text_streams_with_random_cancels(triton: Triton, model: str) -> None:
     """The program tells the engine that its client has gone; in the ensemble the answer is computed to its end."""
     draw = random.Random(4)
 
@@ -66,7 +66,7 @@ def test_text_streams_with_random_cancels(triton: lab.Triton, model: str) -> Non
     assert settled(triton) == (0, 0, 0)
 
 
-def test_more_than_the_queue_holds_is_refused_at_once(triton: lab.Triton) -> None:
+def test_more_than_the_queue_holds_is_refused_at_once(triton: Triton) -> None:
     async def refused() -> int:
         one, count = backend(triton), 0
         tasks = [asyncio.create_task(ask(one, n, LONG, None)) for n in range(QUEUE + 100)]

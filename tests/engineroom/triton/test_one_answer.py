@@ -11,28 +11,31 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from engineroom import triton as lab
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.executor import Executor
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.openai.text import Vocabulary
+from engineroom.triton.deployment import describe
+from engineroom.triton.lint import lint
+from engineroom.triton.render import render
+from engineroom.triton.server import Triton
 from tests.engineroom.triton.conftest import SETTINGS, Start, inputs, steps
 
 PROMPTS = [f"One two three {number}" for number in range(12)]
 
 
 @pytest.fixture(scope="module")
-def triton(engine: EngineDir, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Triton]:
-    made = lab.describe(engine_dir=engine.path, decoupled_mode=False, **SETTINGS)
-    repository = lab.render(made, tmp_path_factory.mktemp("one") / "repository")
-    assert lab.check(repository) == []
+def triton(engine: EngineDir, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
+    made = describe(engine_dir=engine.path, decoupled_mode=False, **SETTINGS)
+    repository = render(made, tmp_path_factory.mktemp("one") / "repository")
+    assert lint(repository) == []
     with start(repository) as running:
         yield running
 
 
 @pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls"])
 def test_requests_of_several_clients_are_in_flight_together(
-    triton: lab.Triton, vocabulary: Vocabulary, alone: Executor, model: str
+    triton: Triton, vocabulary: Vocabulary, alone: Executor, model: str
 ) -> None:
     prompts = [vocabulary.encode(prompt) for prompt in PROMPTS]
     right = alone.generate(prompts, SamplingParams(max_tokens=200))
@@ -50,7 +53,7 @@ def test_requests_of_several_clients_are_in_flight_together(
     assert steps(triton) - before < sum(map(len, right)) / 2
 
 
-def test_a_stream_is_refused(triton: lab.Triton) -> None:
+def test_a_stream_is_refused(triton: Triton) -> None:
     ask = inputs(text_input=PROMPTS[0], max_tokens=4, stream=True)
     with InferenceServerClient(triton.grpc) as client:
         for model in ("ensemble", "tensorrt_llm_bls"):
@@ -58,7 +61,7 @@ def test_a_stream_is_refused(triton: lab.Triton) -> None:
                 client.infer(model, ask)
 
 
-def test_the_engine_by_itself(triton: lab.Triton) -> None:
+def test_the_engine_by_itself(triton: Triton) -> None:
     with InferenceServerClient(triton.grpc) as client:
         asked = inputs(input_ids=[300, 301], input_lengths=2, request_output_len=4)
         found = client.infer("tensorrt_llm", asked).as_numpy("output_ids")

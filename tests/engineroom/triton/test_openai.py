@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from engineroom.engine.runtime.executor import Executor, Output
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit.process import Server
-from engineroom.vllm.bench import vllm_bench
 from engineroom.openai.app import create_app
 from engineroom.openai.text import Vocabulary
 from engineroom.triton import DeploymentError, Triton
 from engineroom.triton.__main__ import app
 from engineroom.triton.client import TimedOut, TritonBackend, request
 from engineroom.triton.front import read_keys
+from engineroom.vllm.bench import vllm_bench
 from tests.engineroom.openai.test_schema import CONFIG, schemathesis
 from tests.engineroom.triton.conftest import commands
 from tests.engineroom.triton.streams import settled

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from engineroom import triton as lab
 from engineroom.checkpoint import CheckpointError
 from engineroom.engine.directory import EngineDir
-from engineroom.triton import check, server
+from engineroom.triton import server
 from engineroom.triton.__main__ import app
-from engineroom.triton.render import TEMPLATES, parse
+from engineroom.triton.deployment import Deployment, DeploymentError, describe
+from engineroom.triton.lint import lint
+from engineroom.triton.render import TEMPLATES, parse, render
+from engineroom.triton.server import serve
 from tests.engineroom.triton.conftest import ROOT, SETTINGS
 
 MODELS = ["ensemble", "postprocessing", "preprocessing", "tensorrt_llm", "tensorrt_llm_bls"]
@@ -37,8 +39,8 @@ MODELS = ["ensemble", "postprocessing", "preprocessing", "tensorrt_llm", "tensor
     ],
 )
 def test_a_description_that_cannot_be_names_the_field(fields: dict[str, object], words: str) -> None:
-    with pytest.raises(lab.DeploymentError, match=words):
-        lab.describe(**fields)
+    with pytest.raises(DeploymentError, match=words):
+        describe(**fields)
 
 
 def test_every_variable_of_the_templates_is_filled(repository: Path) -> None:
@@ -50,10 +52,8 @@ def test_every_variable_of_the_templates_is_filled(repository: Path) -> None:
 
 
 def test_an_engine_of_trtllm_build_has_its_own_backend_and_no_program_of_ours(tmp_path: Path) -> None:
-    made = lab.describe(
-        engine_dir="/engines/llama", tokenizer_dir="/models/llama", triton_backend="tensorrtllm"
-    )
-    folder = lab.render(made, tmp_path / "repository") / "tensorrt_llm"
+    made = describe(engine_dir="/engines/llama", tokenizer_dir="/models/llama", triton_backend="tensorrtllm")
+    folder = render(made, tmp_path / "repository") / "tensorrt_llm"
     config = parse((folder / "config.pbtxt").read_text())
     assert (
         config.backend == "tensorrtllm"
@@ -65,17 +65,17 @@ def test_an_engine_of_trtllm_build_has_its_own_backend_and_no_program_of_ours(tm
 
 def test_a_repository_is_not_written_over_another(repository: Path, engine: EngineDir) -> None:
     with pytest.raises(CheckpointError, match="exists and is not empty"):
-        lab.render(lab.describe(engine_dir=engine.path), repository)
+        render(describe(engine_dir=engine.path), repository)
 
 
 def test_every_variable_of_the_description_is_used() -> None:
     text = "".join(path.read_text() for path in TEMPLATES.glob("*/*/*.*"))
     used = set(re.findall(r"\$\{(\w+)\}", text))
-    assert used | {"template"} >= set(lab.Deployment.model_fields) >= used
+    assert used | {"template"} >= set(Deployment.model_fields) >= used
 
 
 def test_nothing_is_wrong_with_what_was_rendered(repository: Path) -> None:
-    assert check(repository) == []
+    assert lint(repository) == []
 
 
 def edit(model: str, old: str, new: str) -> Callable[[Path], None]:
@@ -145,7 +145,7 @@ def test_a_mistake_is_named_before_the_server_starts(
     spoilt = tmp_path / "repository"
     shutil.copytree(repository, spoilt)
     spoil(spoilt)
-    found = check(spoilt)
+    found = lint(spoilt)
     assert re.search(words, "\n".join(found)) and len(found) <= 4
     answer = CliRunner().invoke(app, ["check", str(spoilt)])
     assert answer.exit_code == 1 and answer.output.splitlines() == found
@@ -159,11 +159,11 @@ def test_an_engine_of_another_machine_is_refused_by_the_check(
     manifest.write_text(manifest.read_text().replace('"isa": [', '"isa": ["avx999", '))
     shutil.copytree(repository, tmp_path / "repository")
     value("tensorrt_llm", "gpt_model_path", str(tmp_path / "engine"))(tmp_path / "repository")
-    assert "avx999" in "\n".join(check(tmp_path / "repository"))
+    assert "avx999" in "\n".join(lint(tmp_path / "repository"))
 
 
 def test_a_folder_that_is_no_repository(repository: Path) -> None:
-    assert "Give the repository" in check(repository / "ensemble")[0]
+    assert "Give the repository" in lint(repository / "ensemble")[0]
 
 
 def test_render_and_check_from_a_terminal(engine: EngineDir, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_render_and_check_from_a_terminal(engine: EngineDir, tmp_path: Path) -> 
     assert run(app, ["render", made, "--engine_dir", str(engine.path), *settings]).exit_code == 0
     assert run(app, ["check", made]).exit_code == 0
     wrong = run(app, ["render", str(tmp_path / "b"), "--engine_dir", str(engine.path), "max_queue:3"])
-    assert isinstance(wrong.exception, lab.DeploymentError) and "max_queue" in str(wrong.exception)
+    assert isinstance(wrong.exception, DeploymentError) and "max_queue" in str(wrong.exception)
     assert not (tmp_path / "b").exists()
 
 
@@ -194,18 +194,18 @@ def test_without_a_server_the_line_that_brings_it_is_told(
 ) -> None:
     monkeypatch.setattr(server, "ENVIRONMENT", tmp_path)
     monkeypatch.setattr(server, "NVIDIA", tmp_path / "none")
-    with pytest.raises(lab.DeploymentError, match=r"bootstrap\.py --triton"):
+    with pytest.raises(DeploymentError, match=r"bootstrap\.py --triton"):
         server.executable()
 
 
 def test_several_ranks_need_nvidia_s_container() -> None:
-    with pytest.raises(lab.DeploymentError, match="world_size 2"):
+    with pytest.raises(DeploymentError, match="world_size 2"):
         server.command(Path("/repository"), 8000, 8001, 8002, world_size=2)
 
 
 def test_a_folder_without_models_is_not_served(tmp_path: Path) -> None:
-    with pytest.raises(lab.DeploymentError, match="has no model"):
-        lab.serve(tmp_path)
+    with pytest.raises(DeploymentError, match="has no model"):
+        serve(tmp_path)
 
 
 def test_the_environment_has_the_server_and_the_numpy_that_its_python_backend_needs() -> None:

@@ -14,7 +14,6 @@ import openai
 import pytest
 from safetensors.torch import load_file, save_file
 
-from engineroom import triton as lab
 from engineroom.checkpoint import Checkpoint
 from engineroom.engine.build import refit
 from engineroom.engine.directory import EngineDir
@@ -23,8 +22,11 @@ from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit.process import Server
 from engineroom.openai.text import Vocabulary
 from engineroom.triton.client import TritonBackend
+from engineroom.triton.deployment import DeploymentError, describe
 from engineroom.triton.front import serve_openai
+from engineroom.triton.render import render
 from engineroom.triton.rollout import roll_out, versions
+from engineroom.triton.server import Triton
 from tests.engineroom.kit.stubborn import eventually
 from tests.engineroom.triton.conftest import CACHE, SETTINGS, Start, commands, stream
 
@@ -46,23 +48,23 @@ def other(engine: EngineDir, checkpoint: Checkpoint, tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="module")
 def repository(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = lab.describe(engine_dir=engine.path, **SETTINGS)
-    return lab.render(made, tmp_path_factory.mktemp("rollout") / "repository")
+    made = describe(engine_dir=engine.path, **SETTINGS)
+    return render(made, tmp_path_factory.mktemp("rollout") / "repository")
 
 
 @pytest.fixture(scope="module")
-def triton(start: Start, repository: Path) -> Iterator[lab.Triton]:
+def triton(start: Start, repository: Path) -> Iterator[Triton]:
     with start(repository) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def door(triton: lab.Triton, engine: EngineDir) -> Iterator[Server]:
+def door(triton: Triton, engine: EngineDir) -> Iterator[Server]:
     with serve_openai(triton, engine.path, name="openai rollout") as server:
         yield server
 
 
-def programs(triton: lab.Triton) -> list[str]:
+def programs(triton: Triton) -> list[str]:
     """The engine's processes, by the version folder's program."""
     return [line.split("/")[-2] for line in commands(triton).values() if "/tensorrt_llm/" in line]
 
@@ -79,7 +81,7 @@ class Crowd:
     might have given it.
     """
 
-    def __init__(self, triton: lab.Triton, door: Server, vocabulary: Vocabulary) -> None:
+    def __init__(self, triton: Triton, door: Server, vocabulary: Vocabulary) -> None:
         self.backend = TritonBackend(triton.grpc, triton.url, triton.metrics)
         self.openai = openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="none", max_retries=0)
         self.vocabulary, self.found = vocabulary, list[tuple[int, int, set[int], Words]]()
@@ -127,7 +129,7 @@ class Crowd:
 
 @pytest.mark.timeout(400)
 def test_no_request_is_lost_while_engines_are_rolled_out(
-    triton: lab.Triton, door: Server, repository: Path, engine: EngineDir, other: EngineDir,
+    triton: Triton, door: Server, repository: Path, engine: EngineDir, other: EngineDir,
     vocabulary: Vocabulary,
 ) -> None:  # fmt: skip
     crowd, engines, served = Crowd(triton, door, vocabulary), (engine, other), list[list[str]]()
@@ -162,22 +164,20 @@ def test_no_request_is_lost_while_engines_are_rolled_out(
 
 
 def test_an_engine_that_is_refused_leaves_the_old_one_serving(
-    triton: lab.Triton, repository: Path, other: EngineDir, tmp_path: Path
+    triton: Triton, repository: Path, other: EngineDir, tmp_path: Path
 ) -> None:
     broken = Path(shutil.copytree(other.path, tmp_path / "broken"))
     with (broken / "rank0_managed_weights.safetensors").open("ab") as file:
         file.write(b"more")
     before, files = programs(triton), snapshot(repository)
-    with pytest.raises(
-        lab.DeploymentError, match=r"serves on\. Triton says: .* is not the file that was built"
-    ):
+    with pytest.raises(DeploymentError, match=r"serves on\. Triton says: .* is not the file that was built"):
         roll_out(triton, repository, engine_dir=broken)
     assert programs(triton) == before and snapshot(repository) == files
     assert stream(triton, "tensorrt_llm", input_ids=[5, 6], input_lengths=2, request_output_len=3)
 
 
-def test_a_model_without_an_engine_is_no_target(triton: lab.Triton, repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(lab.DeploymentError, match="has no gpt_model_path"):
+def test_a_model_without_an_engine_is_no_target(triton: Triton, repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError, match="has no gpt_model_path"):
         roll_out(triton, repository, "preprocessing", engine_dir=tmp_path)
-    with pytest.raises(lab.DeploymentError, match="no version to take over from"):
+    with pytest.raises(DeploymentError, match="no version to take over from"):
         roll_out(triton, tmp_path, engine_dir=tmp_path)

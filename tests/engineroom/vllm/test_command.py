@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engineroom import vllm as serving
+from engineroom import vllm
 from engineroom.kit.machine import machine
 from engineroom.vllm import model
 from engineroom.vllm.command import H100
@@ -17,19 +17,17 @@ CPU = machine().model_copy(update={"gpus": [], "isa": ["avx2"]})
 
 def test_flags_are_vllms_own() -> None:
     help_text = subprocess.run(
-        [serving.executable(), "serve", "--help=all"], capture_output=True, text=True
+        [vllm.executable(), "serve", "--help=all"], capture_output=True, text=True
     ).stdout
-    line = serving.command("course", here=CPU, max_num_batched_tokens=512, kv_cache_dtype="auto")
-    line += serving.command(
-        "course", here=CPU.model_copy(update={"gpus": [H100]}), gpu_memory_utilization=0.9
-    )
+    line = vllm.command("course", here=CPU, max_num_batched_tokens=512, kv_cache_dtype="auto")
+    line += vllm.command("course", here=CPU.model_copy(update={"gpus": [H100]}), gpu_memory_utilization=0.9)
     flags = {part for part in line if part.startswith("--")}
     assert len(flags) > 8
     assert not [flag for flag in flags if flag not in help_text]
 
 
 def test_a_none_leaves_a_default_out_and_true_is_a_bare_flag() -> None:
-    line = serving.command("course", here=CPU, max_num_seqs=None, enable_lora=True)
+    line = vllm.command("course", here=CPU, max_num_seqs=None, enable_lora=True)
     assert "--max-num-seqs" not in line
     assert line[-1] == "--enable-lora"
 
@@ -55,7 +53,7 @@ def test_a_hub_id_is_passed_on_and_a_missing_folder_is_refused(tmp_path: Path) -
 
 
 def test_on_h100_is_a_shell_command() -> None:
-    line = serving.on_h100("Qwen/Qwen2.5-7B-Instruct", max_model_len=8192)
+    line = vllm.on_h100("Qwen/Qwen2.5-7B-Instruct", max_model_len=8192)
     assert line.startswith("vllm serve Qwen/Qwen2.5-7B-Instruct ")
     assert "--max-model-len 8192" in line
     assert "--enforce-eager" not in line

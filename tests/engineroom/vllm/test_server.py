@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engineroom import vllm as serving
+from engineroom import load, metrics
 from engineroom.kit.process import Server
 from tests.engineroom.kit.stubborn import alive, eventually
 
 OWNER = """
 import sys, time
-from engineroom import vllm as serving
-server = serving.serve("course", max_num_seqs=2)
+from engineroom import load, metrics, vllm
+server = vllm.serve("course", max_num_seqs=2)
 print(server.pid, server.port, flush=True)
 time.sleep(600)
 """
@@ -27,7 +27,7 @@ time.sleep(600)
 
 def test_it_answers_what_it_was_taught(vllm: Server) -> None:
     chat = [{"role": "user", "content": "What is 12 + 30?"}]
-    answer = serving.client(vllm).chat.completions.create(
+    answer = load.openai_client(vllm).chat.completions.create(
         model="course", messages=chat, max_tokens=32, temperature=0
     )
     assert "42" in answer.choices[0].message.content
@@ -37,7 +37,7 @@ def test_a_trace_has_one_time_for_each_token(vllm: Server) -> None:
     prompts = [
         [{"role": "user", "content": f"What is {term}?"}] for term in ("TTFT", "goodput", "a KV cache")
     ]
-    traces = asyncio.run(serving.fire(vllm, prompts, [8, 16, 24], ignore_eos=True))
+    traces = asyncio.run(load.fire(vllm, prompts, [8, 16, 24], ignore_eos=True))
     assert [len(trace.arrivals) for trace in traces] == [8, 16, 24]
     for trace in traces:
         assert trace.error is None
@@ -49,8 +49,8 @@ def test_a_trace_has_one_time_for_each_token(vllm: Server) -> None:
 
 def test_batch_or_alone_the_tokens_are_the_same(vllm: Server) -> None:
     prompts = [f"Copy: {word}" for word in ("engine", "room", "pages", "blocks")]
-    together = asyncio.run(serving.fire(vllm, prompts, 12, temperature=0))
-    alone = [asyncio.run(serving.fire(vllm, [prompt], 12, temperature=0))[0] for prompt in prompts]
+    together = asyncio.run(load.fire(vllm, prompts, 12, temperature=0))
+    alone = [asyncio.run(load.fire(vllm, [prompt], 12, temperature=0))[0] for prompt in prompts]
     assert [trace.text for trace in together] == [trace.text for trace in alone]
 
 
@@ -65,16 +65,16 @@ def test_batch_or_alone_the_tokens_are_the_same(vllm: Server) -> None:
 def test_a_refusal_is_noted_with_the_servers_words(
     vllm: Server, prompt: str | list[int], body: dict[str, object], words: str
 ) -> None:
-    trace = asyncio.run(serving.fire(vllm, [prompt], 8, **body))[0]
+    trace = asyncio.run(load.fire(vllm, [prompt], 8, **body))[0]
     assert trace.arrivals == []
     assert words in trace.error
 
 
 def test_the_counters_agree_with_the_client(vllm: Server) -> None:
-    before = serving.scrape(vllm)
-    with serving.Watch(vllm, interval=0.02) as watch:
-        traces = asyncio.run(serving.fire(vllm, ["one two three"] * 8, 40, ignore_eos=True))
-    change = serving.scrape(vllm) - before
+    before = metrics.scrape(vllm)
+    with metrics.Watch(vllm, interval=0.02) as watch:
+        traces = asyncio.run(load.fire(vllm, ["one two three"] * 8, 40, ignore_eos=True))
+    change = metrics.scrape(vllm) - before
     assert change["generation_tokens_total"] == sum(len(trace.arrivals) for trace in traces) == 320
     assert max(sample["num_requests_running"] for sample in watch.samples) <= 4
     assert change["num_requests_running"] == 0

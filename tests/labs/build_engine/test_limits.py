@@ -18,10 +18,10 @@ from engineroom.engine.runtime.graphs import shapes
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import Request, Scheduler
-from labs.build_engine import memory
 from engineroom.load import workload
-from labs.build_engine.finetune import fine_tune
 from engineroom.trtllm import tools
+from labs.build_engine import memory
+from labs.kit.finetune import fine_tune
 from tests.engineroom.engine.conftest import COURSE, checkpoint, engine
 
 __all__ = ["checkpoint", "engine"]

@@ -20,10 +20,10 @@ import yaml
 
 from engineroom.engine.directory import EngineDir
 from engineroom.kit.process import Server, free_port, start
-from labs.deploy_with_triton import dashboard
 from engineroom.metrics import grafana, panels, promql
 from engineroom.openai.start import serve_engine
-from engineroom.triton import Triton
+from engineroom.triton.server import Triton
+from labs.deploy_with_triton import dashboard
 from tests.engineroom.kit.stubborn import eventually
 from tests.engineroom.triton.conftest import ROOT, stream
 

@@ -11,16 +11,20 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient
 
-from engineroom import triton as lab
-from labs.deploy_with_triton import requests as lesson, plots
+from engineroom.triton import server
+from engineroom.triton.deployment import describe
+from engineroom.triton.lint import lint
+from engineroom.triton.server import Triton
+from labs.deploy_with_triton import plots
+from labs.deploy_with_triton import requests as lesson
 from labs.deploy_with_triton.requests import Answer
-from tests.labs.lessons.answers_10 import CONFIG
 from tests.engineroom.triton.conftest import CACHE, commands, steps
+from tests.labs.lessons.answers_10 import CONFIG
 
 ASK = {"input_ids": [300, 301], "input_lengths": 2, "request_output_len": 20}
 
 
-def with_client(triton: lab.Triton, act: Callable[[InferenceServerClient], Awaitable[object]]) -> object:
+def with_client(triton: Triton, act: Callable[[InferenceServerClient], Awaitable[object]]) -> object:
     async def run() -> object:
         async with InferenceServerClient(triton.grpc) as client:
             return await act(client)
@@ -29,19 +33,19 @@ def with_client(triton: lab.Triton, act: Callable[[InferenceServerClient], Await
 
 
 @pytest.fixture
-def in_order(triton: lab.Triton, repository: Path) -> Iterator[None]:
+def in_order(triton: Triton, repository: Path) -> Iterator[None]:
     folder = repository / "in_order"
     (folder / "1").mkdir(parents=True)
     (folder / "config.pbtxt").write_text(CONFIG)
-    shutil.copy(Path(lab.__file__).with_name("in_order.py"), folder / "1" / "model.py")
-    assert lab.check(repository) == []
+    shutil.copy(Path(server.__file__).with_name("in_order.py"), folder / "1" / "model.py")
+    assert lint(repository) == []
     with_client(triton, lambda client: client.load_model("in_order"))
     yield
     with_client(triton, lambda client: client.unload_model("in_order"))
     shutil.rmtree(folder)
 
 
-def test_the_shortest_program_serves_one_after_another(triton: lab.Triton, in_order: None) -> None:
+def test_the_shortest_program_serves_one_after_another(triton: Triton, in_order: None) -> None:
     """Told by the engine's steps, each of which would serve all three; a busy client may see ends and begins mixed."""
 
     def together(model: str, *texts: str, **more: bool) -> list[str]:
@@ -59,14 +63,14 @@ def test_the_shortest_program_serves_one_after_another(triton: lab.Triton, in_or
     assert steps(triton) - between > 0.8 * (between - before) > 10
 
 
-def test_an_error_of_another_model_is_the_program_s_answer(triton: lab.Triton, in_order: None) -> None:
+def test_an_error_of_another_model_is_the_program_s_answer(triton: Triton, in_order: None) -> None:
     found = with_client(triton, lambda client: lesson.ask(client, "in_order", text_input="One", max_tokens=0))
     assert "max_tokens" in found.error and (found.version, found.text) == ("", "")
     found = with_client(triton, lambda client: lesson.ask(client, "in_order", text_input="One", max_tokens=2))
     assert not found.error and found.version == "1"
 
 
-def test_an_answer_has_its_tokens_its_times_and_the_engine_s_steps(triton: lab.Triton) -> None:
+def test_an_answer_has_its_tokens_its_times_and_the_engine_s_steps(triton: Triton) -> None:
     before = steps(triton)
     found = with_client(triton, lambda client: lesson.ask(client, "tensorrt_llm", streaming=True, **ASK))
     assert len(found.tokens) == 20 and found.version == "1"
@@ -76,7 +80,7 @@ def test_an_answer_has_its_tokens_its_times_and_the_engine_s_steps(triton: lab.T
     assert CACHE in [a * b for a in blocks.values() for b in blocks.values()]
 
 
-def test_figures_are_labelled_by_their_process(triton: lab.Triton) -> None:
+def test_figures_are_labelled_by_their_process(triton: Triton) -> None:
     """Two loads of one version, or two models, with equal labels would share what the first of them deletes."""
     found = {dict(pair.split(" ", 1) for pair in labels.split(", "))["process"] for _, labels in lesson.gauges(
         triton, "nv_trt_llm_general")}  # fmt: skip
@@ -85,7 +89,7 @@ def test_figures_are_labelled_by_their_process(triton: lab.Triton) -> None:
     }
 
 
-def test_batch_sizes_and_versions_are_triton_s(triton: lab.Triton) -> None:
+def test_batch_sizes_and_versions_are_triton_s(triton: Triton) -> None:
     async def act(client: InferenceServerClient) -> tuple[Counter[int], dict[str, str]]:
         before = await lesson.batch_sizes(client, "preprocessing")
         ask = lesson.inputs(QUERY="One two", REQUEST_OUTPUT_LEN=1)
@@ -119,7 +123,7 @@ def test_under_load_everybody_asks_before_during_and_after() -> None:
 
 
 def test_fill_template_names_no_variable_that_nvidia_s_file_lacks() -> None:
-    made = lab.describe(engine_dir="/engine", tokenizer_dir="/model", triton_backend="tensorrtllm")
+    made = describe(engine_dir="/engine", tokenizer_dir="/model", triton_backend="tensorrtllm")
     lines = lesson.fill_template(made, "/repository", ["ensemble", "tensorrt_llm_bls", "tensorrt_llm"])
     assert lines[0].endswith("    triton_max_batch_size:64,logits_datatype:TYPE_FP32")
     assert "cancellation_check_period_ms" not in lines[1] and "bls_instance_count:1" in lines[1]

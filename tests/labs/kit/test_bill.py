@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from labs.kit import bill as cost
-from labs.kit.bill import PRICE
 from engineroom.kit.record import find
+from labs.kit import bill
+from labs.kit.bill import PRICE
 
 
 @pytest.fixture(autouse=True)
@@ -15,25 +15,25 @@ def no_own_price(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_reference_prices_are_plausible_and_sourced() -> None:
-    record = find(cost.PRICES, "published")
+    record = find(bill.PRICES, "published")
     for gpu in ("H100", "H200"):
         series = [name for name in record.values if name.startswith(gpu)]
         providers = {name.partition(", ")[2] for name in series}
         assert len(providers) >= 3
         assert all(1 < record.summary[name].median < 20 and record.sources[name].url for name in series)
-    assert cost.price_per_hour("NVIDIA H100 80GB HBM3") == cost.price_per_hour("H100")
-    assert cost.price_per_hour("NVIDIA H200") == cost.price_per_hour("H200")
+    assert bill.price_per_hour("NVIDIA H100 80GB HBM3") == bill.price_per_hour("H100")
+    assert bill.price_per_hour("NVIDIA H200") == bill.price_per_hour("H200")
 
 
 def test_own_price(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PRICE, "2.40")
-    assert cost.lesson_cost(30) == pytest.approx(1.20)
+    assert bill.lesson_cost(30) == pytest.approx(1.20)
     for wrong in ("cheap", "-1", "inf", "nan"):
         monkeypatch.setenv(PRICE, wrong)
         with pytest.raises(ValueError, match=PRICE):
-            cost.lesson_cost(30)
+            bill.lesson_cost(30)
 
 
 def test_unknown_gpu() -> None:
     with pytest.raises(ValueError, match=rf"RTX 9999.*only for H100, H200.*{PRICE}"):
-        cost.price_per_hour("RTX 9999")
+        bill.price_per_hour("RTX 9999")

@@ -6,9 +6,9 @@ from math import ceil
 from typing import Any
 
 from engineroom.checkpoint import Model
+from engineroom.load.workload import Turn
 from labs.build_engine.checks import TOY
 from labs.build_engine.memory import requests_that_fit
-from engineroom.load.workload import Turn
 
 TRACE = [Turn(100, 50)] * 98 + [Turn(400, 20), Turn(150, 330)]  # longest prompt 400, longest request 480
 GOOD = {"max_batch_size": 24, "max_input_len": 400, "max_seq_len": 480, "max_num_tokens": 256}

@@ -9,10 +9,10 @@ from math import inf, nan
 from typing import Any
 
 from engineroom.compare import Arrival, Run
-from labs.run_engine.paper import LIMITS, SIZE, Paper, on_paper, right
-from labs.run_engine.replay import Recorder, drive
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.scheduler import Request
+from labs.run_engine.paper import LIMITS, SIZE, Paper, on_paper, right
+from labs.run_engine.replay import Recorder, drive
 
 
 def lacks(blocks: BlockManager, *many: Request) -> int:

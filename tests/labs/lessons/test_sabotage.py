@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from engineroom import load, vllm as serving
-from labs.kit import bill as cost, course
-from labs.kit.check import Result, check, exercises
+from engineroom import load
 from engineroom.kit.machine import machine
+from labs.kit import bill, course
+from labs.kit.check import Result, check, exercises
 from labs.measure.checks import GOAL, RUN
 from labs.serve_with_vllm.checks import _metrics
 from tests.labs.lessons import answers_04, answers_05, answers_06, answers_10
 
 HERE = machine()
-RATE = cost.price_per_hour("H100")
+RATE = bill.price_per_hour("H100")
 CHANGE = _metrics(800, 100, at=2.0)
-Trace = serving.Trace
+Trace = load.Trace
 
 
 @pytest.fixture(autouse=True)

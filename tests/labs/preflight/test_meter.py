@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from labs.kit.bill import PRICE, price_per_hour
 from engineroom.kit.machine import Gpu, machine
+from labs.kit.bill import PRICE, price_per_hour
 from labs.preflight import Meter, meter
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools.author.gates import problems
 from tests.tools.author.lesson_case import LESSON, Case, printed
+from tools.author.gates import problems
 
 
 def test_a_clean_lesson_passes(case: Case) -> None:

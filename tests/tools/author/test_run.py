@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from engineroom.kit.machine import machine
 from tools.author.report import RunReport
 from tools.author.run import parse_parameters, run
-from engineroom.kit.machine import machine
 
 GOOD = """\
 # %% [markdown]

@@ -14,10 +14,17 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from engineroom.kit.record import find
-from tools.training.card import cards, load_json, training_record
-from tools.training.config import CONTEXT, END_ID, VOCAB_SIZE, config_json, generation_config, tokenizer_config
 from engineroom.quality.data import TASKS, held_out_items
 from engineroom.quality.data.item import render
+from tools.training.card import cards, load_json, training_record
+from tools.training.config import (
+    CONTEXT,
+    END_ID,
+    VOCAB_SIZE,
+    config_json,
+    generation_config,
+    tokenizer_config,
+)
 
 MODELS = Path("models")
 NAMES = ("course", "draft")
@@ -129,5 +136,7 @@ def test_training_record_is_the_logs() -> None:
 
 def test_cards_print_the_records() -> None:
     for name, text in cards().items():
-        assert (MODELS / name / "README.md").read_text() == text, f"run: python -m tools.training.card ({name})"
+        assert (MODELS / name / "README.md").read_text() == text, (
+            f"run: python -m tools.training.card ({name})"
+        )
     assert (MODELS / "course" / "loss.png").stat().st_size > 5000

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from collections import Counter
 
+from labs.kit.check import exercises as registered_exercises
+from labs.kit.course import LESSONS
 from tools.author.gates.book import Book, Problem, called, output_text, tree
 from tools.author.regions import SOLUTION, Region
 from tools.author.source import Cell, Lesson
-from labs.kit.check import exercises as registered_exercises
-from labs.kit.course import LESSONS
 
 
 def registered(lesson: Lesson) -> set[str]:

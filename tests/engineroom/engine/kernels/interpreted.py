@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engineroom.engine.layers import rotate, tile
 from engineroom.engine.kernels.attention import paged_attention, rotate_and_store
 from engineroom.engine.kernels.products import linear, qkv
+from engineroom.engine.layers import rotate, tile
 
 PAGE, SIZE, EPS = 16, 16, 1e-5
 

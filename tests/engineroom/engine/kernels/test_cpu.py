@@ -12,7 +12,15 @@ from torch.export import Dim
 from torch.export.pt2_archive._package import package_pt2
 
 from engineroom.engine.compile import aot_compile
-from engineroom.engine.kernels.cpu import compiler, linked, pack, packed_linear, packs, paged_attention, unpack
+from engineroom.engine.kernels.cpu import (
+    compiler,
+    linked,
+    pack,
+    packed_linear,
+    packs,
+    paged_attention,
+    unpack,
+)
 
 IN, OUT = 37, 45  # neither fills the last panel nor the steps of the kernel
 OTHER = 64

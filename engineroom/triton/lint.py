@@ -24,7 +24,7 @@ BACKENDS = ("python", "tensorrtllm")
 Configs = dict[str, ModelConfig]
 
 
-def check(repository: str | Path) -> list[str]:
+def lint(repository: str | Path) -> list[str]:
     """One line for each mistake, `<model>: what is wrong, what to do`; empty when none was found."""
     repository, found, configs = Path(repository), [], Configs()
     if not repository.is_dir() or not any(repository.glob(f"*/{CONFIG}")):

@@ -1,0 +1,1 @@
+"""Processes, the machine, records and files: what every other package stands on."""

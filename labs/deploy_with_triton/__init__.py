@@ -1,0 +1,1 @@
+"""Lesson 10: deploy with Triton."""

@@ -1,0 +1,1 @@
+"""What keeps the course: authoring, training of the course models, timing."""

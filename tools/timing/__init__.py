@@ -1,0 +1,1 @@
+"""How long set-up, lessons and conversions take, kept as records."""
