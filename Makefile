@@ -11,10 +11,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: lab run test check lock lessons stop setup
 lab: setup ## JupyterLab on lesson 00
-	@$(RUN) -m tools.cli lab $(ARGS)
+	@$(RUN) -m engineroom lab $(ARGS)
 
 run: setup ## every lesson without a browser, and an HTML report
-	@$(RUN) -m tools.cli run $(ARGS)
+	@$(RUN) -m engineroom run $(ARGS)
 
 test: setup ## everything CI runs
 	@$(PYTHON) bootstrap.py --browser --prometheus --check --quantize --kernels --triton --openvino --aiperf --gateway
@@ -37,13 +37,13 @@ dependencies:
 habits:
 	@$(RUN) -m pytest -q -p no:cacheprovider tests/setup/test_habits.py
 notebooks:
-	@$(RUN) -m tools.cli build --check
+	@$(RUN) -m engineroom lessons --check
 
 lessons: setup ## make the notebooks again from solutions/*.py (executes them)
-	@$(RUN) -m tools.cli build --execute $(ARGS)
+	@$(RUN) -m engineroom lessons --execute $(ARGS)
 
 stop: setup ## stop every server that a lesson left running
-	@$(RUN) -m tools.cli stop
+	@$(RUN) -m engineroom stop
 
 UV := $(or $(shell command -v uv),.venv/uv/bin/uv)
 COMPILE := $(UV) pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header

@@ -281,7 +281,7 @@ else:
 # - More ranks than KV heads means copies, in the weights and in the cache.
 # - Shapes prove nothing. Logits do.
 #
-# **Keep:** `python -m engineroom.checkpoint convert | inspect | diff`, and one prompt whose logits you compare.
+# **Keep:** `engineroom checkpoint convert | inspect | diff`, and one prompt whose logits you compare.
 #
 # Next: [05 · Build an engine](05_build_engine.ipynb)
 

@@ -430,7 +430,7 @@ else:
 # - A share of what is left, or a share of the whole: ask which, before you compare two engines' memory.
 # - A refusal at the door is worth more than a crash at night. Refit when weights change, build when limits do.
 #
-# **Keep:** `python -m engineroom.engine build | inspect | refit`, and your four limits with the trace they came from.
+# **Keep:** `engineroom build | inspect | refit`, and your four limits with the trace they came from.
 #
 # Next: [06 · Run the engine](06_run_engine.ipynb)
 

@@ -470,7 +470,7 @@ else:
 # - `max_num_tokens` trades the newcomer's TTFT against everybody's ITL.
 # - A ratio means little without the number of streams. Ask for both, then compute the break-even.
 #
-# **Keep:** your `in_flight`, your `break_even`, and `python -m engineroom.compare` for your own model.
+# **Keep:** your `in_flight`, your `break_even`, and `engineroom compare offline` for your own model.
 #
 # Next: [10 · Deploy with Triton](10_deploy_with_triton.ipynb)
 

@@ -584,7 +584,7 @@ print(f"\n{launch}")
 # - A cancel is done when the engine's counter stands still, not when the reader has gone.
 # - New beside old, then switch, then drain: no request is lost, and the way back is open until the last step.
 #
-# **Keep:** your `config.pbtxt`, your `leave`, and `python -m engineroom.triton render | check | serve | openai`.
+# **Keep:** your `config.pbtxt`, your `leave`, and `engineroom triton render | check | serve | openai`.
 
 # %%
 await client.close()

@@ -1,4 +1,4 @@
-"""`engineroom`: the course from a terminal. `make` targets call the same commands."""
+"""The course from a terminal: the commands of `engineroom` that exist where the course is checked out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 
+from engineroom.kit.command import application
+from engineroom.kit.command import run as run_command
 from tools.author.files import ROOT
-from tools.author.regions import SourceError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = application(__doc__, no_args_is_help=True)
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NN ...]", help="lessons; none means all")]
 WORK = ROOT / "work"
 
@@ -151,13 +152,32 @@ def end(report: object, ok: bool) -> None:
     raise typer.Exit(0 if ok else 1)
 
 
-def main() -> None:
-    """The console script: errors that have a message end with it, without traceback."""
-    try:
-        app()
-    except (SourceError, FileNotFoundError, ValueError) as error:
-        raise SystemExit(f"{error}") from error
+@app.command()
+def bill(gpu: Annotated[str, typer.Option(help="as in records/published/gpu-prices.json")] = "H100") -> None:
+    """Minutes of each lesson, and dollars on a rented GPU."""
+    from labs.kit import show
+    from labs.kit.bill import bill as rows
+
+    show.table(rows(gpu), f"Minutes to work through each lesson, and dollars on a rented {gpu}")
+
+
+records = application("The records of measurements.", no_args_is_help=True)
+app.add_typer(records, name="records")
+
+
+@records.callback()
+def group() -> None:
+    """The records of measurements."""
+
+
+@records.command()
+def schema() -> None:
+    """Write records/schema.json again from the model of a record."""
+    from engineroom.kit.files import write_atomic
+    from engineroom.kit.record import schema as text
+
+    write_atomic(ROOT / "records" / "schema.json", text())
 
 
 if __name__ == "__main__":
-    main()
+    run_command(app)

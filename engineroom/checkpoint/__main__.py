@@ -1,4 +1,4 @@
-"""`python -m engineroom.checkpoint`: convert, inspect, diff and plan, with the flags of NVIDIA's convert_checkpoint.py."""
+"""`engineroom checkpoint`: convert, inspect, diff and plan, with the flags of NVIDIA's convert_checkpoint.py."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from engineroom.checkpoint.config import infer_dtype
 from engineroom.checkpoint.convert import nbytes, source_bytes
 from engineroom.checkpoint.diff import diff
 from engineroom.checkpoint.inspect import describe, inspect
+from engineroom.kit.command import application, run
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+app = application(__doc__, no_args_is_help=True)
 Model = Annotated[Path, typer.Option("--model_dir", help="a Hugging Face folder with *.safetensors")]
 Dtype = Annotated[
     str,
@@ -100,13 +101,5 @@ def diff_command(first: Folder, second: Folder) -> None:
     raise typer.Exit(int(any(not one.harmless for one in found)))
 
 
-def main() -> None:
-    try:
-        app()
-    except CheckpointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run(app)

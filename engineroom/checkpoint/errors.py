@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from engineroom.kit.errors import UserError
 
-class CheckpointError(ValueError):
+
+class CheckpointError(UserError, ValueError):
     """The message says what was wrong, what was expected, and what to do."""

@@ -6,10 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from engineroom.kit.errors import UserError
+
 Prompts = list[list[int]]
 
 
-class CompareError(RuntimeError):
+class CompareError(UserError, RuntimeError):
     """An engine that is not there, or that did not do the work."""
 
 

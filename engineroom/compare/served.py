@@ -1,4 +1,4 @@
-"""`python -m engineroom.compare.served`: the engine's own server beside vLLM's, over HTTP, on a GPU, kept as records.
+"""`engineroom compare served`: the engine's own server beside vLLM's, over HTTP, on a GPU, kept as records.
 
 `engineroom.compare` measures the engines; here is what is left of it for a client. Both servers run all the time, the same
 requests go to each in turn, and one round before is not counted.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +19,10 @@ from typing import Annotated, NamedTuple
 import typer
 
 from engineroom import load, vllm
-from engineroom.checkpoint import CheckpointError
 from engineroom.compare import prepare
 from engineroom.compare.job import CompareError
 from engineroom.compare.measure import REST, Workload
-from engineroom.engine.config import BuildError
-from engineroom.kit.process import Server, ServerFailed
+from engineroom.kit.process import Server
 from engineroom.kit.record import Row, command_line, keep
 from engineroom.openai.start import serve_engine
 
@@ -101,7 +98,7 @@ def start(source: Path, engine: Path, loads: list[Workload], device: str) -> dic
     }
 
 
-def main(
+def served_command(
     model: Annotated[
         str, typer.Option(help="a Hugging Face folder, or a shape with random weights")
     ] = "llama-3.1-8b",
@@ -117,7 +114,7 @@ def main(
     """Build an engine for the workloads, serve it beside vLLM, measure both in turn."""
     loads = [prepare.workload(one) for one in workloads.split(",")]
     command = command_line(
-        "engineroom.compare.served",
+        "compare served",
         model=model,
         workloads=workloads,
         rounds=rounds,
@@ -142,11 +139,3 @@ def _rows(seen: dict[Workload, dict[str, list[Seen]]], tag: str) -> Iterator[Row
         for column, (end, unit) in enumerate(UNITS.items()):
             samples = {name: [row[column] for row in rows] for name, rows in made.items()}
             yield f"{one}-{end}", f"{what}: {WHAT[end]}", unit, samples
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except (BuildError, CheckpointError, CompareError, ServerFailed) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -1,4 +1,4 @@
-"""`python -m engineroom.compare.triton_overhead`: what Triton and the front door cost, beside the engine alone, kept as records.
+"""`engineroom compare triton-overhead`: what Triton and the front door cost, beside the engine alone, kept as records.
 
 The same prompts go in turn to the engine in a process of its own (`AsyncExecutor`, asked from within), to Triton's
 `tensorrt_llm` over gRPC streaming, and to OpenAI's API before Triton. All clients share the machine with the servers.
@@ -148,7 +148,7 @@ async def run(
             return await measure(ways, streams, lengths, rounds)
 
 
-def main(
+def triton_overhead(
     model: Annotated[Path, typer.Option(help="a Hugging Face folder")] = Path("models/course"),
     dtype: str = "bfloat16",
     streams: Annotated[str, typer.Option(help="requests at once, each number in turn")] = "1,8,32",
@@ -171,7 +171,7 @@ def main(
         firsts, rates = asyncio.run(run(engine.path, Path(folder), counts, lengths, rounds))
     what = f"{model.name} in {dtype}, {input_len} tokens in, {output_len} out"
     command = command_line(
-        "engineroom.compare.triton_overhead", model=model, dtype=dtype, streams=streams, input_len=input_len, output_len=output_len,
+        "compare triton-overhead", model=model, dtype=dtype, streams=streams, input_len=input_len, output_len=output_len,
         rounds=rounds, threads=threads,
     )  # fmt: skip
     facts = [
@@ -181,7 +181,3 @@ def main(
     for record in keep("triton-overhead", facts, command, out):
         for name, values in ratios(record.values).items():
             print(f"  {name}: {statistics.median(values):.2f} × the engine")
-
-
-if __name__ == "__main__":
-    typer.run(main)

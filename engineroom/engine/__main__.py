@@ -1,8 +1,7 @@
-"""`python -m engineroom.engine`: build, refit, inspect and try an engine, with the names of trtllm-build and run.py."""
+"""`engineroom build | refit | inspect | generate`: build, refit, inspect and try an engine, with the names of trtllm-build and run.py."""
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +9,11 @@ from typing import Annotated
 import typer
 
 from engineroom import engine as builder
-from engineroom.checkpoint import CheckpointError
-from engineroom.engine.config import BuildConfig, BuildError
+from engineroom.engine.config import BuildConfig
 from engineroom.engine.directory import TOKENIZER, EngineError, open_engine, package, weights
+from engineroom.kit.command import application, run
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+app = application(__doc__, no_args_is_help=True)
 Folder = Annotated[Path, typer.Argument(help="an engine directory")]
 Out = Annotated[Path, typer.Option("--output_dir")]
 Checkpoint = Annotated[Path, typer.Option("--checkpoint_dir", help="a TensorRT-LLM checkpoint of one rank")]
@@ -100,13 +99,5 @@ def generate(
     print(tokenizer.decode(answer, skip_special_tokens=True))
 
 
-def main() -> None:
-    try:
-        app()
-    except (BuildError, CheckpointError, EngineError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run(app)

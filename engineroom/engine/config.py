@@ -10,10 +10,12 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from engineroom.kit.errors import UserError
+
 SCALES_POSITIONS = ("linear", "dynamic")  # rope scaling types that also stretch max_position_embeddings
 
 
-class BuildError(ValueError):
+class BuildError(UserError, ValueError):
     """A limit that cannot be, or a feature that this engine does not have; says what to do instead."""
 
 

@@ -21,6 +21,7 @@ from engineroom.checkpoint.config import from_trtllm
 from engineroom.checkpoint.source import read_json
 from engineroom.engine.config import BuildConfig
 from engineroom.kit import probe
+from engineroom.kit.errors import UserError
 from engineroom.kit.output import SUFFIX
 
 VERSION = "engineroom-1"
@@ -28,7 +29,7 @@ PIECE = 64 << 20
 CONFIG, MANIFEST, LOG, TOKENIZER = "config.json", "manifest.json", "build.log", "tokenizer"
 
 
-class EngineError(RuntimeError):
+class EngineError(UserError, RuntimeError):
     """This engine cannot be used here; says why and what to do."""
 
 
@@ -97,7 +98,7 @@ def open_engine(path: str | Path, world_size: int = 1) -> EngineDir:
     path = Path(path)
     if path.name.endswith(SUFFIX):
         raise EngineError(f"{path} is what an interrupted build left. Build again.")
-    advice = "Expected an engine directory, as `python -m engineroom.engine build` writes it."
+    advice = "Expected an engine directory, as `engineroom build` writes it."
     try:
         config, manifest = read_json(path / CONFIG, advice), read_json(path / MANIFEST, advice)
     except CheckpointError as error:

@@ -22,6 +22,7 @@ import psutil
 
 from engineroom.kit import keeper
 from engineroom.kit.diagnose import HOST, diagnose, holder, listener
+from engineroom.kit.errors import UserError
 from engineroom.kit.files import home
 from engineroom.kit.status import StatusLine
 
@@ -30,7 +31,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _servers: list[Server] = []
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(UserError, RuntimeError):
     """A server did not start or stop; the message, which IPython shows without our stack, says why."""
 
     def _render_traceback_(self) -> list[str]:

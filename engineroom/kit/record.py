@@ -1,6 +1,6 @@
 """A number with its birth certificate: what ran, where, which versions, which command, when, how often.
 
-``python -m engineroom.kit.record`` writes ``records/schema.json`` from the model below.
+``engineroom records schema`` writes ``records/schema.json`` from the model below.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, ValidationInfo, model_validator
 
+from engineroom.kit.errors import UserError
 from engineroom.kit.files import write_atomic
 from engineroom.kit.machine import machine
 
@@ -28,7 +29,7 @@ Kind = Literal["measured", "published"]
 Row = tuple[str, str, str, dict[str, list[float]]]  # end of a record's name, what, unit, samples
 
 
-class RecordError(ValueError):
+class RecordError(UserError, ValueError):
     """A record is missing, malformed, or was changed after it was written."""
 
 
@@ -168,10 +169,10 @@ def keep(name: str, rows: Iterable[Row], command: str, folder: Path | None = Non
     return records
 
 
-def command_line(module: str, *words: object, **options: object) -> str:
-    """``python -m module`` with these words and options: the ``command`` of a record."""
+def command_line(command: str, *words: object, **options: object) -> str:
+    """``engineroom command`` with these words and options: the ``command`` of a record."""
     named = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
-    return shlex.join(["python", "-m", module, *map(str, [*words, *named])])
+    return shlex.join(["engineroom", *command.split(), *map(str, [*words, *named])])
 
 
 def digest(facts: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The dashboard as Grafana reads it: `python -m engineroom.metrics.grafana` writes deploy/monitoring again from panels.py.
+"""The dashboard as Grafana reads it: `engineroom metrics grafana` writes deploy/monitoring again from panels.py.
 
 The JSON is Grafana's dashboard model, schema version 39 (grafana.com/docs: "Dashboard JSON model").
 """
@@ -87,5 +87,6 @@ def targets(file: str | Path, addresses: Mapping[str, str]) -> None:
     write_atomic(Path(file), json.dumps(found, indent=1) + "\n")
 
 
-if __name__ == "__main__":
+def write_dashboard() -> None:
+    """Write the dashboard of deploy/monitoring again from the panels."""
     write_atomic(DASHBOARD, json.dumps(dashboard(), indent=1) + "\n")

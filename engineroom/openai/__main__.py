@@ -1,18 +1,17 @@
-"""`python -m engineroom.openai ENGINE`: an engine behind OpenAI's HTTP API, with the options of TensorRT-LLM's names."""
+"""`engineroom serve ENGINE`: an engine behind OpenAI's HTTP API, with the options of TensorRT-LLM's names."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from engineroom.engine.directory import EngineError
 from engineroom.engine.runtime.executor import KvCacheConfig
-from engineroom.openai.server import run
+from engineroom.kit.command import application, run
+from engineroom.openai.server import serve_engine_directory
 
-app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+app = application(None)
 
 
 @app.command()
@@ -42,16 +41,8 @@ def serve(
 ) -> None:
     """OpenAI's HTTP API over an engine that was built with --tokenizer_dir, until SIGTERM or SIGINT."""
     kv = KvCacheConfig(max_tokens_in_paged_kv_cache, kv_cache_free_gpu_memory_fraction, enable_block_reuse)
-    run(engine, host, port, served_model_name, kv, batch_scheduler_policy, max_queue_size)
-
-
-def main() -> None:
-    try:
-        app()
-    except (EngineError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    serve_engine_directory(engine, host, port, served_model_name, kv, batch_scheduler_policy, max_queue_size)
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
         await asyncio.to_thread(self.executor.close)
 
 
-def run(
+def serve_engine_directory(
     engine: Path,
     host: str,
     port: int,

@@ -11,7 +11,7 @@ from engineroom.kit.process import Server, start
 def serve_engine(
     engine_dir: str | Path, *, name: str = "engine", timeout: float = 120, **options: object
 ) -> Server:
-    """`python -m engineroom.openai` on a free port, ready to answer; a context manager.
+    """`engineroom serve` on a free port, ready to answer; a context manager.
 
     `options` are those of the command: max_queue_size=4 becomes `--max_queue_size 4`, False `--no-…`. A second call
     replaces the first server of that `name`. Raises ServerFailed with the reason and the end of the log.

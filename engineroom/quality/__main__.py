@@ -1,4 +1,4 @@
-"""`python -m engineroom.quality --model models/course` or `--url http://127.0.0.1:8000`."""
+"""`engineroom quality score --model models/course` or `--url http://127.0.0.1:8000`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from typing import Annotated
 
 import typer
 
+from engineroom.kit.command import application, run
 from engineroom.kit.record import command_line
 from engineroom.quality import ITEMS_PER_TASK, PASS_SHARE, evaluate_folder, held_out, score
 from engineroom.quality.http import http_generate
 from engineroom.quality.record import quality_records
 
+app = application(__doc__, no_args_is_help=True)
 
-def main(
+
+@app.callback()
+def group() -> None:
+    """Score the answers of a model or a server."""
+
+
+@app.command("score")
+def score_command(
     model: Annotated[Path | None, typer.Option(help="Hugging Face folder, run by transformers")] = None,
     url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, without /v1")] = None,
     items: Annotated[int, typer.Option(help="held-out items of each task")] = ITEMS_PER_TASK,
@@ -30,11 +39,11 @@ def main(
     scores = score(http_generate(url), held_out(items)) if url else evaluate_folder(model, items, device)
     print(scores.summary())
     if record:
-        command = command_line("engineroom.quality", *sys.argv[1:])
+        command = command_line("quality", *sys.argv[1:])
         for one in quality_records(record, scores, command):
             print(f"saved {one.save(folder).name}")
     raise typer.Exit(0 if scores.worst >= PASS_SHARE else 1)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(app)

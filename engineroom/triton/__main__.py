@@ -1,4 +1,4 @@
-"""`python -m engineroom.triton`: render a model repository, check it, serve it; OpenAI's API before it."""
+"""`engineroom triton`: render a model repository, check it, serve it; OpenAI's API before it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import Annotated
 
 import typer
 
-from engineroom.checkpoint import CheckpointError
-from engineroom.engine.directory import EngineError
-from engineroom.kit.process import ServerFailed
-from engineroom.triton.deployment import Deployment, DeploymentError, describe
+from engineroom.kit.command import application, run
+from engineroom.triton.deployment import Deployment, describe
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+app = application(__doc__, no_args_is_help=True)
 Repository = Annotated[Path, typer.Argument(help="a model repository")]
 
 
@@ -89,13 +87,5 @@ def openai(
     run(backend, engine_dir, served_model_name, host, port, keys)
 
 
-def main() -> None:
-    try:
-        app()
-    except (DeploymentError, CheckpointError, EngineError, ServerFailed) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run(app)

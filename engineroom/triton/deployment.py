@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engineroom.engine.directory import TOKENIZER
+from engineroom.kit.errors import UserError
 
 Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
-class DeploymentError(ValueError):
+class DeploymentError(UserError, ValueError):
     """A description that cannot be deployed, or a repository that cannot be served; says what to do."""
 
 

@@ -67,7 +67,7 @@ def run(backend: TritonBackend, engine_dir: Path, name: str, host: str, port: in
 def serve_openai(
     triton: Triton, engine_dir: str | Path, *, name: str = "openai", timeout: float = 120, **options: object
 ) -> Server:
-    """`python -m engineroom.triton openai` on a free port before a running Triton; the process kit stops it.
+    """`engineroom triton openai` on a free port before a running Triton; the process kit stops it.
 
     A second call of the same `name` replaces the first server. `options` are those of the command, such as
     request_timeout=10. Raises ServerFailed with the end of the log.

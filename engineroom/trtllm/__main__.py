@@ -1,9 +1,9 @@
-"""`python -m engineroom.trtllm`: write or check a command line of the real tools; nothing is run.
+"""`engineroom trtllm`: write or check a command line of the real tools; nothing is run.
 
-python -m engineroom.trtllm convert [llama|qwen] --model_dir MODEL --output_dir CHECKPOINT
-python -m engineroom.trtllm quantize | build | run | serve | bench | launch  FLAGS as the real tool has them
-python -m engineroom.trtllm check -- trtllm-build --checkpoint_dir CHECKPOINT --max_output_len 5
-python -m engineroom.trtllm flags [build]
+engineroom trtllm convert [llama|qwen] --model_dir MODEL --output_dir CHECKPOINT
+engineroom trtllm quantize | build | run | serve | bench | launch  FLAGS as the real tool has them
+engineroom trtllm check -- trtllm-build --checkpoint_dir CHECKPOINT --max_output_len 5
+engineroom trtllm flags [build]
 
 The exit status is 0 when the line is right, 1 when it is not, 2 when this usage was not understood.
 """
@@ -11,11 +11,16 @@ The exit status is 0 when the line is right, 1 when it is not, 2 when this usage
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
+import typer
+
+from engineroom.kit.command import application, run
 from engineroom.trtllm.commands import here
 from engineroom.trtllm.flags import FlagError, tools, version
 from engineroom.trtllm.pasted import parse
 
+app = application(None)
 TOOLS = {name.split()[0] for name in tools()}
 
 
@@ -58,5 +63,14 @@ def flags(name: str) -> int:
     return 0 if chosen else 1
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def trtllm(words: Annotated[list[str] | None, typer.Argument(metavar="TOOL [FLAGS]")] = None) -> None:
+    """Write or check a command line of the real tools; nothing is run.
+
+    TOOL is convert, quantize, build, run, serve, bench, launch, check or flags.
+    """
+    raise typer.Exit(main(words or []))
+
+
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    run(app)

@@ -16,10 +16,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from engineroom.kit.errors import UserError
 from engineroom.trtllm.values import Flag, Value, typed
 
 
-class FlagError(ValueError):
+class FlagError(UserError, ValueError):
     """Arguments that the real tool refuses or ignores; ``problems`` has a sentence for each."""
 
     def __init__(self, tool: str, problems: list[str]) -> None:
@@ -85,7 +86,7 @@ class Tool(BaseModel):
             return f"no flag {flag}. " + (f"Use {use} ({why})." if use else f"{why[0].upper()}{why[1:]}.")
         names = [name for first, one in self.flags.items() for name in (first, *one.aliases)]
         near = difflib.get_close_matches(flag, names, n=3, cutoff=0.7)
-        hint = f"Did you mean {' or '.join(near)}?" if near else "See `python -m engineroom.trtllm flags`."
+        hint = f"Did you mean {' or '.join(near)}?" if near else "See `engineroom trtllm flags`."
         return f"no flag {flag} in TensorRT-LLM {version()}. {hint}"
 
 

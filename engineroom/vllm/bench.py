@@ -7,12 +7,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from engineroom.kit.errors import UserError
 from engineroom.kit.process import Server
 from engineroom.vllm.command import executable
 from engineroom.vllm.model import locate
 
 
-class BenchFailed(RuntimeError):
+class BenchFailed(UserError, RuntimeError):
     """`vllm bench serve` ended with an error; the message has the end of its output."""
 
 

@@ -1,4 +1,4 @@
-"""`python -m engineroom.load`: measure vLLM on this machine, closed loop, and keep the result as records.
+"""`engineroom vllm measure`: measure vLLM on this machine, closed loop, and keep the result as records.
 
 The batch sizes are interleaved: each repetition runs all of them once, so that a slow minute hits all alike.
 """
@@ -49,7 +49,7 @@ async def measure(
     return found
 
 
-def main(
+def measure_command(
     model: Annotated[
         str, typer.Argument(help=f"a model, or a shape without weights: {', '.join(SHAPES)}")
     ] = "course",
@@ -73,13 +73,9 @@ def main(
             found = asyncio.run(measure(server, users, tokens, max_tokens, repeat, vocabulary))
     each = [word for count in users for word in ("--users", count)]
     command = command_line(
-        "engineroom.load", model, *each, name=name, tokens=tokens, max_tokens=max_tokens, repeat=repeat
+        "vllm measure", model, *each, name=name, tokens=tokens, max_tokens=max_tokens, repeat=repeat
     )
     what = f"vLLM on {model}, closed loop, {tokens} tokens in, {max_tokens} out"
     rows = [(series, f"{what}: {label}", unit, found[series]) for series, (_, unit, label) in SERIES.items()]
     rows.append(("start", f"vLLM on {model}: from the command to ready", "s", {"value": [started]}))
     keep(name, rows, command, out)
-
-
-if __name__ == "__main__":
-    typer.run(main)

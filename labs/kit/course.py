@@ -22,13 +22,13 @@ class Lesson:
 
 LESSONS = [
     Lesson(0, "00_preflight", "Preflight", "What have I got, and what will it cost?", "labs.preflight", 15, 15),
-    Lesson(1, "01_serve_with_vllm", "Serve with vLLM", "How far do good defaults go?", "engineroom.vllm", 35, 25),
-    Lesson(2, "02_measure", "Measure", "Is it fast, and for whom?", "engineroom.load", 45, 35),
+    Lesson(1, "01_serve_with_vllm", "Serve with vLLM", "How far do good defaults go?", "labs.serve_with_vllm", 35, 25),
+    Lesson(2, "02_measure", "Measure", "Is it fast, and for whom?", "labs.measure", 45, 35),
     Lesson(4, "04_convert_checkpoint", "Convert a checkpoint", "What does conversion do to the weights?",
-           "engineroom.checkpoint", 40, 30),
+           "labs.convert_checkpoint", 40, 30),
     Lesson(5, "05_build_engine", "Build an engine", "What do we trade for speed?", "labs.build_engine", 45, 40),
-    Lesson(6, "06_run_engine", "Run the engine", "What does the runtime add?", "engineroom.compare", 45, 40),
-    Lesson(10, "10_deploy_with_triton", "Deploy with Triton", "How do I ship it?", "engineroom.triton", 55, 45),
+    Lesson(6, "06_run_engine", "Run the engine", "What does the runtime add?", "labs.run_engine", 45, 40),
+    Lesson(10, "10_deploy_with_triton", "Deploy with Triton", "How do I ship it?", "labs.deploy_with_triton", 55, 45),
 ]  # fmt: skip
 
 

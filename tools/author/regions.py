@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engineroom.kit.errors import UserError
+
 MARKER = re.compile(r"(?P<indent>\s*)### (?P<kind>BEGIN SOLUTION|STARTER|END SOLUTION)\s*")
 LOOKALIKE = re.compile(r"\s*#+\s*((BEGIN|END)\s+SOLUTION|STARTER)\s*", re.IGNORECASE)
 
@@ -19,7 +21,7 @@ EMPTY_ANSWER = "...  # write your answer here"
 SOLUTION = "# solution"
 
 
-class SourceError(ValueError):
+class SourceError(UserError, ValueError):
     """A lesson's source is wrong; the message starts with ``file:line``."""
 
     def __init__(self, path: Path | str, line: int, message: str) -> None:

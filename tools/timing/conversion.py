@@ -1,4 +1,4 @@
-"""`python -m tools.timing.conversion`: time and memory of a conversion, against copying the same bytes.
+"""`engineroom timing conversion`: time and memory of a conversion, against copying the same bytes.
 
 Both write to the same disk, one after the other in each repetition, and both are timed until the bytes are on it.
 """
@@ -86,7 +86,7 @@ def _convert(pipe: Connection, source: Path, target: Path, tp_size: int) -> None
     pipe.send((seconds, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
-def main(
+def conversion(
     shape: Annotated[str, typer.Argument(help=f"one of: {', '.join(SHAPES)}")] = "llama-3.1-8b",
     tp_size: Annotated[int, typer.Option("--tp_size")] = 1,
     repeat: int = 5,
@@ -107,13 +107,9 @@ def main(
                 f"copy {copying:.1f} s, convert {seconds:.1f} s, peak {peak / 1e6:.0f} MB of {largest / 1e9:.2f} GB"
             )
     what = f"Converting {shape} (bfloat16, tp_size {tp_size})"
-    command = command_line("tools.timing.conversion", shape, "--tp_size", tp_size, "--repeat", repeat)
+    command = command_line("timing conversion", shape, "--tp_size", tp_size, "--repeat", repeat)
     rows = [
         ("time", f"{what}: time, relative to copying its files", "ratio", {"ratio": times}),
         ("memory", f"{what}: peak memory, relative to the largest rank file", "ratio", {"ratio": memory}),
     ]
     keep(f"convert-{shape.split('-')[-1]}-tp{tp_size}", rows, command, out)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,7 +1,7 @@
 """How long set-up and lessons take, measured, and the README's table made from that record.
 
-`python -m tools.timing.lessons` measures: a fresh clone, set up from an empty package cache, set up again, and every
-lesson run by `engineroom run`. `python -m tools.timing.lessons --readme` only writes the table.
+`engineroom timing lessons` measures: a fresh clone, set up from an empty package cache, set up again, and every
+lesson run by `engineroom run`. `engineroom timing lessons --readme` only writes the table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tools.author.run import run
 
 NAME = "timings"
 BLOCK = re.compile(r"(?s)(<!-- timings: .*? -->\n).*?(<!-- end of timings -->)")
-COMMAND = "python -m tools.timing.lessons"
+COMMAND = "engineroom timing lessons"
 LABELS = {
     "set-up": "set-up, first time, empty package cache",
     "set-up again": "set-up, every later time",
@@ -75,7 +75,7 @@ def write_readme(readme: Path = ROOT / "README.md") -> bool:
     return write_whole(readme, BLOCK.sub(lambda m: m[1] + made + m[2], text))
 
 
-def main(
+def lessons(
     readme: Annotated[
         bool, typer.Option("--readme", help="only write the table again, from the record")
     ] = False,
@@ -87,7 +87,3 @@ def main(
             name=NAME, what="Wall-clock time of each step", unit="s", samples=samples, command=COMMAND
         ).save()
     print("README.md written" if write_readme() else "README.md is up to date")
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -15,11 +15,12 @@ from typing import Literal
 from engineroom.engine.config import BuildConfig
 from engineroom.engine.runtime.kv_cache import BlockManager, Pages
 from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit.errors import UserError
 
 Policy = Literal["guaranteed_no_evict", "max_utilization"]
 
 
-class RequestError(ValueError):
+class RequestError(UserError, ValueError):
     """A request beyond the limits that the engine was built with; names the limit."""
 
 

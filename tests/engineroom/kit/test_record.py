@@ -24,7 +24,7 @@ PAGE = Source(url="https://example.org/post", date=date(2026, 1, 2))
 
 def example(**changes: object) -> Record:
     facts = {"name": "ttft", "what": "Time to the first token", "unit": "ms", "samples": [3.0, 1.0, 2.0]}
-    return Record.measured(**{**facts, "command": "python -m engineroom.load", **changes})
+    return Record.measured(**{**facts, "command": "engineroom vllm measure", **changes})
 
 
 def test_facts_are_filled_in() -> None:
@@ -147,7 +147,7 @@ def test_records_of_one_run_are_made_before_the_first_is_saved(
 
 def test_the_command_line_of_a_record() -> None:
     line = record.command_line("engineroom.load", "a model", "--users", 4, max_tokens=8, name="x")
-    assert line == "python -m engineroom.load 'a model' --users 4 --max-tokens 8 --name x"
+    assert line == "engineroom vllm measure 'a model' --users 4 --max-tokens 8 --name x"
 
 
 def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_schema_file_follows_the_model() -> None:
-    assert (RECORDS / "schema.json").read_text() == record.schema(), "run python -m engineroom.kit.record"
+    assert (RECORDS / "schema.json").read_text() == record.schema(), "run engineroom records schema"
 
 
 def test_every_committed_record_loads() -> None:

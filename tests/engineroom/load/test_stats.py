@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engineroom import load
-from engineroom.vllm import Trace
+from engineroom.load import Trace
 
 gaps = st.lists(st.floats(1e-4, 10), min_size=1, max_size=20)
 

@@ -24,7 +24,7 @@ def vocabulary(engine: EngineDir) -> Vocabulary:
 
 @pytest.fixture(scope="session")
 def start(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Starts `python -m engineroom.openai`; the caller stops it."""
+    """Starts `engineroom serve`; the caller stops it."""
     home = str(tmp_path_factory.mktemp("home"))
 
     def begin(**options: object) -> Server:

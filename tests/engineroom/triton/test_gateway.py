@@ -15,7 +15,9 @@ import pytest
 
 from engineroom.engine.directory import EngineDir
 from engineroom.kit.process import Server, free_port, start
-from engineroom.triton import DeploymentError, Triton, gateway
+from engineroom.triton import gateway
+from engineroom.triton.deployment import DeploymentError
+from engineroom.triton.server import Triton
 from labs.deploy_with_triton.dashboard import read
 
 KEY, ENGINE_KEY = "sk-course", "sesame"

@@ -19,10 +19,11 @@ from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit.process import Server
 from engineroom.openai.app import create_app
 from engineroom.openai.text import Vocabulary
-from engineroom.triton import DeploymentError, Triton
 from engineroom.triton.__main__ import app
 from engineroom.triton.client import TimedOut, TritonBackend, request
+from engineroom.triton.deployment import DeploymentError
 from engineroom.triton.front import read_keys
+from engineroom.triton.server import Triton
 from engineroom.vllm.bench import vllm_bench
 from tests.engineroom.openai.test_schema import CONFIG, schemathesis
 from tests.engineroom.triton.conftest import commands

@@ -100,7 +100,7 @@ def test_defaults_that_lessons_speak_of(name: str, flag: str, default: object) -
         ("serve", {"tp_size": 1, "tensor_parallel_size": 1}, "--tensor_parallel_size is given twice"),
         ("convert llama", {"weight_only_precision": "int4"}, "needs --use_weight_only"),
         ("build", {"checkpoint_dir": "c", "checkpoint_dri": "c"}, "Did you mean --checkpoint_dir?"),
-        ("build", {"checkpoint_dir": "c", "xyzzy": 1}, "See `python -m engineroom.trtllm flags`"),
+        ("build", {"checkpoint_dir": "c", "xyzzy": 1}, "See `engineroom trtllm flags`"),
     ],
 )
 def test_what_is_wrong_is_said(name: str, args: dict[str, object], words: str) -> None:

@@ -107,8 +107,8 @@ def test_an_engine_needs_the_backend_that_reads_it(tmp_path: Path) -> None:
         (["serve", "m"], 0, "trtllm-serve serve m", "not run"),
         (["flags", "build"], 0, "--gemm_plugin auto|float16", ""),
         (["flags", "bild"], 1, "", "no tool 'bild'"),
-        (["bild"], 2, "", "python -m engineroom.trtllm"),
-        ([], 2, "", "python -m engineroom.trtllm"),
+        (["bild"], 2, "", "engineroom trtllm"),
+        ([], 2, "", "engineroom trtllm"),
     ],
 )
 def test_terminal(capsys: pytest.CaptureFixture, words: list[str], status: int, out: str, err: str) -> None:

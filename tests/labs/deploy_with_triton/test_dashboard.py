@@ -167,7 +167,7 @@ def test_the_configuration_is_valid_for_promtool() -> None:
 
 def test_the_json_is_what_the_panels_say_and_grafana_finds_its_source() -> None:
     made = json.loads(grafana.DASHBOARD.read_text())
-    assert made == grafana.dashboard(), "run `python -m engineroom.metrics.grafana`"
+    assert made == grafana.dashboard(), "run `engineroom metrics grafana`"
     ids = [panel["id"] for panel in made["panels"]]
     assert len(set(ids)) == len(ids)
     grid = [panel["gridPos"] for panel in made["panels"]]

@@ -1,0 +1,5 @@
+"""`python -m engineroom`: the same as `engineroom`."""
+
+from engineroom.cli import main
+
+main()

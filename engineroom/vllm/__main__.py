@@ -1,0 +1,18 @@
+"""Measure vLLM on this machine and keep the result as records."""
+
+from __future__ import annotations
+
+from engineroom.kit.command import application, run
+from engineroom.vllm.measure import measure_command
+
+app = application(__doc__, no_args_is_help=True)
+app.command("measure")(measure_command)
+
+
+@app.callback()
+def group() -> None:
+    """Measure vLLM on this machine and keep the result as records."""
+
+
+if __name__ == "__main__":
+    run(app)
