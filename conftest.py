@@ -20,6 +20,8 @@ ONE_VLLM = {
     *(f"tests/labs/{folder}" for folder in ("build_engine", "deploy_with_triton")),
 }
 
+BUILDS = pytest.StashKey[str]()
+
 
 class ByFolder(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
@@ -38,13 +40,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     settings.register_profile("course", deadline=None)
     settings.load_profile("course")
-    if not hasattr(config, "workerinput"):
-        os.environ["ENGINEROOM_BUILDS"] = tempfile.mkdtemp(prefix="engineroom-builds-")
+    if not hasattr(config, "workerinput") and "ENGINEROOM_BUILDS" not in os.environ:
+        os.environ["ENGINEROOM_BUILDS"] = config.stash[BUILDS] = tempfile.mkdtemp(prefix="engineroom-builds-")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ.pop("ENGINEROOM_BUILDS"), ignore_errors=True)
+    if BUILDS in config.stash:
+        shutil.rmtree(config.stash[BUILDS], ignore_errors=True)
 
 
 @pytest.hookimpl(trylast=True)
