@@ -47,7 +47,7 @@ BREAKS: list[tuple[str, Break, str]] = [
     (
         "not an engine",
         lambda f: (f / "config.json").unlink(),
-        "config.json does not exist.*engineroom.engine build",
+        "config.json does not exist.*engineroom build",
     ),
     ("no manifest", lambda f: (f / "manifest.json").unlink(), "manifest.json does not exist"),
     (

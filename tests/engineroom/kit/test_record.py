@@ -146,7 +146,7 @@ def test_records_of_one_run_are_made_before_the_first_is_saved(
 
 
 def test_the_command_line_of_a_record() -> None:
-    line = record.command_line("engineroom.load", "a model", "--users", 4, max_tokens=8, name="x")
+    line = record.command_line("vllm measure", "a model", "--users", 4, max_tokens=8, name="x")
     assert line == "engineroom vllm measure 'a model' --users 4 --max-tokens 8 --name x"
 
 
