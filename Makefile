@@ -1,6 +1,7 @@
 # Every target sets up first; a set-up that stands costs a fraction of a second.
 PYTHON ?= python3
-RUN := .venv/bin/python
+BIN := .venv/bin
+RUN := $(BIN)/python
 CHECK := .venv/check/bin
 
 # how long a waiting thread spins: engineroom/engine/__init__.py
@@ -11,10 +12,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: lab run test check lock lessons stop setup
 lab: setup ## JupyterLab on lesson 00
-	@$(RUN) -m engineroom lab $(ARGS)
+	@$(BIN)/engineroom lab $(ARGS)
 
 run: setup ## every lesson without a browser, and an HTML report
-	@$(RUN) -m engineroom run $(ARGS)
+	@$(BIN)/engineroom run $(ARGS)
 
 test: setup ## everything CI runs
 	@$(PYTHON) bootstrap.py --browser --prometheus --check --quantize --kernels --triton --openvino --aiperf --gateway
@@ -37,13 +38,13 @@ dependencies:
 habits:
 	@$(RUN) -m pytest -q -p no:cacheprovider tests/setup/test_habits.py
 notebooks:
-	@$(RUN) -m engineroom lessons --check
+	@$(BIN)/engineroom lessons --check
 
 lessons: setup ## make the notebooks again from solutions/*.py (executes them)
-	@$(RUN) -m engineroom lessons --execute $(ARGS)
+	@$(BIN)/engineroom lessons --execute $(ARGS)
 
 stop: setup ## stop every server that a lesson left running
-	@$(RUN) -m engineroom stop
+	@$(BIN)/engineroom stop
 
 UV := $(or $(shell command -v uv),.venv/uv/bin/uv)
 COMPILE := $(UV) pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header

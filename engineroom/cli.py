@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import NamedTuple
 
 import click
@@ -39,54 +38,49 @@ LIBRARY = {
 }
 
 
-def targets() -> Mapping[str, Target]:
-    """The library's commands, and those of the course where the course is checked out (an entry point of it)."""
-    found = dict(LIBRARY)
-    for point in entry_points(group="engineroom.commands"):
-        try:
-            found |= {name: Target(*target) for name, target in point.load().items()}
-        except ModuleNotFoundError as error:
-            if error.name not in (point.module, point.module.partition(".")[0]):
-                raise
-    return found
-
-
 class LazyGroup(typer.core.TyperGroup):
     """Imports a command's module when that command is called: `engineroom --help` does not wait for PyTorch.
 
     After "Lazily Loading Subcommands" of Click's documentation.
     """
 
+    targets: Mapping[str, Target] = LIBRARY
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(targets())
+        return list(self.targets)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if not (target := targets().get(cmd_name)):
+        if not (target := self.targets.get(cmd_name)):
             return None
         command = typer.main.get_command(importlib.import_module(target.module).app)
         return command.get_command(ctx, target.command) if target.command else command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, target.help) for name, target in targets().items()])
+            formatter.write_dl([(name, target.help) for name, target in self.targets.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        names = [name for name in targets() if name.startswith(incomplete)]
-        return [CompletionItem(name, help=targets()[name].help) for name in names]
+        names = [name for name in self.targets if name.startswith(incomplete)]
+        return [CompletionItem(name, help=self.targets[name].help) for name in names]
 
 
-app = typer.Typer(
-    cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
-)
+def application(targets: Mapping[str, Target]) -> typer.Typer:
+    """The command `engineroom` with these commands below it."""
+    group = type("Group", (LazyGroup,), {"targets": targets})
+    app = typer.Typer(
+        cls=group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+    )
+
+    @app.callback()
+    def engineroom() -> None:
+        pass
+
+    return app
 
 
-@app.callback()
-def engineroom() -> None:
-    pass
-
-
-def main() -> None:
-    run(app)
+def main(targets: Mapping[str, Target] = LIBRARY) -> None:
+    """Run the command line of this process."""
+    run(application(targets))
 
 
 if __name__ == "__main__":

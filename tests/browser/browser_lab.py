@@ -24,7 +24,7 @@ from tools.author.gates.book import output_text
 SCREENSHOTS = ROOT / "out" / "screenshots"
 WAIT = 180  # seconds for JupyterLab and a kernel to start, on a busy machine
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-COMMAND = [sys.executable, "-m", "engineroom", "lab", "--no-browser", "--port", "{port}", "--work"]
+COMMAND = [sys.executable, "-m", "tools", "lab", "--no-browser", "--port", "{port}", "--work"]
 
 
 @dataclass(frozen=True)
