@@ -52,7 +52,7 @@ def build(
 
     Code that was compiled before for the same sizes, limits, machine and torch comes out of the build cache: a folder
     of ENGINEROOM_HOME, or the one that ENGINEROOM_BUILDS names. Raises BuildError for limits that cannot be,
-    CheckpointError for an unreadable checkpoint or an output that is taken.
+    CheckpointError for an unreadable checkpoint, OutputError for an output that is taken.
     """
     checkpoint = open_checkpoint(checkpoint_dir)
     made, explained = deduce(config or BuildConfig(), checkpoint.config)

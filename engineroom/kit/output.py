@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from engineroom.checkpoint.errors import CheckpointError
+from engineroom.kit.errors import UserError
 
 SUFFIX = ".incomplete"
+
+
+class OutputError(UserError, ValueError):
+    """An output directory that cannot be written; the message says why and what to do."""
 
 
 @contextmanager
@@ -20,13 +24,11 @@ def output_directory(path: str | Path, needed_bytes: int) -> Iterator[Path]:
     """Yield `<path>.incomplete`, to be filled; it becomes `path` when the block ends without an error.
 
     After an error or an interrupt it is removed. After a kill it stays, no reader takes it, and the next run replaces
-    it. Raises CheckpointError when `path` holds something, when another run is writing it, or the disk is too small.
+    it. Raises OutputError when `path` holds something, when another run is writing it, or the disk is too small.
     """
     path = Path(path).absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise CheckpointError(
-            f"{path} exists and is not empty. Choose another --output_dir, or remove it first."
-        )
+        raise OutputError(f"{path} exists and is not empty. Choose another --output_dir, or remove it first.")
     temporary, lock, ours = path.with_name(path.name + SUFFIX), None, False
     try:
         lock = _take(temporary, path)
@@ -38,7 +40,7 @@ def output_directory(path: str | Path, needed_bytes: int) -> Iterator[Path]:
     except BaseException as error:
         if ours:
             shutil.rmtree(temporary, ignore_errors=True)
-        elif not isinstance(error, CheckpointError):
+        elif not isinstance(error, OutputError):
             # interrupted before the lock was ours: an empty folder at most
             with suppress(OSError):
                 temporary.rmdir()
@@ -56,14 +58,14 @@ def _take(temporary: Path, path: Path) -> int:
         temporary.mkdir(parents=True, exist_ok=True)
         lock = os.open(temporary, os.O_RDONLY)
     except OSError as error:
-        raise CheckpointError(
+        raise OutputError(
             f"{temporary} cannot be made ({error.strerror}). Choose another --output_dir."
         ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise CheckpointError(f"{path} is being written by another conversion. Wait for it.") from None
+        raise OutputError(f"{path} is being written by another conversion. Wait for it.") from None
     return lock
 
 
@@ -77,9 +79,9 @@ def _room(directory: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, "disk full")
 
 
-def _full(path: Path, needed: int) -> CheckpointError:
+def _full(path: Path, needed: int) -> OutputError:
     free = shutil.disk_usage(path.parent).free
-    return CheckpointError(
+    return OutputError(
         f"the disk is full: {path} needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. Nothing was left behind; "
         f"free some space or choose an --output_dir on another disk."
     )

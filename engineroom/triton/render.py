@@ -18,7 +18,7 @@ CONFIG = "config.pbtxt"
 def render(deployment: Deployment, repository: str | Path) -> Path:
     """Write the repository, complete or not at all: <model>/config.pbtxt and what is in <model>/1.
 
-    Raises CheckpointError when `repository` holds something.
+    Raises OutputError when `repository` holds something.
     """
     source = TEMPLATES / deployment.template
     with output_directory(repository, 1 << 20) as folder:

@@ -15,7 +15,7 @@ from engineroom.kit.output import output_directory
 def fuse_then_cut(right: str | Path, output_dir: str | Path) -> Path:
     """A copy of a tp_size > 1, pp_size 1 checkpoint whose [q; k; v] was fused whole and cut into ranks afterwards.
 
-    Raises CheckpointError when `right` is no checkpoint or `output_dir` is taken.
+    Raises CheckpointError when `right` is no checkpoint, OutputError when `output_dir` is taken.
     """
     checkpoint = open_checkpoint(right)
     ranks = [checkpoint.load(rank) for rank in range(len(checkpoint.ranks))]

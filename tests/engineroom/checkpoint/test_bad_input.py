@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from engineroom.checkpoint import CheckpointError, Layout, Mapping, convert, join, open_checkpoint
 from engineroom.checkpoint.source import INDEX
-from engineroom.kit.output import output_directory
+from engineroom.kit.output import OutputError, output_directory
 from tests.engineroom.checkpoint.models import write
 
 Break = Callable[[Path], object]
@@ -175,14 +175,14 @@ def test_output_not_empty(tmp_path: Path) -> None:
     write(tmp_path / "hf")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
-    with pytest.raises(CheckpointError, match="exists and is not empty"):
+    with pytest.raises(OutputError, match="exists and is not empty"):
         convert(tmp_path / "hf", tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
 
 
 def test_output_in_use(tmp_path: Path) -> None:
     write(tmp_path / "hf")
-    busy = pytest.raises(CheckpointError, match="being written by another conversion")
+    busy = pytest.raises(OutputError, match="being written by another conversion")
     with output_directory(tmp_path / "out", 0), busy:
         convert(tmp_path / "hf", tmp_path / "out")
 
@@ -191,7 +191,7 @@ def test_disk_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     write(tmp_path / "hf")
     free = type("usage", (), {"free": 1000})
     monkeypatch.setattr("shutil.disk_usage", lambda path: free)
-    with pytest.raises(CheckpointError, match=r"disk is full.*Nothing was left behind"):
+    with pytest.raises(OutputError, match=r"disk is full.*Nothing was left behind"):
         convert(tmp_path / "hf", tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
 
@@ -202,7 +202,7 @@ def test_disk_gives_up_midway(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(CheckpointError, match="disk is full"):
+        with pytest.raises(OutputError, match="disk is full"):
             convert(tmp_path / "hf", tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from engineroom.checkpoint import Checkpoint, CheckpointError, Layout, Mapping, convert
+from engineroom.checkpoint import Checkpoint, Layout, Mapping, convert
 from engineroom.engine import compile as compiler
 from engineroom.engine.build import build, refit
 from engineroom.engine.config import BuildError
@@ -20,6 +20,7 @@ from engineroom.engine.directory import EngineDir, EngineError, open_engine
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.graphs import Graphs
 from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit.output import OutputError
 from tests.engineroom.engine.conftest import COURSE, LIMITS
 
 Break = Callable[[Path], object]
@@ -143,7 +144,7 @@ def test_builds_that_cannot_be(checkpoint: Checkpoint, tmp_path: Path) -> None:
         build(two, tmp_path / "engine")
     with pytest.raises(BuildError, match="--device cuda: this machine has no GPU"):
         build(checkpoint.directory, tmp_path / "engine", device="cuda")
-    with pytest.raises(CheckpointError, match="is not empty"):
+    with pytest.raises(OutputError, match="is not empty"):
         build(checkpoint.directory, two, LIMITS)
     assert not list(tmp_path.glob("engine*"))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from engineroom.checkpoint import CheckpointError
 from engineroom.engine.directory import EngineDir
+from engineroom.kit.output import OutputError
 from engineroom.triton import server
 from engineroom.triton.__main__ import app
 from engineroom.triton.deployment import Deployment, DeploymentError, describe
@@ -64,7 +64,7 @@ def test_an_engine_of_trtllm_build_has_its_own_backend_and_no_program_of_ours(tm
 
 
 def test_a_repository_is_not_written_over_another(repository: Path, engine: EngineDir) -> None:
-    with pytest.raises(CheckpointError, match="exists and is not empty"):
+    with pytest.raises(OutputError, match="exists and is not empty"):
         render(describe(engine_dir=engine.path), repository)
 
 
