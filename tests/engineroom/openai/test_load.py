@@ -192,9 +192,9 @@ class Holding(Executor):
 
 
 def test_tokens_of_a_stream_come_one_by_one(engine: EngineDir) -> None:
-    """The event loop gets its turn after each step, not after five milliseconds, which is Python's rule.
+    """A step on a CPU holds the GIL; the event loop gets its turn after most of them, not after ten.
 
-    Another program of the machine may have the core in its turn, but not in all of the streams.
+    Another program of the machine may have the core in its turn, but not in each of the streams.
     """
     loop = AsyncExecutor(Holding(engine, KvCacheConfig(max_tokens=CACHE)))
 
