@@ -189,7 +189,7 @@ check("04.names", fc_is, gate_is)
 # layers, in bfloat16. `model` has `num_key_value_heads`, `head_size`, `hidden_size` and `num_hidden_layers`.
 
 # %%
-def extra_bytes(model: checkpoint.Model, tp_size: int) -> int:
+def extra_bytes(model: checkpoint.ModelConfig, tp_size: int) -> int:
     ### BEGIN SOLUTION
     copies = max(0, tp_size - model.num_key_value_heads)
     return 2 * copies * model.head_size * model.hidden_size * model.num_hidden_layers * 2

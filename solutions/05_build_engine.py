@@ -217,7 +217,7 @@ print(f"this engine: {pool / 1e6:,.0f} MB for {blocks} blocks of {made.build.tok
 print(f"vLLM:        {vllm_bytes / 1e6:,.0f} MB for {vllm_tokens:,} tokens")
 
 # %%
-def bytes_per_token(model: checkpoint.Model, itemsize: int) -> int:
+def bytes_per_token(model: checkpoint.ModelConfig, itemsize: int) -> int:
     ### BEGIN SOLUTION
     return 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_size * itemsize
     ### STARTER

@@ -4,7 +4,7 @@ What is written equals what NVIDIA's tools write, tensor for tensor; the tests c
 """
 
 from engineroom.checkpoint.checkpoint import Checkpoint, join, open_checkpoint
-from engineroom.checkpoint.config import Model
+from engineroom.checkpoint.config import ModelConfig
 from engineroom.checkpoint.convert import convert
 from engineroom.checkpoint.diff import Difference, diff
 from engineroom.checkpoint.errors import CheckpointError
@@ -24,7 +24,7 @@ __all__ = [
     "Forward",
     "Layout",
     "Mapping",
-    "Model",
+    "ModelConfig",
     "convert",
     "diff",
     "frequencies",

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from engineroom.checkpoint.config import Model, from_trtllm
+from engineroom.checkpoint.config import ModelConfig, from_trtllm
 from engineroom.checkpoint.errors import CheckpointError
 from engineroom.checkpoint.mapping import Mapping
 from engineroom.checkpoint.plan import Layout, plan, sources
@@ -26,7 +26,7 @@ class Checkpoint:
     ranks: list[dict[str, Stored]]
 
     @property
-    def model(self) -> Model:
+    def model(self) -> ModelConfig:
         return from_trtllm(self.config, self.directory / "config.json")
 
     @property

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from engineroom.checkpoint.errors import CheckpointError
 from engineroom.checkpoint.mapping import Mapping
+from engineroom.checkpoint.rope import frequencies
 
 LLAMA_LIKE = ("LlamaForCausalLM", "MistralForCausalLM")
 QWEN_TYPES = {"Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
@@ -16,8 +19,11 @@ DTYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 @dataclass(frozen=True)
-class Model:
-    """The sizes of a decoder of one of FAMILIES; names as in TensorRT-LLM's config.json."""
+class ModelConfig:
+    """A decoder of one of FAMILIES: its sizes, its rotary embedding and the dtype of its weights.
+
+    Names and meanings are those of TensorRT-LLM's config.json (PretrainedConfig).
+    """
 
     architecture: str
     hidden_size: int
@@ -30,6 +36,14 @@ class Model:
     tie_word_embeddings: bool = False
     attn_bias: bool = False
     mlp_bias: bool = False
+    norm_epsilon: float = 1e-5
+    rotary_base: float = 10000.0
+    rotary_scaling: dict[str, Any] | None = field(default=None, hash=False)
+    dtype: str = "bfloat16"
+
+    def inverse_frequencies(self) -> torch.Tensor:
+        """float32 [head_size / 2]: the rotary embedding's. Raises CheckpointError for an unknown kind of scaling."""
+        return frequencies(self.head_size, self.rotary_base, self.rotary_scaling)
 
     @property
     def qk_layernorm(self) -> bool:
@@ -65,7 +79,7 @@ class Model:
             )
 
 
-def from_hugging_face(config: dict[str, Any], where: Path) -> Model:
+def from_hugging_face(config: dict[str, Any], where: Path) -> ModelConfig:
     """The model that a Hugging Face config.json describes.
 
     Raises CheckpointError for an architecture out of FAMILIES, a quantised model, a missing or impossible size.
@@ -85,7 +99,8 @@ def from_hugging_face(config: dict[str, Any], where: Path) -> Model:
             config, "head_dim", where
         )  # its default in transformers is 128, whatever the hidden size: ask for it
     qwen = architecture in QWEN_TYPES
-    return Model(
+    rotary_base, rotary_scaling = rope(config)
+    return ModelConfig(
         architecture=architecture,
         hidden_size=config["hidden_size"],
         num_hidden_layers=_size(config, "num_hidden_layers", where),
@@ -97,10 +112,14 @@ def from_hugging_face(config: dict[str, Any], where: Path) -> Model:
         tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
         attn_bias=architecture == "Qwen2ForCausalLM" if qwen else bool(config.get("attention_bias", False)),
         mlp_bias=bool(config.get("mlp_bias", False)) and not qwen,
+        norm_epsilon=_norm_epsilon(config, where),
+        rotary_base=rotary_base,
+        rotary_scaling=rotary_scaling,
+        dtype=config.get("torch_dtype") or config.get("dtype") or "float32",
     )
 
 
-def from_trtllm(config: dict[str, Any], where: Path) -> Model:
+def from_trtllm(config: dict[str, Any], where: Path) -> ModelConfig:
     """The model that a TensorRT-LLM checkpoint's config.json describes; raises as `from_hugging_face`."""
     if config.get("architecture") not in FAMILIES:
         raise CheckpointError(
@@ -108,13 +127,31 @@ def from_trtllm(config: dict[str, Any], where: Path) -> Model:
         )
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_size")
     sizes += ("intermediate_size", "vocab_size")
-    return Model(
+    return ModelConfig(
         architecture=config["architecture"],
         **{name: _size(config, name, where) for name in sizes},
         tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
         attn_bias=bool(config.get("attn_bias", config["architecture"] == "Qwen2ForCausalLM")),
         mlp_bias=bool(config.get("mlp_bias", False)),
+        norm_epsilon=float(config.get("norm_epsilon", 1e-5)),
+        rotary_base=float(config.get("rotary_base", 10000.0)),
+        rotary_scaling=config.get("rotary_scaling"),
+        dtype=_dtype(config, where),
     )
+
+
+def _norm_epsilon(config: dict[str, Any], where: Path) -> float:
+    value = config.get("rms_norm_eps")
+    if not isinstance(value, int | float) or value <= 0:
+        raise CheckpointError(f"{where}: 'rms_norm_eps' is {value!r}; expected a number above 0.")
+    return float(value)
+
+
+def _dtype(config: dict[str, Any], where: Path) -> str:
+    dtype = config.get("dtype")
+    if dtype not in DTYPE_NAMES:
+        raise CheckpointError(f"{where}: 'dtype' is {dtype!r}; expected one of {', '.join(DTYPE_NAMES)}.")
+    return dtype
 
 
 def _size(config: dict[str, Any], name: str, where: Path) -> int:
@@ -143,7 +180,7 @@ def rope(config: dict[str, Any]) -> tuple[float, dict[str, Any] | None]:
 
 
 def to_trtllm(
-    model: Model,
+    model: ModelConfig,
     source: dict[str, Any],
     dtype: str,
     mapping: Mapping,
@@ -154,7 +191,6 @@ def to_trtllm(
 
     `mapping` holds the keys that every release accepts; runtime-only keys of LLaMAConfig are left to their defaults.
     """
-    base, scaling = rope(source)
     shared = {
         "architecture": model.architecture,
         "dtype": dtype,
@@ -167,12 +203,12 @@ def to_trtllm(
         "head_size": model.head_size,
         "intermediate_size": model.intermediate_size,
         "hidden_act": source.get("hidden_act", "silu"),
-        "norm_epsilon": source["rms_norm_eps"],
+        "norm_epsilon": model.norm_epsilon,
         "position_embedding_type": "rope_gpt_neox",
         "max_position_embeddings": source["max_position_embeddings"],
         "rotary_embedding_dim": model.head_size,
-        "rotary_base": base,
-        "rotary_scaling": scaling,
+        "rotary_base": model.rotary_base,
+        "rotary_scaling": model.rotary_scaling,
         "attn_bias": model.attn_bias,
         "mlp_bias": model.mlp_bias,
         "qk_layernorm": model.qk_layernorm,

@@ -9,7 +9,6 @@ import torch
 from torch.nn.functional import embedding, linear, scaled_dot_product_attention, silu
 
 from engineroom.checkpoint.checkpoint import Checkpoint
-from engineroom.checkpoint.rope import frequencies
 
 Weights = dict[str, torch.Tensor]
 
@@ -19,12 +18,9 @@ class Forward:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         """Raises CheckpointError for a rope scaling that is not known here."""
-        self.config, self.model, self.layout = checkpoint.config, checkpoint.model, checkpoint.layout
+        self.model, self.layout = checkpoint.model, checkpoint.layout
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        scaling = self.config.get("rotary_scaling")
-        self.frequencies = frequencies(self.model.head_size, self.config["rotary_base"], scaling).to(
-            self.device
-        )
+        self.inverse_frequencies = self.model.inverse_frequencies().to(self.device)
         self.ranks = [
             {name: tensor.float().to(self.device) for name, tensor in checkpoint.load(rank).items()}
             for rank in range(len(checkpoint.ranks))
@@ -81,12 +77,12 @@ class Forward:
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
         """Rotary position embedding, halves not interleaved (gpt_neox). x [heads, tokens, head_size]."""
-        angle = torch.arange(x.shape[1], device=self.device)[:, None] * self.frequencies
+        angle = torch.arange(x.shape[1], device=self.device)[:, None] * self.inverse_frequencies
         a, b = x.chunk(2, -1)
         return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
 
     def norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.rms_norm(x, weight.shape, weight, self.config["norm_epsilon"])
+        return torch.nn.functional.rms_norm(x, weight.shape, weight, self.model.norm_epsilon)
 
 
 def mlp(rank: Weights, prefix: str, x: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from engineroom.checkpoint.config import Model
+from engineroom.checkpoint.config import ModelConfig
 from engineroom.checkpoint.mapping import Mapping
 
 Shape = tuple[int, ...]
@@ -44,7 +44,7 @@ class Layout:
     embedding_sharding_dim: int = 0
 
 
-def sources(model: Model) -> dict[str, Shape]:
+def sources(model: ModelConfig) -> dict[str, Shape]:
     """Name and shape of every tensor that the Hugging Face checkpoint must have."""
     h, d = model.hidden_size, model.head_size
     q, kv, ffn = model.num_attention_heads * d, model.num_key_value_heads * d, model.intermediate_size
@@ -73,7 +73,7 @@ def sources(model: Model) -> dict[str, Shape]:
     return found
 
 
-def plan(model: Model, layout: Layout) -> list[Target]:
+def plan(model: ModelConfig, layout: Layout) -> list[Target]:
     """Every tensor of every rank, rank by rank. Raises CheckpointError when the model cannot be cut that way."""
     model.check(layout.mapping, layout.use_parallel_embedding, layout.embedding_sharding_dim)
     return [
@@ -85,7 +85,7 @@ def plan(model: Model, layout: Layout) -> list[Target]:
 class Rank:
     """The share of one rank."""
 
-    model: Model
+    model: ModelConfig
     layout: Layout
     rank: int
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from engineroom.checkpoint import CheckpointError, Model
+from engineroom.checkpoint import CheckpointError, ModelConfig
 from engineroom.checkpoint.config import from_trtllm
 from engineroom.checkpoint.source import read_json
 from engineroom.engine.config import BuildConfig
@@ -52,7 +52,7 @@ class EngineDir:
     manifest: dict[str, Any]
 
     @property
-    def model(self) -> Model:
+    def model(self) -> ModelConfig:
         return from_trtllm(self.pretrained, self.path / CONFIG)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engineroom.checkpoint import Model
+from engineroom.checkpoint import ModelConfig
 from engineroom.engine.kernels import cpu
 
 
@@ -70,7 +70,7 @@ class RmsNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, model: Model, eps: float) -> None:
+    def __init__(self, model: ModelConfig, eps: float) -> None:
         super().__init__()
         self.heads, self.kv, self.size = model.num_attention_heads, model.num_key_value_heads, model.head_size
         self.qkv = Linear(model.hidden_size, (self.heads + 2 * self.kv) * self.size, model.attn_bias)
@@ -134,7 +134,7 @@ class Attention(nn.Module):
 class GatedMlp(nn.Module):
     """x + proj(silu(fc) * gate), with gate and fc in one product: TensorRT-LLM's FusedGatedMLP, its `fused_fc`."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ModelConfig) -> None:
         super().__init__()
         self.fused_fc = Linear(model.hidden_size, 2 * model.intermediate_size, model.mlp_bias, gated=True)
         self.proj = Linear(model.intermediate_size, model.hidden_size, model.mlp_bias)
@@ -144,7 +144,7 @@ class GatedMlp(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, model: Model, eps: float) -> None:
+    def __init__(self, model: ModelConfig, eps: float) -> None:
         super().__init__()
         self.input_layernorm, self.post_layernorm = (
             RmsNorm(model.hidden_size, eps),

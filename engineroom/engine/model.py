@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engineroom.checkpoint import Model, frequencies
+from engineroom.checkpoint import ModelConfig, frequencies
 from engineroom.engine.kernels import cpu
 from engineroom.engine.layers import Layer, Linear, RmsNorm, Step
 
@@ -23,7 +23,7 @@ Pools = list[Tensor]  # one [num_blocks, tokens_per_block, kv_heads, head_size] 
 
 
 class Transformer(nn.Module):
-    def __init__(self, model: Model, eps: float) -> None:
+    def __init__(self, model: ModelConfig, eps: float) -> None:
         super().__init__()
         self.vocab_embedding = Linear(model.hidden_size, model.vocab_size)
         self.layers = nn.ModuleList(Layer(model, eps) for _ in range(model.num_hidden_layers))
@@ -33,7 +33,7 @@ class Transformer(nn.Module):
 class Decoder(nn.Module):
     """One rank of a checkpoint; `pretrained` is its config.json. `context`: the graph that is exported next is that."""
 
-    def __init__(self, model: Model, pretrained: dict[str, Any]) -> None:
+    def __init__(self, model: ModelConfig, pretrained: dict[str, Any]) -> None:
         super().__init__()
         self.context = True
         self.model, eps = model, float(pretrained["norm_epsilon"])
@@ -91,7 +91,7 @@ class Generation(nn.Module):
         return logits, chosen
 
 
-def skeleton(model: Model, pretrained: dict[str, Any], packed: bool = False) -> Decoder:
+def skeleton(model: ModelConfig, pretrained: dict[str, Any], packed: bool = False) -> Decoder:
     """The decoder without values, on the meta device, in the checkpoint's dtype; rotary frequencies stay float32."""
     with torch.device("meta"):
         made = Decoder(model, pretrained).eval().requires_grad_(False)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from math import ceil, sqrt
 from typing import Any
 
-from engineroom.checkpoint import Model
+from engineroom.checkpoint import ModelConfig
 from engineroom.load.workload import Turn
 from labs.kit.check import exercise, require, require_function, require_names, require_number
 
 NAMES = ("max_batch_size", "max_input_len", "max_seq_len", "max_num_tokens")
-TOY = Model("LlamaForCausalLM", 24, 3, 8, 2, 5, 12, 10)
+TOY = ModelConfig("LlamaForCausalLM", 24, 3, 8, 2, 5, 12, 10)
 REMEDIES = {"prompt": "a", "machine": "b", "file": "c"}
 
 
@@ -107,7 +107,10 @@ def _num_tokens(limits: Mapping[str, int], trace: Sequence[Turn]) -> None:
 
 @exercise("05.kv", version=1, title="KV cache for one token", minutes=5)
 def kv(
-    bytes_per_token: Callable[[Model, int], float], model: Model, itemsize: int, measured: Mapping[str, float]
+    bytes_per_token: Callable[[ModelConfig, int], float],
+    model: ModelConfig,
+    itemsize: int,
+    measured: Mapping[str, float],
 ) -> None:
     require_function(bytes_per_token, "bytes_per_token")
     got: Any = bytes_per_token(TOY, 2)

@@ -15,7 +15,7 @@ import httpx
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
-from engineroom.checkpoint import Layout, Model, plan
+from engineroom.checkpoint import Layout, ModelConfig, plan
 from engineroom.checkpoint.config import from_hugging_face
 from engineroom.engine.config import BuildConfig
 from engineroom.kit.process import Server
@@ -39,7 +39,7 @@ class Budget:
         return self.total - self.weights - self.activations - self.kv_cache
 
 
-def public(name: str) -> Model:
+def public(name: str) -> ModelConfig:
     """A public model's sizes by name, one of engineroom.load.shape.SHAPES, such as "llama-3.1-8b"; without weights."""
     return from_hugging_face({"architectures": ["LlamaForCausalLM"], **SHAPES[name]}, Path(name))
 
@@ -49,17 +49,17 @@ def itemsize(dtype: str) -> int:
     return int(getattr(torch, dtype).itemsize)
 
 
-def weight_bytes(model: Model, dtype: str = "bfloat16") -> int:
+def weight_bytes(model: ModelConfig, dtype: str = "bfloat16") -> int:
     """Of all tensors of a checkpoint of one rank."""
     return sum(prod(target.shape) for target in plan(model, Layout())) * itemsize(dtype)
 
 
-def kv_bytes_per_token(model: Model, dtype: str = "bfloat16") -> int:
+def kv_bytes_per_token(model: ModelConfig, dtype: str = "bfloat16") -> int:
     """A key and a value of every layer and KV head."""
     return 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_size * itemsize(dtype)
 
 
-def activation_bytes(model: Model, limits: BuildConfig, dtype: str = "bfloat16") -> int:
+def activation_bytes(model: ModelConfig, limits: BuildConfig, dtype: str = "bfloat16") -> int:
     """The widest moment of a step, counted: x, gate, fc and their product for all tokens, or all requests' logits.
 
     A lower bound, good for seeing what `max_num_tokens` does. Real engines find out for themselves: TensorRT when it
@@ -69,26 +69,26 @@ def activation_bytes(model: Model, limits: BuildConfig, dtype: str = "bfloat16")
     return max(mlp * itemsize(dtype), limits.max_batch_size * model.vocab_size * 4)
 
 
-def most_kv_bytes(model: Model, limits: BuildConfig, dtype: str = "bfloat16") -> int:
+def most_kv_bytes(model: ModelConfig, limits: BuildConfig, dtype: str = "bfloat16") -> int:
     """All requests at their longest; a larger pool than that could never be used."""
     blocks = limits.max_batch_size * limits.blocks_per_sequence
     return blocks * limits.tokens_per_block * kv_bytes_per_token(model, dtype)
 
 
-def this_engine(total: float, model: Model, limits: BuildConfig, dtype: str = "bfloat16") -> Budget:
+def this_engine(total: float, model: ModelConfig, limits: BuildConfig, dtype: str = "bfloat16") -> Budget:
     """A share of what is free after the weights, at most what the limits can use; activations take of the rest."""
     weights = weight_bytes(model, dtype)
     pool = min(KV_FRACTION * (total - weights), most_kv_bytes(model, limits, dtype))
     return Budget(total, weights, activation_bytes(model, limits, dtype), pool)
 
 
-def tensorrt_llm(total: float, model: Model, limits: BuildConfig, dtype: str = "bfloat16") -> Budget:
+def tensorrt_llm(total: float, model: ModelConfig, limits: BuildConfig, dtype: str = "bfloat16") -> Budget:
     """A share of what is free after weights and activations, whose size the limits fixed when the engine was built."""
     weights, activations = weight_bytes(model, dtype), activation_bytes(model, limits, dtype)
     return Budget(total, weights, activations, KV_FRACTION * (total - weights - activations))
 
 
-def vllm(total: float, model: Model, limits: BuildConfig, dtype: str = "bfloat16") -> Budget:
+def vllm(total: float, model: ModelConfig, limits: BuildConfig, dtype: str = "bfloat16") -> Budget:
     """A share of the whole GPU, less weights and activations; max_num_batched_tokens is max_num_tokens here."""
     weights, activations = weight_bytes(model, dtype), activation_bytes(model, limits, dtype)
     return Budget(total, weights, activations, GPU_MEMORY_UTILIZATION * total - weights - activations)

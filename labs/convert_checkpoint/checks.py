@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from engineroom.checkpoint.config import Model
+from engineroom.checkpoint.config import ModelConfig
 from labs.kit.check import Mistake, exercise, require, require_function, require_number
 
 HEADS, KV, SIZE, HIDDEN = 8, 4, 2, 6
-TOY = Model("LlamaForCausalLM", HIDDEN, 3, HEADS, KV, SIZE, 12, 10)
+TOY = ModelConfig("LlamaForCausalLM", HIDDEN, 3, HEADS, KV, SIZE, 12, 10)
 Q = torch.arange(HEADS * SIZE * HIDDEN, dtype=torch.float32).reshape(-1, HIDDEN)
 K, V = (1000.0 * n + Q[: KV * SIZE] for n in (1, 2))
 
@@ -103,7 +103,9 @@ def _shard_mistakes(got: list[torch.Tensor], tp: int) -> None:
 
 
 @exercise("04.copies", version=1, title="What copied KV heads cost", minutes=6)
-def copies(extra_bytes: Callable[[Model, int], float], model: Model, tp_size: int, measured: int) -> None:
+def copies(
+    extra_bytes: Callable[[ModelConfig, int], float], model: ModelConfig, tp_size: int, measured: int
+) -> None:
     require_function(extra_bytes, "extra_bytes")
     one_head = TOY.head_size * TOY.hidden_size
     right = 2 * (16 - KV) * one_head * TOY.num_hidden_layers * 2

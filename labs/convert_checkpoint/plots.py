@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from engineroom.checkpoint.config import Model
+from engineroom.checkpoint.config import ModelConfig
 from engineroom.checkpoint.mapping import Mapping
 from engineroom.checkpoint.plan import Layout, Piece, Rank
 from labs.kit import show
@@ -15,7 +15,7 @@ from labs.kit import show
 COLORS = {"q_proj": show.BLUE, "k_proj": show.ORANGE, "v_proj": show.GREEN}
 
 
-def journey(model: Model, row: int, tp_sizes: Sequence[int] = (1, 2, 4), layer: int = 0) -> None:
+def journey(model: ModelConfig, row: int, tp_sizes: Sequence[int] = (1, 2, 4), layer: int = 0) -> None:
     """Where row `row` of a layer's q_proj ends up in attention.qkv, for each tp_size; each bar is one rank's tensor."""
     alt: list[str] = []
     widths = list(tp_sizes)
@@ -35,7 +35,7 @@ def journey(model: Model, row: int, tp_sizes: Sequence[int] = (1, 2, 4), layer: 
         figure.legend(handles, [*COLORS, f"row {row} of q_proj"], loc="outside right upper", frameon=False)
 
 
-def _pieces(model: Model, tp: int, rank: int, layer: int) -> tuple[Piece, ...]:
+def _pieces(model: ModelConfig, tp: int, rank: int, layer: int) -> tuple[Piece, ...]:
     share = Rank(model, Layout(Mapping(tp)), rank)
     return share.qkv("attention.qkv.weight", f"model.layers.{layer}.self_attn.", "weight").pieces
 

@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import save_file
 
 from engineroom.checkpoint import Layout, Mapping, convert
-from engineroom.checkpoint.config import Model
+from engineroom.checkpoint.config import ModelConfig
 from engineroom.checkpoint.plan import sources
 from engineroom.checkpoint.source import INDEX
 
 LAYOUT = Layout(Mapping(2))
-SMALL = Model("LlamaForCausalLM", 32, 3, 4, 2, 8, 48, 50)
+SMALL = ModelConfig("LlamaForCausalLM", 32, 3, 4, 2, 8, 48, 50)
 
 
-def config(model: Model, **more: object) -> dict[str, object]:
+def config(model: ModelConfig, **more: object) -> dict[str, object]:
     """Its config.json as Hugging Face spells it."""
     plain = {
         "architectures": [model.architecture],
@@ -40,7 +40,9 @@ def config(model: Model, **more: object) -> dict[str, object]:
     return plain | more
 
 
-def write(folder: Path, model: Model = SMALL, files: int = 1, dtype: torch.dtype = torch.bfloat16) -> dict:
+def write(
+    folder: Path, model: ModelConfig = SMALL, files: int = 1, dtype: torch.dtype = torch.bfloat16
+) -> dict:
     """Write the folder; the tensors that are in it."""
     generator = torch.Generator().manual_seed(7)
     weights = {

@@ -87,7 +87,7 @@ BREAKS: list[tuple[str, Break, str]] = [
     ("quantised", change_config(quantization_config={"bits": 4}), r"quantised already.*original"),
     ("no size", change_config(hidden_size=None), r"'hidden_size' is None; expected a whole number"),
     ("negative size", change_config(vocab_size=-1), r"'vocab_size' is -1"),
-    ("no epsilon", change_config(rms_norm_eps=None), r"rms_norm_eps missing"),
+    ("no epsilon", change_config(rms_norm_eps=None), r"'rms_norm_eps' is None; expected a number above 0"),
     ("other sizes", change_config(intermediate_size=64), r"is \[48, 32\], config.json implies \[64, 32\]"),
     ("tensor missing", change_weights(Q, None), r"lacks 1 tensor.*model\.layers\.1\.self_attn\.q_proj"),
     (
@@ -140,9 +140,9 @@ def test_bad_layout(tmp_path: Path, layout: Callable[[], Layout], message: str) 
 
 
 def test_kv_heads_that_fit_no_rank(tmp_path: Path) -> None:
-    from engineroom.checkpoint import Model
+    from engineroom.checkpoint import ModelConfig
 
-    write(tmp_path / "hf", Model("LlamaForCausalLM", 24, 1, 6, 3, 4, 12, 10))
+    write(tmp_path / "hf", ModelConfig("LlamaForCausalLM", 24, 1, 6, 3, 4, 12, 10))
     with pytest.raises(CheckpointError, match="num_key_value_heads 3: one must divide the other"):
         convert(tmp_path / "hf", tmp_path / "out", layout=Layout(Mapping(2)))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from engineroom.checkpoint import Layout, Mapping, Model, convert, join, open_checkpoint
+from engineroom.checkpoint import Layout, Mapping, ModelConfig, convert, join, open_checkpoint
 from engineroom.checkpoint.config import FAMILIES
 from engineroom.checkpoint.forward import Forward
 from tests.engineroom.checkpoint.models import SMALL, write
@@ -22,13 +22,13 @@ COURSE = Path(__file__).parents[3] / "models" / "course"
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Model, Layout]:
+def cases(draw: st.DrawFn) -> tuple[ModelConfig, Layout]:
     tp, pp = draw(st.sampled_from([1, 2, 4, 8])), draw(st.integers(1, 3))
     kv = draw(st.sampled_from([1, 2, 4, 8]))
     heads = max(kv, tp) * draw(st.integers(1, 2))
     architecture = draw(st.sampled_from(FAMILIES))
     llama = architecture == "LlamaForCausalLM"
-    model = Model(
+    model = ModelConfig(
         architecture,
         hidden_size=8 * draw(st.integers(1, 4)),
         num_hidden_layers=draw(st.integers(pp, 5)),
@@ -46,7 +46,7 @@ def cases(draw: st.DrawFn) -> tuple[Model, Layout]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(cases(), st.integers(1, 3), st.sampled_from([1, 200, 16 * 2**20]))
-def test_shards_join_to_the_source(case: tuple[Model, Layout], files: int, block: int) -> None:
+def test_shards_join_to_the_source(case: tuple[ModelConfig, Layout], files: int, block: int) -> None:
     model, layout = case
     module = importlib.import_module("engineroom.checkpoint.convert")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

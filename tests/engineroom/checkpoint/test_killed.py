@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from engineroom.checkpoint import CheckpointError, Model, convert, open_checkpoint
+from engineroom.checkpoint import CheckpointError, ModelConfig, convert, open_checkpoint
 from engineroom.kit.output import SUFFIX
 from tests.engineroom.checkpoint.models import LAYOUT, convert_once, write
 
-BIGGER = Model("LlamaForCausalLM", 512, 12, 8, 4, 64, 2048, 4096)  # some 100 MB in bfloat16
+BIGGER = ModelConfig("LlamaForCausalLM", 512, 12, 8, 4, 64, 2048, 4096)  # some 100 MB in bfloat16
 
 
 @pytest.fixture(scope="module")

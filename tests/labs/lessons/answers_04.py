@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from engineroom.checkpoint import Model
+from engineroom.checkpoint import ModelConfig
 from labs.convert_checkpoint.checks import TOY, Q, group_by_group
 
 
@@ -14,7 +14,7 @@ def shard(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tp: int, rank: int)
     return torch.cat([x.chunk(tp)[rank] for x in (q, k, v)])
 
 
-def copies(model: Model, tp: int, least: int = 0) -> int:
+def copies(model: ModelConfig, tp: int, least: int = 0) -> int:
     heads = max(least, tp - model.num_key_value_heads)
     return 2 * heads * model.head_size * model.hidden_size * model.num_hidden_layers * 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from engineroom.checkpoint import Model
+from engineroom.checkpoint import ModelConfig
 from engineroom.load.workload import Turn
 from labs.build_engine.checks import TOY
 from labs.build_engine.memory import requests_that_fit
@@ -19,7 +19,7 @@ def limits(**changed: object) -> tuple[Any, ...]:
     return GOOD | changed, TRACE, 16.0
 
 
-def kv(model: Model, itemsize: int) -> int:
+def kv(model: ModelConfig, itemsize: int) -> int:
     return 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_size * itemsize
 
 
