@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from engineroom.kit.keeper import PR_SET_PDEATHSIG, prctl
+from engineroom.kit.prctl import die_with_parent
 
 T = TypeVar("T")
 
@@ -27,7 +26,7 @@ def forked(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
     here, there = context.Pipe(duplex=False)
 
     def run() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         torch.set_num_threads(1)
         try:
             there.send((work(), ""))

@@ -10,7 +10,6 @@ the server is a folder of its own, removed with it: vLLM leaves sockets there, P
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import re
@@ -27,13 +26,12 @@ from pathlib import Path
 
 import psutil
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+from engineroom.kit.prctl import become_subreaper, die_with_parent
+
 POLL = 1.0  # seconds between two looks at the tree
 GRACE = 3.0  # seconds between SIGTERM and SIGKILL when the owner has died
 PATIENCE = 30.0  # seconds that a killed process may need to go, e.g. while a driver frees its memory
 MARK = "ENGINEROOM_SERVER"  # environment variable with the ledger's name
-
-prctl = ctypes.CDLL(None).prctl
 
 
 def shm_files() -> set[str]:
@@ -119,7 +117,7 @@ class Keeper:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             start_new_session=True,
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # safe: the keeper has one thread
+            preexec_fn=die_with_parent,  # safe: the keeper has one thread
         )
 
     def look(self) -> list[psutil.Process]:
@@ -177,7 +175,7 @@ def _marked(name: str) -> list[psutil.Process]:
 
 
 def main() -> None:
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    become_subreaper()
     ledger, command = Path(sys.argv[1]), sys.argv[2:]
     try:
         keeper = Keeper(ledger, command)
