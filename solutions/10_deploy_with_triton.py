@@ -186,7 +186,7 @@ print(lint(repository) or "the one that is served: nothing wrong was found")
 # models: *business logic scripting*, BLS. Here is the shortest one that does what the ensemble does.
 
 # %%
-source = Path(program.__file__).with_name("in_order.py")
+source = Path(lesson.__file__).with_name("in_order.py")
 print(source.read_text().split("class ", 1)[1].split("def call")[0])
 
 # %% [markdown]

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient
 
-from engineroom.triton import server
 from engineroom.triton.deployment import describe
 from engineroom.triton.lint import lint
 from engineroom.triton.server import Triton
@@ -37,7 +36,7 @@ def in_order(triton: Triton, repository: Path) -> Iterator[None]:
     folder = repository / "in_order"
     (folder / "1").mkdir(parents=True)
     (folder / "config.pbtxt").write_text(CONFIG)
-    shutil.copy(Path(server.__file__).with_name("in_order.py"), folder / "1" / "model.py")
+    shutil.copy(Path(lesson.__file__).with_name("in_order.py"), folder / "1" / "model.py")
     assert lint(repository) == []
     with_client(triton, lambda client: client.load_model("in_order"))
     yield
