@@ -21,7 +21,7 @@ from engineroom.engine.directory import EngineDir
 from engineroom.engine.kernels.cpu import unpack
 from engineroom.engine.model import Decoder, Generation, skeleton
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
-from engineroom.engine.runtime.graphs import Graphs
+from engineroom.engine.runtime.model_runner import Graphs
 from engineroom.engine.runtime.sampling import SamplingParams
 
 

@@ -18,7 +18,7 @@ from engineroom.engine.runtime.executor import Output
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import RequestError
 from engineroom.openai import http
-from engineroom.openai.answers import Answer, Parts
+from engineroom.openai.completion import Answer, Parts
 from engineroom.openai.metrics import Load, Metrics
 from engineroom.openai.protocol import (
     Card,

@@ -17,7 +17,7 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Send
 
-from engineroom.openai.answers import Parts, describe
+from engineroom.openai.completion import Parts, describe
 from engineroom.openai.protocol import Failure, Problem
 from engineroom.openai.text import Piece
 

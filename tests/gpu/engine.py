@@ -14,7 +14,7 @@ from engineroom.engine.build import build
 from engineroom.engine.config import BuildConfig
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
-from engineroom.engine.runtime.graphs import Chunk
+from engineroom.engine.runtime.model_runner import Chunk
 from engineroom.engine.runtime.sampling import SamplingParams
 
 COURSE = Path(__file__).parents[2] / "models" / "course"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engineroom.engine.directory import EngineDir, open_engine
 from engineroom.engine.model import UNKNOWN
-from engineroom.engine.runtime.graphs import Chunk, Graphs, shapes
+from engineroom.engine.runtime.model_runner import Chunk, Graphs, shapes
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.sampling import SamplingParams, logprobs, sample
 from engineroom.engine.runtime.scheduler import Policy, Request, Scheduler

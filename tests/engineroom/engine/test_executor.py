@@ -19,7 +19,7 @@ from engineroom.engine.build import build
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.async_executor import AsyncExecutor
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
-from engineroom.engine.runtime.graphs import Chunk
+from engineroom.engine.runtime.model_runner import Chunk
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import Policy, Request, RequestError
 from tests.engineroom.engine.conftest import COURSE, LIMITS

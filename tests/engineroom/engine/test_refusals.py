@@ -18,7 +18,7 @@ from engineroom.engine.build import build, refit
 from engineroom.engine.config import BuildError
 from engineroom.engine.directory import EngineDir, EngineError, open_engine
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
-from engineroom.engine.runtime.graphs import Graphs
+from engineroom.engine.runtime.model_runner import Graphs
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit.output import OutputError
 from tests.engineroom.engine.conftest import COURSE, LIMITS

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from engineroom.checkpoint import Checkpoint
 from engineroom.engine import BuildConfig, EngineDir, KvCacheConfig
 from engineroom.engine.runtime.executor import num_blocks
-from engineroom.engine.runtime.graphs import shapes
+from engineroom.engine.runtime.model_runner import shapes
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import Request, Scheduler
