@@ -1,0 +1,125 @@
+"""The private parts of torch that the engine uses: all of them, and nowhere else.
+
+Each says which file of torch 2.13.0 it was read from, and why no public function does the job. torch may change them in
+any release: whoever raises the pin in pyproject.toml compares this file with the new sources first.
+
+torch._inductor and torch.export take seconds to import. Only a build needs them, so the functions import them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+class CompiledGraph(Protocol):
+    """One compiled graph of a package, as torch/_C/_aoti.pyi declares AOTIModelPackageLoader."""
+
+    def boxed_run(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Run the graph; `inputs` is one flat list, without the lists that the exported function takes."""
+        ...
+
+    def get_constant_fqns(self) -> list[str]:
+        """The names of the weights and buffers that the graph reads."""
+        ...
+
+    def load_constants(
+        self, constants: dict[str, Tensor], use_inactive: bool, check_full_update: bool, user_managed: bool
+    ) -> None:
+        """Give the graph its weights. `user_managed`: it reads these tensors where they are, and copies none."""
+        ...
+
+
+def load_package(path: Path, graph_name: str) -> CompiledGraph:
+    """One graph of the package that `package_graphs` wrote (torch/csrc/inductor/aoti_package/pybind.cpp).
+
+    The public torch._inductor.aoti_load_package takes its inputs as a pytree and allows no single-threaded runner; only
+    a single-threaded one can be captured in a CUDA graph.
+    """
+    run_single_threaded, num_runners, device_index = True, 1, -1
+    loader = torch._C._aoti.AOTIModelPackageLoader  # pyright: ignore[reportAttributeAccessIssue]  # not in the stub
+    return loader(str(path), graph_name, run_single_threaded, num_runners, device_index)
+
+
+def package_graphs(path: Path, files: Mapping[str, list[Any]]) -> None:
+    """Write one package of several graphs; `files` maps each graph's name to what `aot_compile` returned.
+
+    torch/export/pt2_archive/_package.py. The public torch._inductor.aoti_compile_and_package writes a package of one
+    graph. No name may begin with another one: the loader takes every file whose path begins with the name.
+    """
+    from torch.export.pt2_archive._package import package_pt2
+
+    package_pt2(str(path), aoti_files=dict(files))
+
+
+def aot_compile(program: ExportedProgram, options: dict[str, Any]) -> list[Any]:
+    """Compile an exported graph with AOTInductor; the paths of its files, for `package_graphs`.
+
+    torch/_inductor/__init__.py. The public function compiles and packages in one step.
+    """
+    graph = cast(torch.fx.GraphModule, program.module())
+    inputs = program.example_inputs
+    assert inputs is not None, "torch.export keeps the example inputs"
+    with _int_arrays_declared_anew():
+        return cast(list[Any], torch._inductor.aot_compile(graph, *inputs, options=options))
+
+
+@contextmanager
+def _int_arrays_declared_anew() -> Iterator[None]:
+    """Every use of an array of sizes declares an array of its own (torch/_inductor/codegen/cpp_wrapper_cpu.py).
+
+    torch 2.11 to 2.13 caches declarations by the address of the function that writes them. When that address is used
+    again, the cache takes an array for declared that is not: the C++ compiler says "int_array_70 was not declared".
+    """
+    from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
+
+    def declare(
+        self: Any,
+        int_array: str,
+        writeline: Callable[..., None],
+        known_statically: bool = False,
+        graph: object = None,
+    ) -> str:
+        return self._codegen_int_array_var_impl(int_array, writeline, known_statically)
+
+    cached = CppWrapperCpu.codegen_int_array_var
+    CppWrapperCpu.codegen_int_array_var = declare
+    try:
+        yield
+    finally:
+        CppWrapperCpu.codegen_int_array_var = cached
+
+
+def cpp_compiler() -> str:
+    """The C++ compiler that torch.compile uses (torch/_inductor/cpp_builder.py); raises InvalidCxxCompiler."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    return get_cpp_compiler()
+
+
+def vector_isa_flags() -> list[str]:
+    """Compiler flags for this processor's vector instructions (torch/_inductor/cpu_vec_isa.py).
+
+    `cpp.vec_isa_ok` saves torch the trial compilation of a file for each instruction set; a compiler that lacks one
+    fails at our own file instead.
+    """
+    from torch._inductor import config
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    with config.patch({"cpp.vec_isa_ok": True}):
+        isa = pick_vec_isa()
+    return [*isa.build_arch_flags().split(), *(f"-D{macro}" for macro in isa.build_macro())]
+
+
+def has_bf16_products() -> bool:
+    """Whether oneDNN, behind F.linear on a CPU, multiplies bfloat16 with this processor's own instructions
+    (aten/src/ATen/native/mkldnn/Utils.h)."""
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
