@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from engineroom.checkpoint import frequencies
-from engineroom.compare.job import Job, Prompts
+from engineroom.compare.settings import Job, Prompts
 from engineroom.compare.openvino import OpenVino
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.kernels.cpu import unpack

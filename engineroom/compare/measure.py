@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from engineroom.compare.engines import ENGINES
-from engineroom.compare.job import CompareError, Job, Prompts
+from engineroom.compare.settings import CompareError, Job, Prompts
 from engineroom.compare.worker import Worker
 
 # seconds after a turn: vLLM's worker goes on polling for one after its last step (busy_loop_s in shm_broadcast.py)

@@ -16,9 +16,9 @@ import typer
 
 from engineroom.checkpoint import open_checkpoint
 from engineroom.compare import prepare
-from engineroom.compare.job import Job
+from engineroom.compare.settings import Job
 from engineroom.compare.measure import Measured, compare
-from engineroom.compare.sizes import copy_bandwidth
+from engineroom.compare.random_weights import copy_bandwidth
 from engineroom.engine.build import nbytes
 from engineroom.engine.directory import EngineDir, package
 from engineroom.kit.record import Row, command_line, keep

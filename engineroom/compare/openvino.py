@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from engineroom.compare.job import CompareError, Job, Prompts
+from engineroom.compare.settings import CompareError, Job, Prompts
 
 HOME = Path(__file__).parents[2] / ".venv" / "openvino"
 WEIGHTS = {"float32": "fp32", "float16": "fp16"}

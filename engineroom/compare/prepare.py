@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 from engineroom.checkpoint import convert
-from engineroom.compare.job import CompareError
+from engineroom.compare.settings import CompareError
 from engineroom.compare.measure import Workload
 from engineroom.compare.openvino import export
-from engineroom.compare.sizes import random_checkpoint
+from engineroom.compare.random_weights import random_checkpoint
 from engineroom.engine.build import build, refit
 from engineroom.engine.config import BuildConfig
 from engineroom.engine.directory import EngineDir

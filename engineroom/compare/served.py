@@ -20,7 +20,7 @@ import typer
 
 from engineroom import load, vllm
 from engineroom.compare import prepare
-from engineroom.compare.job import CompareError
+from engineroom.compare.settings import CompareError
 from engineroom.compare.measure import REST, Workload
 from engineroom.kit.process import Server
 from engineroom.kit.record import Row, command_line, keep

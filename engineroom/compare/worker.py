@@ -19,7 +19,7 @@ import psutil
 from pydantic import TypeAdapter
 
 from engineroom.compare.engines import ENGINES
-from engineroom.compare.job import Job, Prompts
+from engineroom.compare.settings import Job, Prompts
 from engineroom.kit.diagnose import HOST
 from engineroom.kit.process import start
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from labs.kit.check import exercise, require, require_function, require_names, require_number
-from labs.run_engine.paper import Situation, on_paper, right
+from labs.run_engine.simulation import Situation, on_paper, right
 from labs.run_engine.replay import Arrival, Rule, Run
 
 WAYS = ("alone", "together", "paused", "reused")

@@ -11,7 +11,7 @@ from typing import Any
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.scheduler import Request
 from labs.run_engine import Arrival, Run
-from labs.run_engine.paper import LIMITS, SIZE, Paper, on_paper, right
+from labs.run_engine.simulation import LIMITS, SIZE, Paper, on_paper, right
 from labs.run_engine.replay import Recorder, drive
 
 

@@ -9,7 +9,7 @@ from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import RequestError
 from labs.run_engine import Arrival, Run, replay
-from labs.run_engine.paper import right
+from labs.run_engine.simulation import right
 
 TRACE = [
     Arrival([7 * n + i for i in range(length)], 12 + n, 2 * n) for n, length in enumerate((3, 90, 40, 16, 33))
