@@ -3,14 +3,14 @@
 #
 # **What have I got, and what will it cost?**
 #
-# Before you serve a model you look at the machine, at the size of the model, and at the price of the hour.
+# Before you serve a model, look at the machine, at the size of the model, and at the price per hour.
 # Ten minutes here save an evening of error messages later.
 #
 # ## What you will be able to do
 #
 # - read a machine card and say which engines can run here
-# - compute whether a model's weights fit into a memory
-# - set a budget for a rented GPU, and keep to it
+# - compute whether a model's weights fit into memory
+# - set a budget for a rented GPU and keep to it
 #
 # ## Time and money
 
@@ -33,23 +33,23 @@ print(time_and_money(0))
 # %% [markdown]
 # ## What have I got?
 #
-# `machine()` looks at what this notebook may use: processor, memory, disk, GPUs, and the version of every serving
-# engine. A missing GPU is a finding, not an error: the course runs without one.
+# `machine()` inspects what this notebook may use: processor, memory, disk, GPUs, and the version of every serving
+# engine. A missing GPU is not an error: the course runs without one.
 
 # %%
 here = machine()
 here
 
 # %% [markdown]
-# Anything that would hurt later is said now, each with its remedy. No line means: all is well.
+# The next cell lists what would hurt later, each point with its remedy. If it prints nothing, all is well.
 
 # %%
 for problem in problems(here):
     print("•", problem)
 
 # %% [markdown]
-# Three engines appear in this course. A lab runs on every engine that your machine really has; for one that it
-# lacks, it shows the command for a machine that has it.
+# This course uses three engines. A lab runs on every engine that your machine really has. For an engine that it
+# lacks, the lab shows the command to type on a machine that has it.
 #
 # | engine | what it is | needs |
 # |---|---|---|
@@ -59,7 +59,7 @@ for problem in problems(here):
 #
 # ### Exercise: read the card
 #
-# How many cores may this notebook use? And which engine would you start with here?
+# How many cores may this notebook use? Which engine would you start with here?
 
 # %%
 ### BEGIN SOLUTION
@@ -74,8 +74,8 @@ check("00.card", cores, engine)
 # %% [markdown]
 # ## Does a model fit?
 #
-# The weights come first: one number for each parameter. `bfloat16` takes two bytes for each, `float32` four, 8-bit
-# formats one, 4-bit formats half of one. Datasheets count gigabytes of $10^9$ bytes.
+# Start with the weights: a model stores one number for each parameter. A number takes four bytes in `float32`, two in
+# `bfloat16`, one in an 8-bit format and half a byte in a 4-bit format. Datasheets count gigabytes of $10^9$ bytes.
 #
 # ### Exercise: the size of the weights
 
@@ -92,7 +92,8 @@ def weight_gb(parameters: float, bytes_per_parameter: float) -> float:
 check("00.weights", weight_gb)
 
 # %% [markdown]
-# Now your own function decides what fits. The lines are memories: this machine's, and the two GPUs of the course.
+# Now your own function decides what fits. Each bar is a model; each dashed line is the memory of a machine: yours, and
+# the two GPUs of the course.
 
 # %%
 answerer = Answerer(model)
@@ -107,14 +108,14 @@ memory = {"this machine": here.memory_available_gib * 2**30 / 1e9, "H100": 80, "
 draw_memory(weights, memory)
 
 # %% [markdown]
-# A bar that ends left of a line fits, with what is left over for the KV cache: the memory of the conversations
-# themselves. Lesson 03 is about that rest, because it decides how many users you can serve.
+# A model fits if its bar ends to the left of the line. The gap between them is left for the KV cache, which holds the
+# conversations themselves. Lesson 03 is about that gap, because it decides how many users you can serve.
 #
 # ## A first answer
 #
-# The model of this course has been trained on the [glossary](../docs/glossary.md), on small sums, on copying and on
-# looking things up. It fits into any laptop, and its answers mean something. Here it runs in this very process, by
-# Hugging Face `transformers`: correct, and no service at all. Nobody else can ask it anything.
+# The model of this course was trained on the [glossary](../docs/glossary.md), on small sums, on copying and on
+# looking things up. It fits on any laptop, and its answers mean something. Here it runs inside this notebook's process,
+# through Hugging Face `transformers`. The answers are correct, but this is not a service: nobody else can ask.
 
 # %%
 print(answerer.ask("What is time to first token?"))
@@ -125,9 +126,9 @@ print(answerer.ask("What is 17 + 25?"))
 # %% [markdown]
 # ## A server, and nothing left behind
 #
-# Servers are started by one function in this course. It picks a free port on this machine only, waits until the
-# server answers, and keeps a log. When the kernel dies, restarts or is killed, the server goes with it. The smallest
-# server there is shows it: Python's own.
+# In this course one function starts every server. It picks a free port that only this machine can reach, waits until
+# the server answers, and keeps a log. When the kernel ends, restarts or is killed, the server ends too. Try it with a
+# very small server: Python's own.
 
 # %%
 server = process.start([sys.executable, "-m", "http.server", "{port}", "--bind", "127.0.0.1"], name="hello", ready="/")
@@ -140,8 +141,8 @@ print("servers running now:", process.running())
 # %% [markdown]
 # ## What will it cost?
 #
-# Without a GPU: nothing. On a rented one the meter runs from the minute it starts until you give it back, not only
-# while you compute. The prices are a dated reference list; set `ENGINEROOM_PRICE_PER_HOUR` to your provider's.
+# Without a GPU, nothing. On a rented GPU, you pay from the minute it starts until you give it back, not only
+# while you compute. The prices below are a dated reference list; set `ENGINEROOM_PRICE_PER_HOUR` to your provider's.
 
 # %%
 show.table(bill(), "Minutes to work through each lesson, and dollars on a rented H100")
@@ -149,7 +150,7 @@ show.table(bill(), "Minutes to work through each lesson, and dollars on a rented
 # %% [markdown]
 # ### Exercise: set a budget
 #
-# You are ready to spend `budget_dollars`. How many **minutes** of one H100 does that buy at the reference price,
+# You want to spend `budget_dollars`. How many **minutes** of one H100 does that buy at the reference price,
 # `price_per_hour("H100")`?
 
 # %%
@@ -161,7 +162,8 @@ minutes = budget_dollars / price_per_hour("H100") * 60
 check("00.budget", minutes, budget_dollars)
 
 # %% [markdown]
-# The meter below counts on a machine with a GPU, warns at four fifths of the budget, and is off where nothing is paid.
+# On a machine with a GPU, the meter below counts dollars and warns when four fifths of the budget are spent. Where
+# nothing is paid, it is off.
 
 # %%
 meter = Meter(budget_dollars)
@@ -170,12 +172,12 @@ meter
 # %% [markdown]
 # ## On an H100
 #
-# The same cells run there. The card then shows the GPU, its driver and its compute capability, `trtllm` joins the
-# engines in NVIDIA's container, and the meter runs. `deploy/` says how to rent one and how to give it back.
+# The same cells run there. The card then shows the GPU, its driver and its compute capability; in NVIDIA's container,
+# `trtllm` joins the engines; and the meter runs. `deploy/README.md` explains how to rent a GPU and how to give it back.
 #
 # ## What you have done so far
 #
-# Your progress is kept on this machine, across restarts and updates of the course.
+# Your progress stays on this machine and survives restarts and updates of the course.
 
 # %%
 from IPython.display import HTML
@@ -186,9 +188,9 @@ HTML(progress.report())
 # %% [markdown]
 # ## Recap
 #
-# - A machine card comes first. Version and memory mismatches are cheaper to read than to debug.
-# - Weights in gigabytes are parameters times bytes per parameter. What remains of the memory serves the users.
-# - A model in a process is not a service. The next lesson makes it one.
+# - Read the machine card first. A version or memory mismatch is cheaper to read than to debug.
+# - Weights take parameters times bytes per parameter. The memory that remains serves the users.
+# - A model in a process is not a service. The next lesson turns it into one.
 #
 # **Keep:** the machine card and the budget.
 #

@@ -3,15 +3,15 @@
 #
 # **How far do good defaults go?**
 #
-# In lesson 00 a model answered inside one process. Now it becomes a service: many users, one model, an interface that
-# every client of the field knows. vLLM is the flexible default for that, and it starts with one command.
+# In lesson 00 a model answered inside one process. Now it becomes a service: many users, one model, and an interface that
+# every client knows. vLLM is the flexible default for this, and it starts with one command.
 #
 # ## What you will be able to do
 #
-# - start vLLM and talk to it by the OpenAI API
+# - start vLLM and talk to it through the OpenAI API
 # - stream an answer and time its tokens
-# - read the server's own counters, and prove with them that requests run together
-# - say what the flags that matter cost
+# - read the server's own counters and use them to prove that requests run together
+# - name the flags that matter and what each costs
 #
 # ## Time and money
 
@@ -33,14 +33,14 @@ print(time_and_money(1))
 # %% [markdown]
 # ## One command
 #
-# This is what starts the server; `{port}` becomes a free port. Type it into a terminal and you get the same.
+# This command starts the server; `{port}` becomes a free port. Typed into a terminal, it does the same.
 
 # %%
 print(shlex.join(["vllm", *vllm.command(model)[1:]]))
 
 # %% [markdown]
-# Starting takes a while, most of it spent on importing. Three processes appear: one speaks HTTP, one schedules, one
-# computes.
+# Starting takes a while, and Python's imports take most of it. Three processes appear: one speaks HTTP, one schedules,
+# one computes.
 
 # %%
 server = vllm.serve(model)
@@ -48,7 +48,7 @@ server = vllm.serve(model)
 # %% [markdown]
 # ## Talk to it
 #
-# The interface is OpenAI's, so its client works. The model's name is what the server was told to call it.
+# The interface is OpenAI's, so OpenAI's client works. The model's name is the one that the server was started with.
 
 # %%
 client = load.openai_client(server)
@@ -58,7 +58,7 @@ answer = client.chat.completions.create(
 print(answer.choices[0].message.content)
 
 # %% [markdown]
-# A system turn sets the manner. And `usage` counts tokens, which is what you are billed for.
+# A system turn sets the style of the answer. `usage` counts tokens, and tokens are what you are billed for.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -73,7 +73,7 @@ print(answer.usage.prompt_tokens, "tokens in,", answer.usage.completion_tokens, 
 # %% [markdown]
 # ## Stream
 #
-# A reader need not wait for the last word. With `stream=True` the answer comes in pieces, here one token each.
+# Readers need not wait for the last word. With `stream=True` the answer arrives in pieces, here one token each.
 
 # %%
 question = [{"role": "user", "content": "What is the KV cache?"}]
@@ -84,8 +84,8 @@ for chunk in client.chat.completions.create(model=model, messages=question, max_
 # %% [markdown]
 # ### Exercise: time the tokens
 #
-# Ask again, and note for each piece of text how many seconds after **sending** it arrived. `time.perf_counter()` is
-# the clock to use: it never jumps.
+# Ask again. For each piece of text, note how many seconds after **sending** the request it arrived. Use the clock
+# `time.perf_counter()`: it never jumps.
 
 # %%
 times = []
@@ -103,14 +103,14 @@ check("01.streaming", times)
 plots.tokens(times)
 
 # %% [markdown]
-# Two different waits are in this picture. The first token needs the whole prompt to be computed: **time to first
-# token**, TTFT. Each further one needs a step of the engine: **inter-token latency**, ITL. Lesson 02 measures both
+# This picture shows two different waits. Before the first token, the engine computes the whole prompt: **time to first
+# token**, TTFT. Before each further token, it computes one step: **inter-token latency**, ITL. Lesson 02 measures both
 # properly.
 #
-# ## What the server says about itself
+# ## What the server reports about itself
 #
-# vLLM counts everything at `/metrics`, in the format that Prometheus reads. First make the service real, then
-# observable: this page is the second level.
+# So far the service is real. Now make it observable: vLLM publishes its counters at `/metrics`, in the format that
+# Prometheus reads.
 
 # %%
 now = metrics.scrape(server)
@@ -118,12 +118,12 @@ for name in ("generation_tokens_total", "prompt_tokens_total", "num_requests_run
     print(f"vllm:{name:26} {now[name]:g}")
 
 # %% [markdown]
-# Two kinds of number: a **gauge** is true now (`num_requests_running`), a **counter** has grown since the server
-# started (`…_total`). Only the change of a counter over time tells you anything.
+# There are two kinds of number. A **gauge** holds a value of this moment (`num_requests_running`). A **counter** grows
+# from the start of the server (`…_total`); only its change over time tells you anything.
 #
 # ### Exercise: from a counter to a rate
 #
-# `before` and `after` are two such pages, with the moment they were read in `.time`. How many tokens per second did
+# `before` and `after` are two readings of this page, each with its moment in `.time`. How many tokens per second did
 # the server **generate** in between?
 
 # %%
@@ -141,7 +141,7 @@ check("01.counters", tokens_per_second)
 # %% [markdown]
 # ## Sixteen at once
 #
-# First four questions, one after another, as a script would ask them.
+# First ask four questions one after another, as a script would.
 
 # %%
 terms = """TTFT, KV cache, goodput, prefill, decode, batch size, throughput, latency, paged attention, tokenizer,
@@ -156,8 +156,8 @@ alone = change["generation_tokens_total"] / change.time
 print(f"one after another: {alone:.0f} tokens/s")
 
 # %% [markdown]
-# Now all sixteen at once, while a second connection keeps reading vLLM's counters. `ignore_eos` makes each answer as
-# long as we say, from short to long, so that the picture shows who leaves when.
+# Now ask all sixteen at once, while a second connection keeps reading vLLM's counters. `ignore_eos` forces each answer to
+# the length we ask for, from short to long, so the picture shows when each request leaves.
 
 # %%
 before = metrics.scrape(server)
@@ -171,15 +171,15 @@ print(f"together: {together:.0f} tokens/s, {together / alone:.1f} times as many"
 plots.timeline(traces, watch.samples)
 
 # %% [markdown]
-# Each line is one request, from the client's clock; the lower half is what vLLM says. The dots of different requests
-# stand above each other: one step of the engine makes one token for **every** running request. A request that is done
-# leaves at once, and its place is free for the next. That is continuous batching (in TensorRT-LLM's words: in-flight
+# Each row is one request, timed by the client; the lower half shows vLLM's counters. The dots of different requests
+# line up, because one step of the engine produces one token for **every** running request. A finished request
+# leaves the batch at once and makes room for the next. This is continuous batching (TensorRT-LLM calls it in-flight
 # batching).
 #
 # ### Exercise: prove it from the counters
 #
-# Pictures persuade, counters prove. `iteration_tokens_total_count` counts the engine's steps. How many requests got
-# a token in an average step?
+# Pictures persuade; counters prove. `iteration_tokens_total_count` counts the engine's steps. How many requests
+# received a token in an average step?
 
 # %%
 def mean_batch(change: metrics.Metrics) -> float:
@@ -195,21 +195,21 @@ check("01.batching", mean_batch, change)
 # %% [markdown]
 # ## The flags that matter
 #
-# | flag | what it decides | what more of it costs |
+# | flag | what it decides | what raising it costs |
 # |---|---|---|
-# | `--max-num-seqs` | how many requests run together | memory for their KV; slower steps for each |
-# | `--max-model-len` | prompt plus answer, in tokens | KV memory that one request may take |
+# | `--max-num-seqs` | how many requests run together | memory for their KV; slower steps for all |
+# | `--max-model-len` | longest prompt plus answer, in tokens | KV memory that one request may take |
 # | `--max-num-batched-tokens` | tokens in one step, prompts included | longer steps: others wait for a long prompt |
-# | `--gpu-memory-utilization` | share of the GPU that vLLM takes | nothing left for anybody else |
-# | `--dtype`, `--quantization`, `--kv-cache-dtype` | bytes for a weight, for a cached value | quality (lesson 07) |
-# | `--enforce-eager` | no compilation, no CUDA graphs | slower steps, for a faster start |
+# | `--gpu-memory-utilization` | share of the GPU's memory that vLLM takes | nothing is left for other programs |
+# | `--dtype`, `--quantization`, `--kv-cache-dtype` | bytes per weight and per cached value | fewer bytes cost quality (lesson 07) |
+# | `--enforce-eager` | no compilation, no CUDA graphs | slower steps, but a faster start |
 #
-# One of them, felt: the same server, with places for four.
+# Feel one of them: start the same server with `--max-num-seqs 4`.
 #
 # ### Exercise: predict, then look
 #
-# Sixteen requests of equal length arrive together, and at most four run. In how many waves are they answered? And how
-# many wait, when the queue is longest? Write both numbers **before** you run the next cells; the check comes after.
+# Sixteen requests of equal length arrive together, and at most four run. In how many waves are they answered? How
+# many wait when the queue is longest? Write both numbers **before** you run the next cells; the check comes after them.
 
 # %%
 max_num_seqs = 4
@@ -233,19 +233,18 @@ measured_queue = max(sample["num_requests_waiting"] for sample in watch.samples)
 check("01.waves", waves, longest_queue, len(questions), max_num_seqs, measured_queue)
 
 # %% [markdown]
-# The grey lines are people waiting. A limit protects the running requests and makes the others queue: that is a
-# decision about users, not about software. Lesson 02 puts numbers to it.
+# The grey lines are users waiting. A limit protects the running requests and makes the others queue. That is a
+# decision about users, not about software. Lesson 02 puts numbers on it.
 #
 # ## On an H100
 #
-# The same cells, with a model that needs the GPU: run this lesson there with `model = "Qwen/Qwen2.5-7B-Instruct"`.
-# The command becomes:
+# Run the same cells there with a model that needs the GPU: `model = "Qwen/Qwen2.5-7B-Instruct"`. The command becomes:
 
 # %%
 print(vllm.on_h100("Qwen/Qwen2.5-7B-Instruct", max_model_len=8192, max_num_seqs=256, gpu_memory_utilization=0.9))
 
 # %% [markdown]
-# What batching does on such a GPU was recorded with this lab's own code: a model of the shape of Llama 3.1 8B.
+# This lab's own code recorded what batching does on such a GPU, for a model with the shape of Llama 3.1 8B.
 
 # %%
 record.find("vllm-h200-8b-streams")
@@ -253,10 +252,10 @@ record.find("vllm-h200-8b-streams")
 # %% [markdown]
 # ## Recap
 #
-# - One command makes a service; the interface is OpenAI's, the counters are Prometheus'.
-# - Time to first token and inter-token latency are different waits, with different causes.
-# - Batching is why a server beats a script: one step serves every running request.
-# - A limit does not remove waiting. It decides who waits.
+# - One command starts a service. Its interface is OpenAI's; its metrics have Prometheus' format.
+# - Time to first token and inter-token latency are different waits with different causes.
+# - A server beats a script because it batches: one step serves every running request.
+# - A limit does not remove waiting. It decides which requests wait.
 #
 # **Keep:** `vllm.serve`, the counters you know by name, and the picture of sixteen requests.
 #
