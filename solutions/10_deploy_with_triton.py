@@ -416,9 +416,9 @@ while set((await lesson.versions(client, "second")).values()) - {"UNAVAILABLE"}:
 
 # %%
 counters, rows = lesson.gauges(server, "nv_inference"), []
-for labels in sorted(labels for name, labels in counters if name == "nv_inference_exec_count_total"):
+for labels in sorted(labels for name, labels in counters if name == "nv_inference_exec_count"):
     requests, calls, queue = (
-        counters[f"nv_inference_{name}_total", labels]
+        counters[f"nv_inference_{name}", labels]
         for name in ("request_success", "exec_count", "queue_duration_us")
     )
     waited = queue / 1000 / max(requests, 1)

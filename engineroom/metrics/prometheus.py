@@ -1,79 +1,114 @@
-"""vLLM's own view of itself: the Prometheus text at /metrics, read once or watched.
-
-Names are vLLM's, prefix `vllm:` left out: num_requests_running, num_requests_waiting, kv_cache_usage_perc,
-generation_tokens_total, iteration_tokens_total_sum … (vllm/v1/metrics/loggers.py).
-"""
+"""The reader of Prometheus' text format, for vLLM, Triton and this engine's servers: one page, or many over time."""
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from engineroom.kit.process import Server
 
+VLLM = "vllm:"  # the prefix of vLLM's metrics (vllm/v1/metrics/loggers.py)
+NOT_ADDED = ("_bucket", "_created", "_info")  # suffixes of samples whose sum over labels means nothing
+
 
 class Metrics(dict[str, float]):
-    """Values by sample name, summed over labels; ``time`` is when they were read (time.perf_counter).
+    """Values by metric name, summed over labels; ``time`` is when they were read (time.perf_counter, seconds).
 
-    Counters only grow: take differences, ``after - before``, which has the seconds between as ``time``.
+    Counters only grow, so take differences: ``after - before`` has the seconds between the two as its ``time``.
     """
 
-    time: float
+    def __init__(self, values: Mapping[str, float], time: float) -> None:
+        super().__init__(values)
+        self.time = time
 
     def __sub__(self, before: Metrics) -> Metrics:
-        change = Metrics({name: value - before.get(name, 0.0) for name, value in self.items()})
-        change.time = self.time - before.time
-        return change
+        changes = {name: value - before.get(name, 0.0) for name, value in self.items()}
+        return Metrics(changes, self.time - before.time)
 
     def __missing__(self, name: str) -> float:
-        near = [known for known in self if any(part in known for part in name.split("_") if len(part) > 3)]
-        raise KeyError(f"vLLM has no metric {name!r}. Near: {', '.join(sorted(near)[:8]) or 'none'}.")
+        parts = [part for part in name.split("_") if len(part) > 3]
+        near = sorted(known for known in self if any(part in known for part in parts))
+        raise KeyError(f"There is no metric {name!r}. Near: {', '.join(near[:8]) or 'none'}.")
 
 
-def parse(text: str) -> Metrics:
-    """Metrics from Prometheus' text format; histograms keep their _sum and _count, not their buckets."""
+def parse(text: str, names: Collection[str] | None = None) -> list[Sample]:
+    """All samples of a page, named as the server writes them; with ``names``, only those of these metrics.
+
+    Comments are skipped: after a TYPE line, prometheus_client would add `_total` to a counter's name. Raises
+    ValueError for text in another format.
+    """
+    lines = [line for line in text.split("\n") if not line.startswith("#")]
+    if names is not None:
+        lines = [line for line in lines if re.split(r"[{ ]", line, maxsplit=1)[0] in names]
+    families = text_string_to_metric_families("\n".join(lines) + "\n")
+    return [sample for family in families for sample in family.samples]
+
+
+def total(samples: Iterable[Sample], prefix: str = "") -> Metrics:
+    """The samples whose name starts with ``prefix``, which is left out, summed over their labels.
+
+    A histogram keeps its `_sum` and `_count`, not its buckets. ``time`` is now.
+    """
     values: defaultdict[str, float] = defaultdict(float)
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name.startswith("vllm:") and not sample.name.endswith(("_bucket", "_created", "_info")):
-                values[sample.name.removeprefix("vllm:")] += sample.value
-    metrics = Metrics(values)
-    metrics.time = time.perf_counter()
-    return metrics
+    for sample in samples:
+        if sample.name.startswith(prefix) and not sample.name.endswith(NOT_ADDED):
+            values[sample.name.removeprefix(prefix)] += sample.value
+    return Metrics(values, time.perf_counter())
 
 
-def scrape(server: Server) -> Metrics:
-    """Read /metrics once."""
-    return parse(httpx.get(f"{server.url}/metrics", timeout=10, trust_env=False).raise_for_status().text)
+def fetch(server: Server | str) -> list[Sample]:
+    """Read a server's /metrics, or the page at another address. Raises httpx.HTTPError and ValueError."""
+    with _client() as http:
+        return _fetch(http, server)
+
+
+def scrape(server: Server | str, prefix: str = VLLM) -> Metrics:
+    """`fetch`, summed over labels as in `total`: ``scrape(server)["num_requests_running"]``."""
+    return total(fetch(server), prefix)
 
 
 class Watch:
-    """Reads /metrics every ``interval`` seconds in the background while the with-block runs: ``samples``."""
+    """Scrapes every ``interval`` seconds in the background while the with-block runs, and once at its end.
 
-    def __init__(self, server: Server, interval: float = 0.1) -> None:
-        self.server, self.interval = server, interval
+    The results are in ``samples``, oldest first.
+    """
+
+    def __init__(self, server: Server | str, interval: float = 0.1, prefix: str = VLLM) -> None:
+        self.server, self.interval, self.prefix = server, interval, prefix
         self.samples: list[Metrics] = []
-        self._done = threading.Event()
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        with httpx.Client(base_url=self.server.url, timeout=10, trust_env=False) as http:
-            while not self._done.wait(self.interval):
-                self.samples.append(parse(http.get("/metrics").text))
+        with _client() as http:  # one for all scrapes: making a client takes tens of milliseconds
+            while not self._stop.wait(self.interval):
+                self.samples.append(total(_fetch(http, self.server), self.prefix))
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(
-        self, _type: type | None, _error: BaseException | None, _trace: TracebackType | None
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._done.set()
+        self._stop.set()
         self._thread.join(timeout=15)
-        self.samples.append(scrape(self.server))
+        self.samples.append(scrape(self.server, self.prefix))
+
+
+def _client() -> httpx.Client:
+    return httpx.Client(timeout=10, trust_env=False)
+
+
+def _fetch(http: httpx.Client, server: Server | str) -> list[Sample]:
+    address = server if isinstance(server, str) else f"{server.url}/metrics"
+    return parse(http.get(address).raise_for_status().text)

@@ -16,7 +16,6 @@ import grpc
 import httpx
 import numpy as np
 from fastapi import HTTPException
-from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import np_to_triton_dtype
@@ -25,6 +24,7 @@ from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
 from engineroom.engine.runtime.executor import Output
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import RequestError
+from engineroom.metrics.prometheus import parse
 from engineroom.triton.backend.words import word_list
 
 MODEL = "tensorrt_llm"
@@ -89,9 +89,8 @@ class TritonBackend:
             text = httpx.get(self.metrics, timeout=1, trust_env=False).text
         except httpx.HTTPError:
             return Load(math.nan, math.nan, math.nan)
-        for family in text_string_to_metric_families(text):
-            for one in family.samples if family.name in GAUGES else ():
-                found[f"{family.name} {one.labels[GAUGES[family.name]]}"] += one.value
+        for sample in parse(text, GAUGES):
+            found[f"{sample.name} {sample.labels[GAUGES[sample.name]]}"] += sample.value
         running, waiting, used, most = (found.get(name, math.nan) for name in LOAD)
         return Load(running, waiting, used / most)
 

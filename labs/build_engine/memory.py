@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import httpx
 import torch
-from prometheus_client.parser import text_string_to_metric_families
 
 from engineroom.checkpoint import Layout, ModelConfig, plan
 from engineroom.checkpoint.config import from_hugging_face
 from engineroom.engine.config import BuildConfig
 from engineroom.kit.process import Server
 from engineroom.load.shape import SHAPES
+from engineroom.metrics.prometheus import fetch
 
 KV_FRACTION = 0.9  # TensorRT-LLM's kv_cache_free_gpu_mem_fraction, and this engine's on a GPU
 GPU_MEMORY_UTILIZATION = 0.92  # vLLM 0.32's default
@@ -102,7 +101,5 @@ def requests_that_fit(kv_cache: float, bytes_per_token: int, tokens: int, tokens
 
 def vllm_kv_cache(server: Server) -> tuple[int, int]:
     """(bytes, tokens) of a running vLLM's KV cache, as it reports them; start it with kv_cache_memory_bytes."""
-    text = httpx.get(f"{server.url}/metrics", timeout=10, trust_env=False).raise_for_status().text
-    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
-    labels = next(sample.labels for sample in samples if sample.name == "vllm:cache_config_info")
+    labels = next(sample.labels for sample in fetch(server) if sample.name == "vllm:cache_config_info")
     return int(labels["kv_cache_memory_bytes"]), int(labels["num_gpu_blocks"]) * int(labels["block_size"])

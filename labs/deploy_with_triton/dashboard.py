@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from engineroom.metrics.panels import JOBS, PANELS, ROWS, UNITS, Panel, Series
+from engineroom.metrics.prometheus import parse
 from engineroom.metrics.promql import Labels
 from labs.kit import show
 
@@ -49,23 +49,15 @@ class Seen:
         for job, address in self.addresses.items():
             now, up = time.time(), 1.0
             try:
-                for name, labels, value in read(http.get(address).raise_for_status().text):
-                    self.samples[name][labels | {("job", job)}].append((now, value))
+                for sample in parse(http.get(address).raise_for_status().text, NAMES):
+                    labels = frozenset({**sample.labels, "job": job}.items())
+                    self.samples[sample.name][labels].append((now, sample.value))
             except (httpx.HTTPError, ValueError):
                 up = 0.0
             self.samples["up"][frozenset({("job", job)})].append((now, up))
 
     def times(self, job: str) -> list[float]:
         return [now for now, _ in self.samples["up"].get(frozenset({("job", job)}), [])]
-
-
-def read(text: str) -> list[tuple[str, Labels, float]]:
-    """(metric, labels, value) of those in Prometheus' text format that a panel asks for. Raises ValueError."""
-    wanted = [line for line in text.splitlines() if re.split(r"[{ ]", line, maxsplit=1)[0] in NAMES]
-    families = text_string_to_metric_families("\n".join(wanted) + "\n")
-    return [
-        (one.name, frozenset(one.labels.items()), one.value) for family in families for one in family.samples
-    ]
 
 
 @contextmanager

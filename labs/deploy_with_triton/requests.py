@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-import httpx
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import InferInput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from engineroom.metrics.prometheus import fetch
 from engineroom.triton.deployment import Deployment
 from engineroom.triton.render import CONFIG, TEMPLATES
 from engineroom.triton.server import Triton
@@ -123,11 +122,12 @@ async def under_load(
 
 def gauges(triton: Triton, prefix: str) -> dict[tuple[str, str], float]:
     """Triton's metrics that begin so, by (name, labels); see its address `metrics`."""
-    found = {}
-    for family in text_string_to_metric_families(httpx.get(triton.metrics, trust_env=False).text):
-        for one in family.samples if family.name.startswith(prefix) else ():
-            found[one.name, ", ".join(f"{key} {value}" for key, value in one.labels.items())] = one.value
-    return found
+    values = {}
+    for sample in fetch(triton.metrics):
+        if sample.name.startswith(prefix):
+            labels = ", ".join(f"{name} {value}" for name, value in sample.labels.items())
+            values[sample.name, labels] = sample.value
+    return values
 
 
 def engine_steps(triton: Triton) -> int:

@@ -39,9 +39,7 @@ def streaming(times: Sequence[float]) -> None:
 def _metrics(tokens: float, steps: float, at: float, prompt: float = 100.0) -> Metrics:
     values = {"generation_tokens_total": tokens, "prompt_tokens_total": prompt}
     values |= {"iteration_tokens_total_count": steps, "iteration_tokens_total_sum": tokens + prompt}
-    made = Metrics(values)
-    made.time = at
-    return made
+    return Metrics(values, time=at)
 
 
 @exercise("01.counters", version=1, title="Turn a counter into a rate", minutes=5)

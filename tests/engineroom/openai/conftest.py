@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from engineroom.engine.directory import TOKENIZER, EngineDir
 from engineroom.kit.process import Server
+from engineroom.metrics import Sample, fetch, total
 from engineroom.openai.start import serve_engine
 from engineroom.openai.text import Vocabulary
 from tests.engineroom.engine.conftest import checkpoint, engine
@@ -42,16 +41,11 @@ def server(start: Start) -> Iterator[Server]:
         yield running
 
 
-def numbers(text: str) -> dict[str, float]:
-    """Samples of /metrics by name; those of `request_success_total` by `finished_reason`."""
-    found: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if not sample.name.endswith(("_bucket", "_created")):
-                name = sample.labels.get("finished_reason", sample.name.removeprefix("engineroom:"))
-                found[name] = sample.value
-    return found
+def numbers(samples: list[Sample]) -> dict[str, float]:
+    """Values of /metrics by name, and those of `request_success_total` by `finished_reason` too."""
+    success = [sample for sample in samples if sample.name == "engineroom:request_success_total"]
+    return total(samples, "engineroom:") | {s.labels["finished_reason"]: s.value for s in success}
 
 
 def scrape(server: Server) -> dict[str, float]:
-    return numbers(httpx.get(f"{server.url}/metrics", trust_env=False).raise_for_status().text)
+    return numbers(fetch(server))

@@ -26,6 +26,7 @@ from engineroom.engine.runtime.scheduler import Request
 from engineroom.kit import process
 from engineroom.kit.process import Server
 from engineroom.load.client import session as session_of
+from engineroom.metrics.prometheus import parse
 from engineroom.openai.app import create_app
 from engineroom.openai.text import Vocabulary
 from tests.engineroom.kit.sigint import with_sigint
@@ -270,7 +271,7 @@ def test_metrics_count_what_was_asked(app: FastAPI) -> None:
             assert [answer.status_code for answer in answers] == [200] * 7 + [400, 200]
             again = (await http.post("/v1/completions", json=bodies[6])).json()
             assert again["usage"]["prompt_tokens_details"] == {"cached_tokens": 64}
-            return numbers((await http.get("/metrics")).text)
+            return numbers(parse((await http.get("/metrics")).text))
 
     found = asyncio.run(asyncio.wait_for(story(), 60))
     for name in ("time_to_first_token", "request_queue_time", "e2e_request_latency"):

@@ -8,17 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import openai
 import psutil
 import pytest
 
 from engineroom.engine.directory import EngineDir
 from engineroom.kit.process import Server, free_port, start
+from engineroom.metrics.prometheus import fetch
 from engineroom.triton import gateway
 from engineroom.triton.deployment import DeploymentError
 from engineroom.triton.server import Triton
-from labs.deploy_with_triton.dashboard import read
 
 KEY, ENGINE_KEY = "sk-course", "sesame"
 STABLE, NEW = "course-stable", "course-new"
@@ -66,8 +65,7 @@ def hybrid(
 
 def tokens(server: Server) -> float:
     """Generated so far, by the server's own counter."""
-    page = httpx.get(f"{server.url}/metrics", trust_env=False).text
-    return sum(value for name, _, value in read(page) if name.endswith(":generation_tokens_total"))
+    return sum(s.value for s in fetch(server) if s.name.endswith(":generation_tokens_total"))
 
 
 @contextmanager

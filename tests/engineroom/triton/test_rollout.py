@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 from safetensors.torch import load_file, save_file
@@ -20,6 +19,7 @@ from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit.process import Server
+from engineroom.metrics.prometheus import fetch
 from engineroom.openai.text import Vocabulary
 from engineroom.triton.client import TritonBackend
 from engineroom.triton.deployment import DeploymentError, describe
@@ -157,10 +157,8 @@ def test_no_request_is_lost_while_engines_are_rolled_out(
     assert given.total() >= REQUESTS and len(given) == 4  # of both versions, during the changes and besides
     assert served == [["2"], ["3"]]
     assert versions(repository / "tensorrt_llm") == [3]
-    text = httpx.get(triton.metrics, trust_env=False).text
-    assert {line.split('version="')[1][0] for line in text.splitlines() if line.startswith("nv_trt_llm")} == {
-        "3"
-    }
+    samples = [sample for sample in fetch(triton.metrics) if sample.name.startswith("nv_trt_llm")]
+    assert {sample.labels["version"] for sample in samples} == {"3"}
 
 
 def test_an_engine_that_is_refused_leaves_the_old_one_serving(
