@@ -43,7 +43,7 @@ from engineroom.kit.machine import machine
 from engineroom.triton import rollout
 from engineroom.triton import server as program
 from engineroom.triton.deployment import DeploymentError, describe
-from engineroom.triton.front import serve_openai
+from engineroom.triton.frontend import serve_openai
 from engineroom.triton.lint import lint
 from engineroom.triton.render import render
 from engineroom.triton.server import serve as serve_triton

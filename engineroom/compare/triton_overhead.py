@@ -33,7 +33,7 @@ from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit.record import command_line, keep
 from engineroom.triton.client import TritonBackend
 from engineroom.triton.deployment import describe
-from engineroom.triton.front import serve_openai
+from engineroom.triton.frontend import serve_openai
 from engineroom.triton.render import render
 from engineroom.triton.server import serve
 

@@ -80,7 +80,7 @@ def openai(
 ) -> None:
     """OpenAI's HTTP API over Triton's gRPC streaming."""
     from engineroom.triton.client import TritonBackend
-    from engineroom.triton.front import read_keys, run
+    from engineroom.triton.frontend import read_keys, run
 
     keys = read_keys(api_key_file)
     backend = TritonBackend(grpc, url, metrics, request_timeout, max_requests)

@@ -56,7 +56,7 @@ def serve(
     if not any(Path(repository).glob("*/config.pbtxt")):
         raise DeploymentError(f"{repository} has no model. Give a folder that `render` wrote.")
     grpc, metrics = free_port(), free_port()
-    line = [sys.executable, "-m", "engineroom.triton.watch"]
+    line = [sys.executable, "-m", "engineroom.triton.watchdog"]
     line += command(Path(repository), "{port}", grpc, metrics, world_size)
     server = _start(line, name, timeout)
     return Triton(server, f"{HOST}:{grpc}", f"http://{HOST}:{metrics}/metrics")

@@ -23,7 +23,7 @@ from engineroom.kit import keeper
 from engineroom.kit.process import Server
 from engineroom.openai.text import Vocabulary
 from engineroom.triton.deployment import describe
-from engineroom.triton.front import serve_openai
+from engineroom.triton.frontend import serve_openai
 from engineroom.triton.render import render
 from engineroom.triton.server import Triton, serve
 from labs.deploy_with_triton.requests import engine_steps

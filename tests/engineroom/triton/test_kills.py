@@ -22,7 +22,7 @@ from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit import process
 from engineroom.kit.process import Server
 from engineroom.triton.deployment import describe
-from engineroom.triton.front import serve_openai
+from engineroom.triton.frontend import serve_openai
 from engineroom.triton.render import render
 from engineroom.triton.server import Triton
 from tests.engineroom.kit.sigint import with_sigint

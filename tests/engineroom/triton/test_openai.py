@@ -22,7 +22,7 @@ from engineroom.openai.text import Vocabulary
 from engineroom.triton.__main__ import app
 from engineroom.triton.client import TimedOut, TritonBackend, request
 from engineroom.triton.deployment import DeploymentError
-from engineroom.triton.front import read_keys
+from engineroom.triton.frontend import read_keys
 from engineroom.triton.server import Triton
 from engineroom.vllm.bench import vllm_bench
 from tests.engineroom.openai.test_schema import CONFIG, schemathesis

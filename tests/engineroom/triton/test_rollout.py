@@ -23,7 +23,7 @@ from engineroom.metrics.prometheus import fetch
 from engineroom.openai.text import Vocabulary
 from engineroom.triton.client import TritonBackend
 from engineroom.triton.deployment import DeploymentError, describe
-from engineroom.triton.front import serve_openai
+from engineroom.triton.frontend import serve_openai
 from engineroom.triton.render import render
 from engineroom.triton.rollout import roll_out, versions
 from engineroom.triton.server import Triton

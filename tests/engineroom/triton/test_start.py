@@ -17,7 +17,7 @@ import pytest
 from engineroom.kit.diagnose import PAUSED
 from engineroom.kit.process import ServerFailed
 from engineroom.triton import server
-from engineroom.triton.watch import STUB, dead_stubs, model_of
+from engineroom.triton.watchdog import STUB, dead_stubs, model_of
 from tests.engineroom.triton.conftest import Start, shm_files
 
 PAUSE = 2.5  # seconds; Triton 2.51 waits for one

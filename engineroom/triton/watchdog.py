@@ -1,4 +1,4 @@
-"""Run Triton and end it when one of its Python stubs dies: `python -m engineroom.triton.watch TRITONSERVER ARGUMENTS…`.
+"""Run Triton and end it when one of its Python stubs dies: `python -m engineroom.triton.watchdog TRITONSERVER …`.
 
 Triton 2.51 does not notice: requests inside a dead stub would wait for ever, and the model stays ready.
 """
