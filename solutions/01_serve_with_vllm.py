@@ -149,8 +149,8 @@ tensor parallelism, quantization, roofline, speculative decoding, prefix caching
 questions = [[{"role": "user", "content": f"What is {term.strip()}?"}] for term in terms.split(",")]
 
 before = metrics.scrape(server)
-for one in questions[:4]:
-    await load.fire(server, [one], 96, model=model, temperature=0)
+for question in questions[:4]:
+    await load.fire(server, [question], 96, model=model, temperature=0)
 change = metrics.scrape(server) - before
 alone = change["generation_tokens_total"] / change.time
 print(f"one after another: {alone:.0f} tokens/s")

@@ -3,14 +3,15 @@
 #
 # **Is it fast, and for whom?**
 #
-# "Fast" is not a number. The reader of a chat feels the first word; a batch job feels tokens per second; the person
-# who pays feels how many users one GPU carries. This lesson gives each of them a number, from raw timestamps up.
+# "Fast" is not a number. Someone reading a chat feels the wait for the first word. A batch job feels tokens per second.
+# Whoever pays the bill feels how many users one GPU can carry. This lesson gives each of them a number, starting from raw
+# timestamps.
 #
 # ## What you will be able to do
 #
 # - compute TTFT, ITL, TPOT, end-to-end latency, throughput and goodput from timestamps
-# - say why closed-loop tests flatter a server, and what an open loop shows
-# - find the highest request rate that still keeps a promise
+# - explain why closed-loop tests flatter a server, and what an open loop shows
+# - find the highest request rate that still meets an objective
 # - check a measurement with Little's law
 #
 # ## Time and money
@@ -36,8 +37,8 @@ server = vllm.serve(model)
 # %% [markdown]
 # ## Raw timestamps
 #
-# Everything below comes from one kind of record: when a request was sent, and when each of its tokens arrived. Eight
-# users, each asking again as soon as they have their answer. The first run only warms up.
+# Everything below is computed from two facts: when a request was sent, and when each of its tokens arrived. The load is
+# eight users, each of whom asks again as soon as the answer is complete. The first run only warms the server up.
 
 # %%
 prompts = load.random_prompts(64, prompt_tokens, seed=1)
@@ -55,7 +56,7 @@ print("arrived", [round(at, 3) for at in trace.arrivals[:5]], "…")
 # - **TTFT**, time to first token: from sending to the first token
 # - **end to end**: from sending to the last token
 # - **ITL**, inter-token latencies: the gap before each token but the first, a list
-# - **TPOT**, time per output token after the first: one number, end to end without TTFT, over the number of gaps
+# - **TPOT**, time per output token after the first: one number, (end to end − TTFT) divided by the number of gaps
 
 # %%
 def latencies(trace: load.Trace) -> dict[str, object]:
@@ -73,12 +74,11 @@ def latencies(trace: load.Trace) -> dict[str, object]:
 check("02.latency", latencies)
 
 # %% [markdown]
-# ITL and TPOT have the same mean, and say different things: TPOT is one number a request, ITL sees the single stall
-# in the middle of a sentence.
+# For one request, TPOT is the mean of its ITLs. It hides what ITL shows: a single stall in the middle of a sentence.
 #
 # ### Exercise: what the unlucky feel
 #
-# A mean hides the slowest. Write the 99th percentile: the value that all but one in a hundred stay below.
+# A mean hides the slowest requests. Compute the 99th percentile: the value that only one in a hundred exceeds.
 
 # %%
 def p99(values: list[float]) -> float:
@@ -97,12 +97,13 @@ plots.latencies(closed)
 # %% [markdown]
 # ## Throughput and goodput
 #
-# **Throughput** counts output tokens per second of the whole run. It says nothing about anybody's wait. **Goodput**
-# counts only requests that met a promise, a service level objective (SLO): here a limit for TTFT and one for TPOT.
+# **Throughput** is the number of output tokens per second over the whole run. It says nothing about how long anybody
+# waited. **Goodput** counts only the requests that met a service level objective (SLO): here, a limit for TTFT and one for
+# TPOT.
 #
 # ### Exercise: both, from traces
 #
-# `load.duration(traces)` gives the seconds from the first request sent to the last token of all.
+# `load.duration(traces)` returns the seconds from the first request sent to the last token received.
 
 # %%
 def throughput(traces: list[load.Trace]) -> float:
@@ -117,8 +118,8 @@ def throughput(traces: list[load.Trace]) -> float:
 def goodput(traces: list[load.Trace], slo: load.SLO) -> float:
     """Requests per second with TTFT within slo.ttft and TPOT within slo.tpot."""
     ### BEGIN SOLUTION
-    numbers = [latencies(trace) for trace in traces]
-    good = sum(one["ttft"] <= slo.ttft and one["tpot"] <= slo.tpot for one in numbers)
+    rows = [latencies(trace) for trace in traces]
+    good = sum(row["ttft"] <= slo.ttft and row["tpot"] <= slo.tpot for row in rows)
     return good / load.duration(traces)
     ### STARTER
     # ...
@@ -130,8 +131,8 @@ check("02.goodput", throughput, goodput)
 # %% [markdown]
 # ## The field's own tool
 #
-# `vllm bench serve` is what vLLM's developers measure with. The same load on the same server, by both: the numbers
-# should agree, within what two runs on one machine differ by.
+# vLLM's developers measure with `vllm bench serve`. Send the same load to the same server with both tools. The numbers
+# should agree as closely as two runs on one machine do.
 
 # %%
 size = {"random_input_len": prompt_tokens, "random_output_len": answer_tokens}
@@ -148,11 +149,11 @@ pandas.DataFrame(
 # %% [markdown]
 # ## Closed loop, open loop
 #
-# Eight users who wait politely for their answer can never overload a server: when it slows down, they send less. That
+# Eight users who wait for each answer can never overload a server: when it slows down, they send less. That
 # is a **closed loop**. Real users do not know of each other. They arrive at random (a Poisson process), and when the
-# server slows down they keep coming: an **open loop**.
+# server slows down they keep coming. That is an **open loop**.
 #
-# First, what the server can do at most. Then open loop below that, and above.
+# First measure the server's capacity. Then send an open-loop load below it, and one above it.
 
 # %%
 capacity = await load.capacity(server, prompt_tokens, answer_tokens, model=model)
@@ -165,13 +166,13 @@ storm = await load.open_loop(server, prompts, answer_tokens, rate=1.6 * capacity
 plots.loops({"closed loop, 8 users": closed, "open loop, calm": calm, "open loop, storm": storm})
 
 # %% [markdown]
-# The same server, three stories. Above its capacity the queue grows for as long as people arrive, and waiting grows
-# with it: there is no steady state to measure. A closed-loop test will never show you that.
+# One server, three stories. Above capacity, the queue grows for as long as requests arrive, and the wait grows
+# with it: there is no steady state to measure. A closed-loop test never shows this.
 #
 # ## How much can it take?
 #
-# A sweep: open-loop runs at rising rates, until the promise breaks. It is relative to a calm server, so that the lesson
-# works on every machine: TTFT at most five times and TPOT at most three times what they were in the calm run.
+# A sweep answers that: open-loop runs at rising rates, until the objective is missed. To work on every machine, the
+# objective is relative to the calm run: at most five times its TTFT and at most three times its TPOT.
 
 # %%
 numbers = load.summary(calm)
@@ -180,10 +181,10 @@ load_of = {"tokens": prompt_tokens, "max_tokens": answer_tokens, "seconds": seco
 points = await load.sweep(server, slo, 0.4 * capacity, **load_of, model=model)
 
 # %% [markdown]
-# ### Exercise: the highest rate that keeps the promise
+# ### Exercise: the highest rate that meets the objective
 #
 # Each point has `.rate`, the requests per second offered, and `.share(slo)`, the share of requests that met the
-# promise. Find the highest rate with a share of at least 0.9; 0 when there is none.
+# objective. Find the highest rate with a share of at least 0.9. If there is none, return 0.
 
 # %%
 def highest_rate(points: list[load.Point], slo: load.SLO) -> float:
@@ -201,13 +202,13 @@ best = highest_rate(points, slo)
 plots.sweep(points, slo, best)
 
 # %% [markdown]
-# Left, the knee: TTFT is flat, and then it is not. Right, who is served well. The capacity you report is the orange
-# line, not the highest throughput anybody ever saw.
+# On the left is the knee: TTFT is flat, and then it is not. On the right is the share of users who are served well. The
+# capacity to report is the orange line, not the highest throughput anybody ever saw.
 #
 # ## Does it add up?
 #
-# Little's law needs no assumption about arrivals: requests in flight = rate of completion × mean time in the system.
-# Use it on every benchmark you are shown. If the three numbers disagree, one of them is wrong.
+# Little's law holds for any arrival process: requests in flight = completion rate × mean time in the system.
+# Apply it to every benchmark you are shown. If the three numbers disagree, one of them is wrong.
 #
 # ### Exercise: Little's law on your own run
 
@@ -232,15 +233,15 @@ server.stop()
 # %% [markdown]
 # ## On an H100
 #
-# The same cells with a model that needs the GPU; longer prompts and answers, and more users. NVIDIA's own load
-# generator there is AIPerf, the successor of GenAI-Perf:
+# Run the same cells with a model that needs the GPU, with longer prompts and answers, and with more users. NVIDIA's own
+# load generator is AIPerf, the successor of GenAI-Perf:
 #
 # ```
 # aiperf profile --model Qwen/Qwen2.5-7B-Instruct --url http://127.0.0.1:8000 --endpoint-type chat --streaming \
 #   --synthetic-input-tokens-mean 512 --output-tokens-mean 256 --request-rate 8 --request-count 400
 # ```
 #
-# What one and many streams feel on such a GPU was recorded with this lab's own code:
+# This lab's own code recorded what one stream and many streams feel on such a GPU:
 
 # %%
 record.find("vllm-h200-8b-ttft")
@@ -251,11 +252,11 @@ record.find("vllm-h200-8b-tpot")
 # %% [markdown]
 # ## Recap
 #
-# - TTFT, ITL, TPOT and end-to-end latency come from the same timestamps and answer different people.
-# - Percentiles, not means; goodput, not throughput; open loop, not closed.
-# - Capacity is the highest rate that keeps a promise. Without a promise there is no capacity.
-# - Little's law catches wrong benchmarks.
+# - TTFT, ITL, TPOT and end-to-end latency come from the same timestamps and serve different people.
+# - Report percentiles, not means; goodput, not throughput; open-loop results, not closed-loop ones.
+# - Capacity is the highest rate that meets an objective. Without an objective there is no capacity.
+# - Little's law exposes wrong benchmarks.
 #
-# **Keep:** your SLO, your highest good rate, and `load.sweep`.
+# **Keep:** your SLO, the highest rate that met it, and `load.sweep`.
 #
 # Next: [04 · Convert a checkpoint](04_convert_checkpoint.ipynb)

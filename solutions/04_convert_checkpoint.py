@@ -3,15 +3,15 @@
 #
 # **What does conversion do to the weights?**
 #
-# vLLM reads a Hugging Face folder as it is. An engine builder does not: it wants each GPU's weights in a file of their
-# own, under its own names, already fused and cut. In this lesson you do the interesting parts of that by hand, then
-# convert the whole model, and see what a conversion that went wrong looks like. It looks like nothing, until you ask.
+# vLLM reads a Hugging Face folder as it is. An engine builder does not: it wants one file of weights per GPU, under its own
+# names, already fused and sharded. In this lesson you do the interesting parts by hand and then convert the whole model.
+# You also see a conversion that went wrong. It looks perfectly fine, until you ask it a question.
 #
 # ## What you will be able to do
 #
 # - read a TensorRT-LLM checkpoint: its names, its ranks, its config
-# - fuse q, k and v, and cut them for tensor parallelism
-# - say what more GPUs than KV heads cost
+# - fuse q, k and v, and shard them for tensor parallelism
+# - compute what more GPUs than KV heads cost
 # - tell a right conversion from a wrong one
 #
 # ## Time and money
@@ -45,8 +45,8 @@ folder = Path(tempfile.mkdtemp(prefix="lesson-04-"))
 # %% [markdown]
 # ## What is in the folder
 #
-# The Hugging Face folder, opened: a config, and tensors with a name, a dtype and a shape. Weights of linear layers are
-# stored as `[outputs, inputs]`. Here is one layer.
+# A Hugging Face folder holds a config and tensors; each tensor has a name, a dtype and a shape. The weight of a linear
+# layer is stored as `[outputs, inputs]`. Here are the tensors of one layer.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -57,15 +57,16 @@ for name, tensor in source.tensors.items():
         print(f"{name:<50} {tensor}")
 
 # %% [markdown]
-# Three separate projections q, k and v: three small matrix products a layer. Stacked, they are one larger product, and
-# GPUs like one large product better than three small ones. This stack is the first thing that conversion makes.
+# Attention compares the *query* q of one token with the *keys* k of all tokens before it, and mixes their *values* v
+# accordingly. Three projections compute q, k and v: three small matrix products per layer. Stacked, they become one larger
+# product, and GPUs are better at one large product than at three small ones. So the converter stacks them first.
 #
-# This model has 8 query heads and 4 KV heads, grouped-query attention: two query heads share one KV head. So k and v
-# are half as tall as q.
+# This model has 8 query heads and 4 KV heads: two query heads share one KV head (grouped-query attention). Therefore k and
+# v have half as many rows as q.
 #
 # ### Exercise: fuse q, k and v
 #
-# TensorRT-LLM's `attention.qkv.weight`: all rows of q, below them those of k, below them those of v.
+# TensorRT-LLM's `attention.qkv.weight` holds all rows of q, then all rows of k, then all rows of v.
 
 # %%
 def fuse_qkv(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -82,20 +83,20 @@ check("04.fuse", fuse_qkv)
 # %% [markdown]
 # ## One weight, many GPUs
 #
-# With **tensor parallelism** every GPU (a *rank*) computes a part of each layer. Attention is cut by heads: a rank
-# gets some query heads and the KV heads that belong to them. Here is what that does to one row of `q_proj`, the black
-# line, for one, two and four ranks.
+# With **tensor parallelism** every GPU (a *rank*) computes a part of each layer. Attention is sharded by heads: a rank
+# gets some query heads and the KV heads that belong to them. The picture follows one row of `q_proj`, the black
+# line, to its place on one, two and four ranks.
 
 # %%
 plots.journey(source.model, row=300)
 
 # %% [markdown]
-# Each bar is a rank's own `attention.qkv.weight`. Every one of them has a blue, an orange and a green part: a rank
-# computes its queries against its own keys and values, and asks nobody.
+# Each bar is the `attention.qkv.weight` of one rank. Every bar has a blue, an orange and a green part: a rank
+# compares its queries with its own keys and values, and needs nothing from the other ranks.
 #
-# ### Exercise: cut it
+# ### Exercise: shard it
 #
-# Write the share of one rank. With `tp_size` 1 it is the fused tensor.
+# Write the function that returns the shard of one rank. With `tp_size` 1 it is the fused tensor.
 
 # %%
 def shard_qkv(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tp_size: int, tp_rank: int) -> torch.Tensor:
@@ -103,7 +104,7 @@ def shard_qkv(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tp_size: int, t
     ### BEGIN SOLUTION
     return fuse_qkv(*(x.chunk(tp_size)[tp_rank] for x in (q, k, v)))
     ### STARTER
-    # ...  # torch.Tensor.chunk(n) cuts dimension 0 into n equal parts
+    # ...  # torch.Tensor.chunk(n) splits dimension 0 into n equal parts
     ### END SOLUTION
 
 
@@ -112,8 +113,8 @@ check("04.shard", shard_qkv)
 # %% [markdown]
 # ## The whole model
 #
-# The flags are those of NVIDIA's `convert_checkpoint.py`. The program is ours: it streams the weights through, so a
-# model of any size fits into a small memory, and needs no GPU.
+# The flags are those of NVIDIA's `convert_checkpoint.py`. The program is ours. It streams the weights, so it converts a
+# model of any size in little memory, and it needs no GPU.
 
 # %%
 flags = {"model_dir": model_dir, "output_dir": folder / "tp2", "dtype": "bfloat16", "tp_size": tp_size}
@@ -123,7 +124,7 @@ done = subprocess.run([*program, *line], check=True, stdout=subprocess.PIPE, tex
 print(done.stdout.strip().replace(str(folder), "…"))
 
 # %% [markdown]
-# A model of 8 billion parameters takes about as long as copying its files, and hardly any memory:
+# Converting a model of 8 billion parameters takes about as long as copying its files, and hardly any memory:
 
 # %%
 record.find("convert-8b-tp1-time")
@@ -132,8 +133,8 @@ record.find("convert-8b-tp1-time")
 record.find("convert-8b-tp1-memory")
 
 # %% [markdown]
-# One `config.json`, and a file for each rank. `inspect` lists what a rank holds; layers that look the same are shown
-# once.
+# The checkpoint is one `config.json` and one file per rank. `inspect` lists the tensors of a rank; layers with equal shapes
+# are shown once.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -141,10 +142,10 @@ right = checkpoint.open_checkpoint(folder / "tp2")
 print(checkpoint.inspect(right, rank=0))
 
 # %% [markdown]
-# - `qkv`, `fc` and `gate` lost rows: they are **column parallel**, each rank computes some of the outputs.
-# - `dense` and `proj` lost columns: they are **row parallel**, each rank has some of the inputs. The results are summed
-#   over the ranks; that sum is the all-reduce you will meet in profiles.
-# - Norms and the embedding are whole on every rank. The `lm_head` is cut by vocabulary.
+# - `qkv`, `fc` and `gate` have fewer rows: they are **column parallel**. Each rank computes some of the outputs.
+# - `dense` and `proj` have fewer columns: they are **row parallel**. Each rank has some of the inputs, and the results are
+#   summed over the ranks. That sum is the all-reduce you will meet in profiles.
+# - Norms and the embedding are whole on every rank. The `lm_head` is sharded by vocabulary.
 #
 # Does your function agree with the file?
 
@@ -157,8 +158,8 @@ print("rank 1, layer 0:", "equal" if torch.equal(shard_qkv(q, k, v, tp_size, 1),
 # %% [markdown]
 # ### Exercise: the crossed names
 #
-# The MLP has two inputs that are multiplied, `gate_proj` and `up_proj` at Hugging Face. In the rank files they are
-# called `mlp.fc` and `mlp.gate`. Which is which? Compare the tensors.
+# The MLP multiplies the outputs of two projections. Hugging Face calls them `gate_proj` and `up_proj`; the rank files call
+# them `mlp.fc` and `mlp.gate`. Which is which? Compare the tensors.
 
 # %%
 fc = right.tensor(0, "transformer.layers.0.mlp.fc.weight")
@@ -176,16 +177,16 @@ gate_is = next(name for name, tensor in theirs.items() if torch.equal(tensor[:ro
 check("04.names", fc_is, gate_is)
 
 # %% [markdown]
-# Remember this one. Who writes a converter from the names alone gets it wrong, and every shape still fits.
+# Remember this one. If you write a converter from the names alone, you get it wrong, and every shape still fits.
 #
 # ## More ranks than KV heads
 #
-# Eight ranks, four KV heads. Every rank needs a KV head for its queries, so each head is stored twice. On one GPU that
-# costs nothing; over all of them it costs weights, and later the same share of the KV cache.
+# Take eight ranks and four KV heads. Every rank needs a KV head for its queries, so each KV head is stored on two ranks.
+# That costs memory: first for the copied weights, later for the same share of the KV cache.
 #
 # ### Exercise: the price of copies
 #
-# How many more bytes do all ranks together store, when `tp_size` exceeds the number of KV heads? Count k and v, all
+# How many more bytes do all ranks together store when `tp_size` exceeds the number of KV heads? Count k and v in all
 # layers, in bfloat16. `model` has `num_key_value_heads`, `head_size`, `hidden_size` and `num_hidden_layers`.
 
 # %%
@@ -200,10 +201,10 @@ def extra_bytes(model: checkpoint.ModelConfig, tp_size: int) -> int:
 
 def qkv_bytes(tp_size: int) -> int:
     """Measured: bytes of all attention.qkv.weight in all rank files."""
-    made = checkpoint.convert(
+    output_dir = checkpoint.convert(
         model_dir, folder / f"ranks{tp_size}", layout=checkpoint.Layout(checkpoint.Mapping(tp_size)), dtype="bfloat16"
     )
-    ranks = checkpoint.open_checkpoint(made).ranks
+    ranks = checkpoint.open_checkpoint(output_dir).ranks
     return sum(place.nbytes for rank in ranks for name, place in rank.items() if "qkv.weight" in name)
 
 
@@ -213,8 +214,9 @@ check("04.copies", extra_bytes, source.model, 8, measured)
 # %% [markdown]
 # ## Is it right?
 #
-# Compute the logits straight from the rank files: each rank its part, the parts summed, as the GPUs would. Beside it a
-# second checkpoint that somebody else converted. It has the same names, the same shapes and the same dtypes.
+# The next cell computes logits straight from the rank files: each rank computes its part, and the parts are summed, as on
+# GPUs. It does the same with a second checkpoint, which somebody else converted. The second one has the same names, shapes
+# and dtypes.
 
 # %%
 suspect = checkpoint.open_checkpoint(fuse_then_cut(folder / "tp2", folder / "suspect"))
@@ -234,8 +236,8 @@ ours, other = (checkpoint.Forward(one).logits(tokens) for one in (right, suspect
 plots.logits(original, {"ours": ours, "suspect": other})
 
 # %% [markdown]
-# Left, every dot on the line: the conversion changed nothing that matters. Right, noise. No error was raised, no shape
-# was wrong, and an engine would be built from it without a word. `diff` finds the tensors:
+# On the left, every dot is on the line: the conversion changed nothing that matters. On the right is noise. Nothing raised
+# an error, no shape was wrong, and a builder would compile this checkpoint without a warning. `diff` finds the tensors:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -243,14 +245,14 @@ for one in checkpoint.diff(right, suspect)[:4]:
     print(one)
 
 # %% [markdown]
-# Only `qkv`: it was fused first and cut afterwards. You know that mistake from the exercise.
+# Only `qkv` differs: it was fused before it was sharded. You know this mistake from the exercise.
 #
-# The habit to keep: after every conversion compare logits with the original, on one prompt. It takes seconds.
+# Make it a habit: after every conversion, compare the logits of one prompt with the original's. It takes seconds.
 #
 # ## On an H100
 #
-# NVIDIA's own converter, with the same flags. Where TensorRT-LLM 1.2.1 is installed, the next cells run it and compare
-# its checkpoint with ours, tensor by tensor; elsewhere they show the line.
+# NVIDIA's own converter takes the same flags. Where TensorRT-LLM 1.2.1 is installed, the next cells run it and compare
+# its checkpoint with ours, tensor by tensor. Elsewhere they only show the command.
 
 # %%
 family = "qwen" if source.model.architecture.startswith("Qwen") else "llama"
@@ -266,19 +268,19 @@ else:
     print("TensorRT-LLM is not on this machine: NVIDIA's converter was not run.")
 
 # %% [markdown]
-# What stands in for it on every other machine: this course's tests export tiny models of each family with NVIDIA's
+# On every other machine, this course's tests take its place: they export tiny models of each family with NVIDIA's
 # ModelOpt 0.37.0, the release that TensorRT-LLM 1.2.1 pins, and compare every tensor with ours, bit by bit.
 #
-# `trtllm-build` takes such a checkpoint and compiles it for one GPU type. That path ended in July 2026, when NVIDIA
-# removed the engine backend; 1.2.1 is its last stable release. What replaced it reads Hugging Face folders, as vLLM
-# does. The fusing and cutting did not go away: it now happens while the model loads.
+# `trtllm-build` compiles such a checkpoint for one GPU type. That path ended in July 2026, when NVIDIA
+# removed the engine backend; 1.2.1 is its last stable release. Its successor reads Hugging Face folders, as vLLM
+# does. Fusing and sharding did not go away: they now happen while the model loads.
 #
 # ## Recap
 #
-# - Conversion renames, fuses and cuts. It computes nothing.
-# - Column parallel loses rows, row parallel loses columns, and the sum over ranks repairs it.
-# - Cut first, then fuse. The names of the MLP are crossed.
-# - More ranks than KV heads means copies, in the weights and in the cache.
+# - Conversion renames, fuses and shards. It computes nothing.
+# - A column-parallel weight loses rows; a row-parallel weight loses columns, and a sum over the ranks completes its result.
+# - Shard first, then fuse. The names of the MLP's projections are crossed.
+# - With more ranks than KV heads, weights and cache hold copies.
 # - Shapes prove nothing. Logits do.
 #
 # **Keep:** `engineroom checkpoint convert | inspect | diff`, and one prompt whose logits you compare.
