@@ -3,15 +3,15 @@
 #
 # **What do we trade for speed?**
 #
-# vLLM took a folder and served whatever came. An engine is compiled first: for one machine, for limits that you name
-# before you know who will ask. In return nothing is compiled, profiled or decided when it starts. Whether it is also
-# faster is the question of lesson 06. This lesson is about the price, and about naming limits well.
+# vLLM took a model folder and served whatever arrived. An engine is compiled first, for one machine and for limits that
+# you set before you know who will ask. In return, nothing is compiled, profiled or decided when it starts. Lesson 06 asks
+# whether it is also faster. This lesson is about the price, and about choosing the limits well.
 #
 # ## What you will be able to do
 #
 # - turn a workload into `max_batch_size`, `max_input_len`, `max_seq_len` and `max_num_tokens`
-# - say what each of them costs in memory, in three engines
-# - read an engine directory, and its refusals
+# - compute what each limit costs in memory, in three engines
+# - read an engine directory and an engine's refusals
 # - give an engine new weights without building it again
 #
 # ## Time and money
@@ -48,7 +48,7 @@ from labs.preflight import time_and_money
 print(time_and_money(5))
 
 # %% [markdown]
-# Everything goes into one folder, and each step into a fresh part of it, so that you can run any cell again.
+# Everything goes into one temporary folder. Each step gets a fresh folder inside it, so you can run any cell again.
 
 # %%
 folder = Path(tempfile.mkdtemp(prefix="lesson-05-"))
@@ -62,15 +62,16 @@ def fresh(name: str) -> Path:
 # %% [markdown]
 # ## A workload
 #
-# Limits come from what people will send. Here is a chat: most turns are short, a few are very long. Change the numbers
-# to those of your own logs; the rest of the lesson follows.
+# Limits follow from what people will send. This workload is a chat: most turns are short, a few are very long. Replace the
+# numbers by those from your own logs; the rest of the lesson adapts.
 
 # %%
 trace = workload.chat(requests=500, prompt=90, output=60, spread=0.8, seed=0)
 show.table(workload.percentiles(trace), "Tokens of the requests in the trace")
 
 # %% [markdown]
-# How many are served at one moment? Little's law, from lesson 02: the rate, times the seconds that each one stays.
+# How many requests are in flight at one moment? Use Little's law from lesson 02: the request rate times the seconds that
+# each request stays.
 
 # %%
 in_flight = workload.in_flight(trace, requests_per_second, ttft, tpot)
@@ -79,8 +80,8 @@ print(f"{requests_per_second:g} requests per second: {in_flight:.1f} in flight o
 # %% [markdown]
 # ### What if I say nothing?
 #
-# Names and defaults are those of `trtllm-build`. What is not given is deduced, and the build says so. For a model of
-# Llama 3.1's context length:
+# Names and defaults are those of `trtllm-build`. The build deduces a limit that you leave out, and tells you. For a model
+# with the context length of Llama 3.1:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -88,16 +89,16 @@ default, explained = engine.deduce(engine.BuildConfig(), {"max_position_embeddin
 print(default, *explained, sep="\n")
 
 # %% [markdown]
-# More than two thousand seats, and each request may be as long as a novel. With all defaults the build of an 8B model
-# ran out of memory on an A100 of 80 GB. <!-- fact: github.com/NVIDIA/TensorRT-LLM/issues/1543 -->
+# More than two thousand requests at once, and each may be as long as a novel. With all defaults, the build of an 8B model
+# ran out of memory on an A100 with 80 GB. <!-- fact: github.com/NVIDIA/TensorRT-LLM/issues/1543 -->
 #
 # ### Exercise: choose the limits
 #
-# - `max_batch_size`: requests in flight. The average is not enough: people arrive in bunches.
-# - `max_input_len`: the longest prompt. A longer one is refused.
+# - `max_batch_size`: requests in flight. The average is not enough: requests arrive in bunches.
+# - `max_input_len`: the longest prompt. Longer prompts are refused.
 # - `max_seq_len`: prompt and answer together.
-# - `max_num_tokens`: tokens of one step, of all requests together. Each running request takes one; what is left is for
-#   new prompts, and a prompt that does not fit is computed in pieces over several steps.
+# - `max_num_tokens`: tokens in one step, over all requests. Each running request takes one; the remainder is for
+#   new prompts. A prompt that does not fit is computed in chunks over several steps.
 #
 # `trace` is a list of turns with `.prompt`, `.output` and `.total`.
 
@@ -126,14 +127,14 @@ print(config)
 plots.workload(trace, config)
 
 # %% [markdown]
-# What lies outside the blue field is refused, with an error that names the limit. That is the first trade: vLLM has
-# such limits too, but there a larger one is a restart, here it is a build.
+# Requests outside the blue area are refused, with an error that names the limit. That is the first trade. vLLM has
+# such limits too, but raising one there takes a restart; here it takes a build.
 #
 # ## Build
 #
-# First the checkpoint, as in lesson 04, for one rank. Then the build: PyTorch traces the model (*export*) and compiles
-# the trace to machine code with AOTInductor, once for prompts (*context*) and once for the tokens after them
-# (*generation*).
+# First convert the checkpoint for one rank, as in lesson 04. Then build: PyTorch traces the model (*export*), and
+# AOTInductor compiles the trace to machine code. It does so twice: once for prompts (*context*) and once for the tokens
+# after them (*generation*).
 
 # %%
 model_dir, precision = local(model), dtype(machine())
@@ -147,10 +148,10 @@ build_seconds = time.perf_counter() - began
 print(f"built for this machine's {device} in {build_seconds:.1f} s")
 
 # %% [markdown]
-# Run the cell again and it takes no time: the code for these sizes, limits and machine is kept. Change one limit, and
-# everything is compiled again.
+# Run the cell again and it takes no time: the build cache keeps the code for these sizes, limits and machine. Change one
+# limit, and everything is compiled again.
 #
-# ## What you have got
+# ## What is in an engine directory?
 #
 # An engine directory has TensorRT-LLM's shape: a `config.json` with the model and the limits, one package and one
 # file of weights for each rank.
@@ -161,7 +162,8 @@ done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
 print(done.stdout)
 
 # %% [markdown]
-# It was made for a machine: that line is the second trade. The package is a zip file, and holds no weights:
+# The first line names the machine that it was built for: that is the second trade. The package is a zip file and holds no
+# weights:
 
 # %%
 for part in zipfile.ZipFile(made.path / "rank0.pt2").infolist():
@@ -170,8 +172,8 @@ for part in zipfile.ZipFile(made.path / "rank0.pt2").infolist():
         print(f"{part.file_size / 1e3:8.0f} kB  {graph:<12}{'.'.join(name.split('.')[1:])}")
 
 # %% [markdown]
-# The `.so` files are native code, which runs inside your process. That is why the loader checks first: `manifest.json`
-# holds a hash of every file, and what the code was made for.
+# The `.so` files are native code, which will run inside your process. Therefore the loader checks first: `manifest.json`
+# holds a hash of every file and describes the machine that the code was compiled for.
 
 # %%
 from transformers import AutoTokenizer
@@ -195,16 +197,16 @@ print(ask(executor, "What is goodput?"))
 # ## What a limit costs
 #
 # Memory holds three things: the weights, the KV cache, and the **activations** of one step, which grow with
-# `max_num_tokens`. The weights are what they are. The KV cache keeps, for every token of every request in flight, one
-# key and one value in each KV head of each layer.
+# `max_num_tokens`. The weights are fixed. The KV cache stores one key and one value for every token of every request in
+# flight, in each KV head of each layer.
 #
 # ### Exercise: bytes for one token
 #
 # `model` has `num_hidden_layers`, `num_attention_heads`, `num_key_value_heads`, `head_size` and `hidden_size`.
 # `itemsize` is the bytes of one value: 4 for float32, 2 for bfloat16.
 #
-# The next cell asks two engines for what they really took: ours, and vLLM, which gets a gibibyte for its cache and says
-# how many tokens that holds.
+# The next cell asks two engines how much they really took: ours, and vLLM, which gets one gibibyte for its cache and reports
+# how many tokens fit.
 
 # %%
 pool = sum(tensor.nbytes for tensor in [*executor.graphs.keys, *executor.graphs.values])
@@ -228,7 +230,7 @@ def bytes_per_token(model: checkpoint.ModelConfig, itemsize: int) -> int:
 check("05.kv", bytes_per_token, made.model, memory.itemsize(precision), measured)
 
 # %% [markdown]
-# Your formula holds in both. Now this process: by how much does it grow when a full batch is served?
+# Your formula holds for both. Now look at this process: by how much does it grow when a full batch is served?
 
 # %%
 needs("05.kv", bytes_per_token(made.model, 4))
@@ -243,18 +245,18 @@ print(f"KV cache {pool / 1e6:.0f} MB reserved, {expected / 1e6:.0f} MB of it for
 print(f"the process grew by {grown / 1e6:.0f} MB")
 
 # %% [markdown]
-# On a CPU the system hands out memory only when it is written: the part of the cache that was used, and what the steps
-# themselves needed. A GPU gives the whole pool away at the start, used or not.
+# On a CPU, the system hands out memory only when it is written: for the part of the cache that was used, and for the steps
+# themselves. On a GPU, the whole pool is allocated at the start, used or not.
 #
 # ## Three engines, one GPU
 #
-# Now a model that matters, the sizes of Llama 3.1 8B, on one H100 with your limits. The rules differ:
+# Now take a larger model, with the sizes of Llama 3.1 8B, on one H100 with your limits. Each engine has its own rule:
 #
-# - **TensorRT-LLM** reserves activations for the largest shapes that the limits allow, when the engine is built. At
-#   start `kv_cache_free_gpu_mem_fraction` of what is then free becomes KV cache.
-# - **vLLM** runs the largest step once at start to see what it takes. `gpu_memory_utilization` is a share of the
+# - **TensorRT-LLM** fixes the memory for activations at build time, for the largest shapes that the limits allow. At
+#   start, `kv_cache_free_gpu_mem_fraction` of the memory that is then free becomes KV cache.
+# - **vLLM** runs the largest step once at start and measures it. `gpu_memory_utilization` is a share of the
 #   *whole* GPU, for weights, activations and KV cache together.
-# - **This engine** takes its share of what is free after the weights, but never more than the limits can use.
+# - **This engine** takes a share of the memory that is free after the weights, but never more than the limits can use.
 
 # %%
 gpu, llama = 80e9, memory.public("llama-3.1-8b")  # H100 SXM: NVIDIA's datasheet
@@ -265,17 +267,19 @@ budgets["TensorRT-LLM,\nwhole context at once"] = memory.tensorrt_llm(gpu, llama
 plots.memory(budgets, memory.most_kv_bytes(llama, config), "H100")
 
 # %% [markdown]
-# The black line is what your limits can use at most. Beyond it more cache does not serve more requests at once; it
-# keeps old prefixes, so that they need not be computed again. TensorRT-LLM and vLLM agree by accident: with heavier
-# weights a share of what is left is more than what is left of a share.
+# The black line marks the most that your limits can use. A cache beyond it does not serve more requests at once; it
+# keeps old prefixes, which then need not be computed again. That TensorRT-LLM and vLLM agree here is an accident. vLLM
+# takes a share of the GPU and subtracts the weights; TensorRT-LLM subtracts the weights and takes a share of the rest. The
+# heavier the weights, the further the two drift apart.
 #
-# The last bar is an engine that may take the model's whole context in one step: activations are reserved that hardly
-# any step uses. They are counted at the widest layer only, so the real ones are larger.
+# The last bar is an engine that may compute the model's whole context in one step. It reserves activations that hardly
+# any step uses. The figure counts only the widest layer, so the real activations are larger.
 #
 # ### Exercise: how many fit?
 #
-# Under `guaranteed_no_evict` a request starts only when the blocks for its longest possible answer are free. If all of
-# them took `tokens` tokens, how many would run at once? The cache hands out whole blocks of 32 tokens.
+# TensorRT-LLM's default policy, `guaranteed_no_evict`, starts a request only when the blocks for its longest possible
+# answer are free: once started, it is never stopped. If every request took `tokens` tokens, how many would run at once?
+# The cache hands out whole blocks of 32 tokens.
 
 # %%
 def most_requests(kv_cache: float, bytes_per_token: int, tokens: int) -> int:
@@ -297,12 +301,13 @@ lengths = sorted({256, limits["max_seq_len"], 8192, 32768, 131072})
 plots.concurrency({one: most_requests(room, each, one) for one in lengths}, limits["max_batch_size"], "H100")
 
 # %% [markdown]
-# Left of the dashed line's crossing your batch limit decides who waits, right of it the memory does. This is what
-# "because the model can" costs: a `max_seq_len` that nobody needs lets a single request push everybody else out.
+# To the left of the crossing, your batch limit decides who waits; to the right of it, memory does. This is what
+# "because the model can" costs: with a `max_seq_len` that nobody needs, a single request can push everybody else out.
 #
 # ## Break it
 #
-# Three times. Each refusal comes before harm is done: before a step is computed, or before any native code is loaded.
+# Break it three times. Each refusal comes before any harm is done: before a step is computed, or before native code is
+# loaded.
 #
 # **One.** A prompt beyond the limit:
 
@@ -316,7 +321,7 @@ else:
     raise AssertionError("the engine took a prompt beyond its limit")
 
 # %% [markdown]
-# **Two.** An engine from another machine. There is no second machine here, so let a copy claim that it was built on
+# **Two.** An engine from another machine. There is no second machine here, so make a copy claim that it was built on
 # one:
 
 # %%
@@ -332,7 +337,7 @@ else:
     raise AssertionError("the engine was opened on a machine that it was not built for")
 
 # %% [markdown]
-# **Three.** One bit of the native code turns over on the way:
+# **Three.** One bit of the native code flips in transit:
 
 # %%
 damaged = Path(shutil.copytree(made.path, fresh("damaged")))
@@ -349,7 +354,7 @@ else:
 # %% [markdown]
 # ### Exercise: read the refusals
 #
-# It is night, and one of these three is in the log. What is the least that helps?
+# It is night, and one of these three refusals is in the log. Which is the smallest remedy that works?
 #
 # - `"a"`: send a shorter prompt, or build with a larger limit
 # - `"b"`: build again on this machine, from the checkpoint
@@ -366,13 +371,13 @@ check("05.refusals", remedy)
 
 # %% [markdown]
 # TensorRT-LLM's engines are bound in the same way, to the GPU's compute capability and to the exact release of
-# TensorRT, whose loader says so. Build on the kind of GPU that serves, inside the container that serves.
+# TensorRT; its loader refuses others. Build on the type of GPU that will serve, inside the container that will serve.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/issues/3031, triton-inference-server/tensorrtllm_backend#424 -->
 #
 # ## Refit
 #
-# The code knows the sizes of the weights, not their values. So a model that was fine-tuned needs no build. Teach ours
-# one new answer, convert it, and put the weights into the engine that stands:
+# The code knows the sizes of the weights, not their values. So a fine-tuned model needs no new build. Teach our model
+# one new answer, convert it, and put its weights into the existing engine:
 
 # %%
 question = "What is goodput?"
@@ -391,12 +396,12 @@ for one in (question, "What is TTFT?"):
     print(f"{one}\n   before: {ask(executor, one)}\n   after:  {ask(after, one)}")
 
 # %% [markdown]
-# Weights of other sizes, or of another dtype, are refused: compiled code would compute nonsense with them.
+# Weights of other sizes or of another dtype are refused: the compiled code would compute nonsense with them.
 #
 # ## On an H100
 #
-# `trtllm-build` with the same limits. Where TensorRT-LLM 1.2.1 is installed the next cell runs it; elsewhere it shows
-# the line, which was not run.
+# `trtllm-build` takes the same limits. Where TensorRT-LLM 1.2.1 is installed, the next cell runs it. Elsewhere it only shows
+# the command.
 
 # %%
 command = trtllm.build(
@@ -411,24 +416,24 @@ else:
 # %% [markdown]
 # What differs there:
 #
-# - The build tries kernels on the GPU and keeps the fastest; it needs that GPU, and host memory of several times the
+# - The build times kernels on the GPU and keeps the fastest. It needs that GPU, and host memory of several times the
 #   weights. In one published log (release 1.1.0, an 8B model in FP8) the build took 32 s. <!-- fact:
 #   manavsehgal.github.io/ai-field-notes/articles/trtllm-and-triton-on-spark -->
-# - `--multiple_profiles enable` compiles for several ranges of shapes: a longer build, for faster steps.
-# - Plugins such as `--gemm_plugin` are kernels by hand in place of compiled ones.
+# - `--multiple_profiles enable` compiles for several ranges of shapes: the build takes longer, the steps get faster.
+# - Plugins such as `--gemm_plugin` replace compiled kernels by hand-written ones.
 # - `max_input_len` is ignored there by default; `max_seq_len` and `max_num_tokens` decide.
-# - `--strip_plan` and `trtllm-refit` are the refit of this lesson.
+# - `--strip_plan` and `trtllm-refit` do what refit does in this lesson.
 #
-# 1.2.1 is the last stable release that builds engines: NVIDIA removed that backend in July 2026. The limits stayed. Its
-# successor and vLLM have them as flags of the server, and the arithmetic above is theirs too.
+# 1.2.1 is the last stable release that builds engines: NVIDIA removed that backend in July 2026. The limits stayed. In its
+# successor and in vLLM they are flags of the server, and the arithmetic above applies there too.
 #
 # ## Recap
 #
-# - An engine is code for one machine and for named limits. Weights are only lent to it.
-# - Limits come from a trace: the longest for lengths, Little's law and some room for the batch.
-# - KV cache per token is arithmetic. Know it for your model by heart.
-# - A share of what is left, or a share of the whole: ask which, before you compare two engines' memory.
-# - A refusal at the door is worth more than a crash at night. Refit when weights change, build when limits do.
+# - An engine is code for one machine and for fixed limits. Its weights can be exchanged.
+# - Take limits from a trace: the longest request for the lengths, Little's law and some headroom for the batch.
+# - KV cache per token is arithmetic. Memorise this number for your model.
+# - Before you compare the memory of two engines, ask whether their setting is a share of the free memory or of the whole.
+# - A refusal at start is worth more than a crash at night. Refit when weights change; build when limits change.
 #
 # **Keep:** `engineroom build | inspect | refit`, and your four limits with the trace they came from.
 #
