@@ -3,17 +3,17 @@
 #
 # **What does the runtime add?**
 #
-# An engine computes one step: some prompts, one more token for some requests. Who takes part, who waits, whose memory
-# it is and who hears about the token is decided around it, by the runtime. vLLM has one, TensorRT-LLM has one, and ours
-# is small enough to drive by hand. At the end it runs against vLLM.
+# An engine computes one step: some prompts, and one more token for some requests. The runtime around it decides which
+# requests take part, which wait, which memory they use, and where their tokens go. vLLM has a runtime, TensorRT-LLM has one,
+# and ours is small enough to drive by hand. At the end of the lesson, our engine runs against vLLM.
 #
 # ## What you will be able to do
 #
-# - read a batch step by step, and say why a request waits
-# - write the rule by which TensorRT-LLM lets requests in
-# - prove that batching, pausing and reuse change no token
-# - choose `max_num_tokens` by what it does to people who are reading
-# - say after how many tokens a build has paid for itself
+# - read a batch step by step, and explain why a request waits
+# - write the rule by which TensorRT-LLM admits requests
+# - prove that batching, pausing and prefix reuse change no token
+# - choose `max_num_tokens` by its effect on users who are reading
+# - compute after how many tokens a build has paid for itself
 #
 # ## Time and money
 
@@ -56,7 +56,7 @@ from labs.run_engine import Arrival, plots, replay
 print(time_and_money(6))
 
 # %% [markdown]
-# An engine as in lesson 05, for up to eight requests at once.
+# Build an engine as in lesson 05, for up to eight requests at once.
 
 # %%
 folder = Path(tempfile.mkdtemp(prefix="lesson-06-"))
@@ -76,7 +76,7 @@ made = engine.build(converted, fresh("engine"), limits, device=device, tokenizer
 # %% [markdown]
 # ## One step at a time
 #
-# Three requests, and nobody but you to turn the crank. `step()` computes once and returns the tokens that came out.
+# Take three requests and run the loop yourself: each `step()` computes one step and returns its tokens.
 
 # %%
 tokenizer = AutoTokenizer.from_pretrained(model_dir)
@@ -95,9 +95,9 @@ while executor.scheduler.waiting or executor.scheduler.running:
     print(f"step {executor.steps}: {given}, {len(executor.scheduler.running)} go on")
 
 # %% [markdown]
-# The first step computed three prompts and gave three tokens: that is **context** (vLLM says prefill). Each later step
-# computed one token for each request that was left: **generation** (decode). Who was done left, and nobody waited for
-# the longest.
+# The first step computed three prompts and returned three tokens: that is **context** (vLLM says prefill). Each later step
+# computed one token for each remaining request: **generation** (decode). Finished requests left the batch at once; none
+# waited for the longest.
 #
 # Now ten requests and four seats, and steps of at most 96 tokens. `replay` turns the same crank and takes notes.
 
@@ -133,8 +133,8 @@ kv_tokens = 4 * longest
 print(f"{len(trace)} requests, the longest has {longest} tokens; the cache holds {kv_tokens}")
 
 # %% [markdown]
-# The oldest rule is **static batching**: fill a batch, serve it to the end, then fill the next. Nobody joins on the
-# way, and every place is as large as the largest request.
+# The oldest rule is **static batching**: fill a batch, serve it to the end, then fill the next. No request joins in
+# between, and each one reserves as much memory as the longest request needs.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -169,8 +169,8 @@ def in_flight(request, running, blocks):
 check("06.admission", in_flight)
 
 # %% [markdown]
-# Your rule in the engine, on the same trace. The third is `max_utilization`: start whatever fits *now*, and when blocks
-# run out pause the newest, forget what it computed, and do it again later.
+# Now run your rule in the engine, on the same trace. The third rule is `max_utilization`: start whatever fits *now*. When
+# the blocks run out, pause the newest request, discard what it computed, and compute it again later.
 
 # %%
 needs("06.admission", in_flight(Request([1], engine.SamplingParams()), [], executor.blocks))
@@ -201,8 +201,8 @@ show.table(rows, "The same trace under three rules")
 #
 # ## Is it still the same answer?
 #
-# A request was computed with strangers, in pieces, on blocks that others filled before; perhaps paused and computed
-# again. None of that may change a token.
+# A request was computed together with strangers, in chunks, in blocks that others had used before. Perhaps it was paused
+# and computed again. None of that may change a token.
 #
 # ### Exercise: prove it
 #
@@ -248,13 +248,13 @@ for name, run in proof.items():
     print(f"{run.reused} tokens from the cache, {len(run.steps)} steps")
 
 # %% [markdown]
-# In float32 all must be equal. In bfloat16 two batch sizes may take two different kernels, which add in another order;
-# where two words are nearly equally likely, the last bit decides, and from there on the answers differ. That is
-# rounding, no leak between requests, and it is why "the same seed" promises less in production than in a test.
+# In float32 all answers must be equal. In bfloat16, two batch sizes may use two kernels that add in a different order.
+# Where two tokens are almost equally likely, the last bit decides, and from there on the answers differ. That is
+# rounding, not a leak between requests. It is also why "the same seed" promises less in production than in a test.
 #
 # ## Streaming
 #
-# Now other people come in: the same engine in a process of its own, behind OpenAI's API.
+# Now let other users in: the same engine runs in a process of its own, behind OpenAI's API.
 
 # %%
 server = serve_engine(made.path, served_model_name=model, max_tokens_in_paged_kv_cache=2048)
@@ -267,7 +267,7 @@ def metric(name: str, label: str = "") -> float:
 
 
 # %% [markdown]
-# A reader closes the tab in the middle of a long answer. Does anybody tell the engine?
+# A user closes the tab in the middle of a long answer. Does the engine notice?
 
 # %%
 client = load.openai_client(server)
@@ -287,11 +287,11 @@ print(f"tab closed: {metric('kv_cache_usage_perc'):.1%} held; {made_tokens:.0f} 
 print(f"{aborted:.0f} request aborted")
 
 # %% [markdown]
-# The blocks were free before the next step. A server that does not notice computes to the end for nobody; check yours.
+# The blocks were free before the next step. A server that does not notice computes the rest for nobody; check yours.
 #
 # ### A long prompt arrives
 #
-# Somebody reads along happily; then a prompt of 1,000 tokens comes. What does the reader see?
+# A user is reading a stream when somebody else sends a prompt of 1,000 tokens. What does the reader see?
 
 # %%
 long = prompts([1000])[0]
@@ -305,9 +305,9 @@ gaps = [1000 * gap for gap in load.itl(reader)]
 print(f"gap between tokens: median {statistics.median(gaps):.1f} ms, longest {max(gaps):.0f} ms")
 
 # %% [markdown]
-# The step that held the whole prompt was long, and everybody waited for it. `max_num_tokens` bounds a step. It was
-# built as 1024, and a runtime may use less: the same arrival under three bounds, each the quickest of three runs, as
-# other programs of your machine make gaps too.
+# The step with the whole prompt was long, and every stream waited for it. `max_num_tokens` bounds a step. The engine was
+# built with 1024, and the runtime may use less. The next cell replays the same arrival under three bounds and keeps the
+# quickest of three runs each, since other programs on your machine cause gaps too.
 
 # %%
 four = [Arrival(prompt, 120) for prompt in prompts([20, 30, 40, 50])]
@@ -318,14 +318,14 @@ for most in (1024, 256, 64):
 plots.chunks(chunked, watched=0, long=4)
 
 # %% [markdown]
-# Smaller pieces: shorter gaps for those who read. Very small ones: more steps, and a later first token for the one who
-# came. There is no right value, only a promise to keep: ITL wants it small, TTFT and throughput want it large. vLLM's
-# name for it is `--max-num-batched-tokens`.
+# Smaller chunks mean shorter gaps for the readers. Very small chunks mean more steps, and a later first token for the long
+# prompt. There is no right value, only an objective to meet: a small bound helps ITL, a large bound helps TTFT and
+# throughput. vLLM calls this limit `--max-num-batched-tokens`.
 #
 # ## Against vLLM
 #
-# The same requests for both, in turns, so that a busy minute of your machine hits both. Same model, same dtype, same
-# threads; one stream, then eight.
+# Both engines get the same requests in turns, so a busy minute of your machine hits both. Model, dtype and number of
+# threads are the same. The load is one stream, then eight.
 
 # %%
 threads = torch.get_num_threads()  # for which the engine was compiled
@@ -336,9 +336,9 @@ engines = ["aot", "vllm"] + (["aot_without_cuda_graphs"] if device == "cuda" els
 versus = compare(job, loads, engines, rounds=rounds, vocabulary=made.model.vocab_size)
 
 # %% [markdown]
-# Beside it what the same code recorded on an H200, with a model of the sizes of Llama 3.1 8B; on the right once more,
-# from outside: each behind its own server, 128 tokens in and out. Each dot is one round, the black bar their median.
-# Mind the scales.
+# The next picture adds what the same code recorded on an H200, with a model of the sizes of Llama 3.1 8B. The right panel
+# shows the same comparison over HTTP: each engine behind its own server, 128 tokens in and out. Each dot is one round, the
+# black bar is their median. The scales differ.
 
 # %%
 h200 = "cuda-llama-3.1-8b-bfloat16"
@@ -363,16 +363,16 @@ print(f"  here: {', '.join(f'{name} {one[-1]:.1f}' for name, one in versus.start
 record.find(f"compare-{h200}-start")
 
 # %% [markdown]
-# Read it soberly. The course model is tiny, so that nearly all of a step is what lies around it, and dots are as
-# restless as your machine: the 8B model is the guide. There one stream gains most, as its step is short. With many
-# streams both engines wait for the same memory and the same arithmetic. The start is another matter: what vLLM finds
-# out when it starts was found out at the build.
+# Read it soberly. The course model is tiny: most of a step is the overhead around the model, and the dots scatter as much as
+# your machine is busy. The 8B model is the better guide. There, one stream gains most, because its step is short. With many
+# streams, both engines wait for the same memory and the same arithmetic. The start is a different matter: what vLLM
+# determines at each start, our engine determined once, at its build.
 #
 # ### Exercise: when has the build paid?
 #
-# A build takes `build` seconds. From then on one engine makes `ours` tokens per second, the other `theirs` without any
-# build. Both serve without a pause. After how many tokens has the first one caught up, its build included? Never is
-# `math.inf`.
+# A build takes `build` seconds. From then on, the built engine generates `ours` tokens per second; the other generates
+# `theirs` and needs no build. Both serve without a pause. After how many tokens has the built engine caught up, its build
+# included? If it never does, return `math.inf`.
 
 # %%
 def break_even(build: float, ours: float, theirs: float) -> float:
@@ -397,15 +397,15 @@ for streams, one in recorded.items():
 show.table(rows, f"H200: a build of {build_seconds:.0f} s has paid after … (inf: never)")
 
 # %% [markdown]
-# Where the ratio is above one, a build pays soon; where it is not, never. Then the reasons for an engine are others: a
-# quick start when a machine joins, one artefact that was tested and ships. The reasons against it stay: it is bound to
-# a machine, and somebody must build it at each change.
+# If the ratio is above one, a build pays soon; otherwise it never does. Then an engine needs other reasons: a quick start
+# when a machine joins, or one tested artefact to ship. The reasons against it remain: it is bound to one type of machine,
+# and somebody must rebuild it at each change.
 #
 # ## What CUDA graphs save
 #
-# On a GPU the host *launches* each kernel of a step, hundreds of them, and a short step is over before the next launch
-# is ready. A **CUDA graph** is the whole sequence recorded once and launched as one. Ours are captured at load, one
-# for each batch size; here is the same engine with and without them.
+# On a GPU, the host *launches* each of the hundreds of kernels in a step, and a short kernel ends before the next launch
+# is ready. A **CUDA graph** records the whole sequence once and launches it as one. Our engine captures one graph for each
+# batch size when it is loaded. Here is the same engine with and without CUDA graphs.
 
 # %%
 plots.graphs(recorded)
@@ -417,14 +417,14 @@ else:
     print("No GPU on this machine: CUDA graphs were not run here. The picture is the record.")
 
 # %% [markdown]
-# Look at both numbers. The time is the host's, and depends on what it has to launch; the share depends on how long the
-# GPU computes besides. With many streams or a large model it computes long, and hides more of the host's work. And a
-# graph has fixed shapes: that is one more reason why an engine wants its batch sizes beforehand.
+# Look at both numbers. The time saved is the host's; it depends on how many kernels it launches. The share saved depends on
+# how long the GPU computes meanwhile: with many streams or a large model, the GPU hides more of the host's work. A
+# graph has fixed shapes, which is one more reason for an engine to know its batch sizes in advance.
 #
 # ## On an H100
 #
-# The same with TensorRT-LLM 1.2.1 of April 2026, the last stable release with engines: first the server, then the LLM
-# API. Where it is not installed the lines are shown, and were not run.
+# Do the same with TensorRT-LLM 1.2.1 of April 2026, the last stable release with engines: first the server, then the LLM
+# API. Where it is not installed, the commands are shown and not run.
 
 # %%
 tensorrt = fresh("tensorrt")
@@ -444,9 +444,9 @@ else:
     print("\nTensorRT-LLM is not on this machine: trtllm-serve was not run.")
 
 # %% [markdown]
-# `--backend tensorrt` is needed: since 1.0 the default is PyTorch, which cannot read an engine. The limits are said
-# again, as the server's own defaults need not be those of the build. In Python it is the same story, and the same
-# rules as in your exercise:
+# `--backend tensorrt` is needed: since 1.0 the default backend is PyTorch, which cannot read an engine. The limits are
+# repeated, because the server's defaults may differ from those of the build. The Python API has the same rules as your
+# exercise:
 
 # %%
 script = Path(trtllm.__file__).with_name("llm_api.py")
@@ -458,16 +458,17 @@ else:
     print("TensorRT-LLM is not on this machine: the LLM API was not run.")
 
 # %% [markdown]
-# What came after: in July 2026 engines were removed, and `from tensorrt_llm import LLM`, on PyTorch, is the only class.
-# Its scheduler has the same policies, `max_num_tokens`, chunked context and CUDA graphs.
+# What came after: in July 2026 engines were removed. `from tensorrt_llm import LLM`, which runs on PyTorch, is now the only
+# class. Its scheduler has the same policies, `max_num_tokens`, chunked context and CUDA graphs.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20; nvidia.github.io/TensorRT-LLM, LLM API -->
 #
 # ## Recap
 #
-# - A step is context for some and one token for others; who is done leaves at once.
-# - Guaranteed: start who is sure to finish. Utilization: start who fits now, pause when it goes wrong.
-# - Batching changes when a token comes, not which. In low precision, nearly.
-# - `max_num_tokens` trades the newcomer's TTFT against everybody's ITL.
+# - A step computes context for some requests and one token for others; finished requests leave at once.
+# - `GUARANTEED_NO_EVICT` starts requests that are sure to finish. `MAX_UTILIZATION` starts what fits now and pauses
+#   requests when blocks run out.
+# - Batching changes when a token arrives, not which token it is. In low precision, almost never.
+# - `max_num_tokens` trades the TTFT of a new request against everybody's ITL.
 # - A ratio means little without the number of streams. Ask for both, then compute the break-even.
 #
 # **Keep:** your `in_flight`, your `break_even`, and `engineroom compare offline` for your own model.
