@@ -4,16 +4,16 @@
 # **How do I ship it?**
 #
 # The engine of lesson 06 answered behind a small server of its own. Production wants more: several models on one
-# machine, versions that change while people are served, counters that somebody watches. Triton is NVIDIA's server for
-# that. Here it really runs, with NVIDIA's model repository. Only the box that holds the engine is ours, as NVIDIA's
+# machine, versions that change while users are served, and counters that somebody watches. Triton is NVIDIA's server for
+# this. It really runs here, with NVIDIA's model repository. Only the model with the engine is ours, because NVIDIA's
 # `tensorrtllm` backend needs an NVIDIA GPU.
 #
 # ## What you will be able to do
 #
-# - read a model repository, and write a `config.pbtxt`
-# - choose between an ensemble and a program, and say why a simple program serves one after another
+# - read a model repository and write a `config.pbtxt`
+# - choose between an ensemble and a BLS program, and explain why a simple program serves one request after another
 # - read batch sizes, steps and queues from Triton's own counters
-# - prove that a cancelled request no longer costs anything
+# - prove that a cancelled request costs nothing any more
 # - put a new engine into service without losing a request
 #
 # ## Time and money
@@ -58,8 +58,8 @@ from labs.preflight import time_and_money
 print(time_and_money(10))
 
 # %% [markdown]
-# Triton comes out of NVIDIA's own Python wheel, into an environment of its own, because it wants an older NumPy. If it
-# is not here yet the next cell brings it: a download of about a hundred megabytes, once.
+# Triton comes from NVIDIA's own Python wheel. It has an environment of its own, because it needs an older NumPy. If that
+# environment is missing, the next cell installs it once: a download of about a hundred megabytes.
 
 # %%
 if not program.ENVIRONMENT.is_dir() and not program.NVIDIA.exists():
@@ -68,7 +68,7 @@ if not program.ENVIRONMENT.is_dir() and not program.NVIDIA.exists():
 print(f"{program.executable().name} is here")
 
 # %% [markdown]
-# An engine, as in lesson 06.
+# Build an engine as in lesson 06.
 
 # %%
 folder = Path(tempfile.mkdtemp(prefix="lesson-10-"))
@@ -88,9 +88,9 @@ made = engine.build(converted, fresh("engine"), limits, device=device, tokenizer
 # %% [markdown]
 # ## A repository, piece by piece
 #
-# A *model repository* is a folder with a folder for each model. In that: `config.pbtxt`, which says what the model is,
-# and a folder for each version. NVIDIA's has five models, with gaps `${…}` to be filled. `describe` names what goes
-# into them, `render` writes a filled copy. It goes on a shelf: we put the models into service one by one.
+# A *model repository* is a folder with one folder per model. A model's folder holds `config.pbtxt`, which describes the
+# model, and one folder per version. NVIDIA's repository has five models with placeholders `${…}`. `describe` sets their
+# values; `render` writes the filled files. They go onto a shelf first: we will put the models into service one by one.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -103,16 +103,16 @@ for file in sorted(shelf.rglob("*.*")):
     print(file.relative_to(shelf))
 
 # %% [markdown]
-# The first one turns text into tokens. Its configuration is a protobuf message, written as text: a name, who runs it,
-# and the tensors that go in and come out, without their batch dimension.
+# The first model turns text into tokens. Its configuration is a protobuf message in text form: a name, the backend that
+# runs it, and its input and output tensors, without their batch dimension.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 print((shelf / "preprocessing" / "config.pbtxt").read_text().replace(str(folder), "…"))
 
 # %% [markdown]
-# `put` copies a model from the shelf into the repository, and asks a running Triton to load it: that is *explicit model
-# control*. Triton starts with what is there, one model.
+# `put` copies a model from the shelf into the repository and asks the running Triton to load it. Triton calls this
+# *explicit model control*. At its start, Triton loads what is there: one model.
 
 # %%
 repository = fresh("repository")
@@ -128,7 +128,7 @@ server = serve_triton(repository)
 client = InferenceServerClient(server.grpc)
 
 # %% [markdown]
-# Ask it, by the names of its tensors.
+# Send it a request, with its tensors by name.
 
 # %%
 tokenizer = AutoTokenizer.from_pretrained(model_dir)
@@ -144,8 +144,8 @@ ids = ready.as_numpy("INPUT_ID")[0].tolist()
 print(ids)
 
 # %% [markdown]
-# The second one is the engine: tokens in, tokens out. It is *decoupled*: one request may have many responses, one for
-# each token here, and so it is asked over a stream.
+# The second model is the engine: tokens in, tokens out. It is *decoupled*: one request may get many responses, here one
+# per token. Therefore requests to it go over a stream.
 
 # %%
 await put("tensorrt_llm")
@@ -156,8 +156,8 @@ answer = await lesson.ask(
 print(f"{len(answer.arrivals)} responses with {len(answer.tokens)} tokens: {answer.tokens}")
 
 # %% [markdown]
-# The third one makes text of tokens. With it comes the `ensemble`, which has no program at all: its configuration says
-# which tensor of one model goes into which tensor of the next.
+# The third model turns tokens into text. Add the `ensemble` with it. An ensemble has no program: its configuration says
+# which output tensor of one model feeds which input tensor of the next.
 
 # %%
 await put("postprocessing")
@@ -168,8 +168,8 @@ answer = await lesson.ask(client, "ensemble", text_input=chat("What is TTFT?"), 
 print(answer.text, answer.error)
 
 # %% [markdown]
-# Text in, text out. What can be wrong in such a repository is much: a name, a path, two sizes that do not fit. Triton
-# tells it late and at length, so look first:
+# Text in, text out. A model repository can be wrong in many ways: a name, a path, two sizes that do not match. Triton
+# reports such faults late and at length, so check first:
 
 # %%
 wrong = Path(shutil.copytree(repository, fresh("wrong")))
@@ -182,8 +182,8 @@ print(lint(repository) or "the one that is served: nothing wrong was found")
 # %% [markdown]
 # ## A program in place of the ensemble
 #
-# An ensemble is a fixed graph. Who wants a loop, a condition or a second try writes a program that calls the other
-# models: *business logic scripting*, BLS. Here is the shortest one that does what the ensemble does.
+# An ensemble is a fixed graph. For a loop, a condition or a retry, you write a program that calls the other models:
+# *business logic scripting*, BLS. Here is the shortest program that does what the ensemble does.
 
 # %%
 source = Path(lesson.__file__).with_name("in_order.py")
@@ -192,11 +192,11 @@ print(source.read_text().split("class ", 1)[1].split("def call")[0])
 # %% [markdown]
 # ### Exercise: write its config.pbtxt
 #
-# The model is called `in_order`, and a `model.py` is run by the backend `python`.
+# The model's name is `in_order`; the backend `python` runs its `model.py`.
 #
 # - it takes batches, like its neighbours: any `max_batch_size` from 1 up
-# - in: `text_input`, one text, and `max_tokens`, one whole number. Out: `text_output`, texts
-# - it sends many responses to a request. Look into the engine's configuration for how to say that:
+# - inputs: `text_input`, one string, and `max_tokens`, one 32-bit integer. Output: `text_output`, strings
+# - it sends many responses per request. The engine's configuration shows how to declare that:
 #   `shelf / "tensorrt_llm" / "config.pbtxt"`
 # - one instance, on the CPU
 # - the program reads one parameter, `tensorrt_llm_model_name`: the name of the model with the engine
@@ -222,7 +222,7 @@ parameters { key: "tensorrt_llm_model_name" value { string_value: "tensorrt_llm"
 check("10.config", in_order)
 
 # %% [markdown]
-# Now Triton itself reads it.
+# Now let Triton itself read it.
 
 # %%
 needs("10.config", in_order)
@@ -236,9 +236,9 @@ print(answer.text, answer.error)
 # %% [markdown]
 # ### Four readers at once
 #
-# One reader is served as well by one as by the other. Four come at the same moment, to the ensemble and to your model
-# with one instance and with four. The last one, `tensorrt_llm_bls`, is the program of the repository: a single
-# instance, but each request has a thread of its own.
+# For a single reader, ensemble and program are equally good. Now four readers arrive at the same moment: at the ensemble,
+# and at your model with one instance and with four. The last model, `tensorrt_llm_bls`, is the program of this
+# repository. It has a single instance too, but each request has a thread of its own.
 
 # %%
 await put("tensorrt_llm_bls")
@@ -263,18 +263,19 @@ ways["tensorrt_llm_bls, one instance, threads"] = await readers("tensorrt_llm_bl
 plots.streams(ways)
 
 # %% [markdown]
-# One instance is one process, and `execute` comes back when its stream has ended: the second reader sees nothing until
-# the first has read to the end. So a program serves one after another, before an engine that could compute for all of
-# them at once. NVIDIA's own `tensorrt_llm_bls` is of this kind, which is why its template has a `bls_instance_count`.
-# Give it as many as the engine's `max_batch_size`, or write the program so that it waits for many at a time.
+# One instance is one process, and `execute` returns only when its stream has ended: the second reader sees nothing until
+# the first has read to the end. So the program serves one request after another, in front of an engine that could compute
+# all of them at once. NVIDIA's own `tensorrt_llm_bls` is of this kind, which is why its template has a
+# `bls_instance_count`. Set it to the engine's `max_batch_size`, or write the program so that it waits for many requests
+# at a time.
 # <!-- fact: github.com/triton-inference-server/tensorrtllm_backend, docs/model_config.md,
 # bls_instance_count -->
 #
 # ## Batches
 #
-# Triton has a batcher of its own, the **dynamic batcher**: requests that wait for the same model go into its program in
-# one call. With `max_queue_delay_microseconds` it even waits for more to come. Triton counts the calls by batch size.
-# 64 texts come to the preprocessing, about one each millisecond; then one alone.
+# Triton has a batcher of its own, the **dynamic batcher**: it passes requests that wait for the same model to the program
+# in one call. With `max_queue_delay_microseconds` it even waits for more requests to arrive. Triton counts the calls by
+# batch size. Send 64 texts to the preprocessing, about one per millisecond; then send single ones.
 
 # %%
 texts = lesson.inputs(QUERY=questions[0], REQUEST_OUTPUT_LEN=1)
@@ -298,17 +299,17 @@ for delay in (20_000, 0):
 plots.batches(sizes, waits)
 
 # %% [markdown]
-# With a delay the calls are few and large, and everybody pays for it, also who is alone. That is a good trade for a
-# model that computes a batch as fast as one request. The engine needs none of it: it batches in flight, step by step,
-# and takes a request when it comes. So the delay of `tensorrt_llm` stays 0.
+# With a delay, the calls are few and large, and every request pays for it, even one that runs alone. That is a good trade
+# for a model that computes a batch as fast as a single request. The engine does not need it: it batches in flight, step by
+# step, and admits a request when it arrives. So the delay of `tensorrt_llm` stays 0.
 #
 # ## A reader leaves
 #
-# A tab is closed, a phone loses its network. In lesson 06 our own server noticed. Here there are up to three models
-# between the reader and the engine, and each of them has to pass it on.
+# A tab is closed; a phone loses its network. In lesson 06 our own server noticed. Here up to three models stand between
+# the reader and the engine, and each of them has to pass the cancellation on.
 #
-# The model with the engine publishes its counters every `cancellation_check_period_ms`, and looks for readers who have
-# gone as often. One of them counts the engine's steps; each step is a token for everybody who runs.
+# Every `cancellation_check_period_ms`, the model with the engine looks for cancelled requests and publishes its counters.
+# One counter counts the engine's steps; each step produces one token for every running request.
 
 # %%
 asked = 1000
@@ -331,13 +332,13 @@ print(f"{steps()} steps until now")
 # %% [markdown]
 # ### Exercise: cancel, and prove it
 #
-# Read some pieces of `answers`, then cancel it, and prove by the engine's own counter that the engine stopped. Return a
-# dictionary of whole numbers:
+# Read some responses from `answers`, then cancel it, and prove with the engine's own counter that the engine stopped.
+# Return a dictionary of whole numbers:
 #
-# - `before`: `steps()` before the first piece
-# - `received`: pieces that you read
-# - `stopped`: `steps()` after the cancel, when the counters are fresh
-# - `later`: `steps()` a little later. If the engine really stands still, nothing was added.
+# - `before`: `steps()` before the first response
+# - `received`: the number of responses that you read
+# - `stopped`: `steps()` after the cancel, once the counters are fresh
+# - `later`: `steps()` a little later. If the engine really stopped, it equals `stopped`.
 
 # %%
 async def leave(answers) -> dict[str, int]:
@@ -361,7 +362,7 @@ proof = await leave(long_answer("tensorrt_llm"))
 check("10.cancel", proof, asked, steps())
 
 # %% [markdown]
-# Now the same in front of the other two.
+# Now do the same with the other two models in front.
 
 # %%
 needs("10.cancel", proof)
@@ -374,14 +375,14 @@ for name in ("tensorrt_llm", "ensemble", "tensorrt_llm_bls"):
 show.table(rows, f"A reader leaves early; the answer would have had {asked} tokens")
 
 # %% [markdown]
-# The ensemble passes nothing on: the engine computes to the last token, for nobody. The program here asks whether its
-# reader is still there, and sends the engine a request with the same id and `stop`. NVIDIA's does not ask. Who sells
-# tokens by the second should look at this counter once.
+# The ensemble does not pass the cancellation on: the engine computes to the last token, for nobody. This repository's BLS
+# program asks whether its client is still there; if not, it sends the engine a request with the same id and `stop`. NVIDIA's
+# program does not ask. If you bill by GPU second, look at this counter once.
 #
 # ## Two models in one server
 #
-# A second engine, with new weights in the code that stands, as in lesson 05. It gets NVIDIA's other template, `llmapi`:
-# one model with text on both sides, and the one that was kept when engines were removed.
+# Refit a second engine with new weights, as in lesson 05. It gets NVIDIA's other template, `llmapi`: one model with text
+# on both sides. NVIDIA kept this template when it removed engines.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/pull/15907 -->
 
 # %%
@@ -406,13 +407,13 @@ while set((await lesson.versions(client, "second")).values()) - {"UNAVAILABLE"}:
     await asyncio.sleep(0.1)
 
 # %% [markdown]
-# Two engines, two processes, two KV caches. On a GPU the first one takes `kv_cache_free_gpu_mem_fraction` of what is
-# free, and the second one the same share of what is left: say how much each gets.
+# Two engines mean two processes and two KV caches. On a GPU, the first takes `kv_cache_free_gpu_mem_fraction` of the free
+# memory, and the second takes the same share of the rest. So set how much each of them gets.
 #
 # ## What Triton counts
 #
-# Triton's counters are on a port of their own, for Prometheus. For each model: how many requests, in how many calls,
-# how long each waited in the queue.
+# Triton publishes its counters on a port of their own, for Prometheus. For each model they tell how many requests it
+# served, in how many calls, and how long requests waited in its queue.
 
 # %%
 counters, rows = lesson.gauges(server, "nv_inference"), []
@@ -426,8 +427,8 @@ for labels in sorted(labels for name, labels in counters if name == "nv_inferenc
 show.table(rows, "From /metrics")
 
 # %% [markdown]
-# The queue before `in_order` is the staircase of the picture. The engine has counters too, by the names that NVIDIA's
-# backend gives them:
+# The queue of `in_order` is the staircase in the picture. The engine has counters too, under the names that NVIDIA's
+# backend uses:
 
 # %%
 for (name, labels), value in lesson.gauges(server, "nv_trt_llm").items():
@@ -436,20 +437,20 @@ for (name, labels), value in lesson.gauges(server, "nv_trt_llm").items():
 # %% [markdown]
 # ## A new engine, and nobody notices
 #
-# The second engine shall take the place of the first, while people are served. Versions are made for this: a model
-# serves its highest version, and Triton loads a new one *beside* the old one.
+# The second engine is to replace the first while users are being served. This is what versions are for: a model
+# serves its highest version, and Triton loads the new version *beside* the old one.
 #
 # ### Exercise: roll it out
 #
-# Write `roll_out`, while four users ask one question after the other. Your bricks:
+# Write `roll_out`. It runs while four users ask one question after the other. You need:
 #
 # - `served` is the model's folder. It has the version `1`; `shutil.copytree` makes another
-# - the engine is named in `served / "config.pbtxt"`. `rollout.name_engine(text, engine_dir)` gives that text with
-#   another engine, and `rollout.write(file, text)` writes a file whole
+# - `served / "config.pbtxt"` names the engine. `rollout.name_engine(text, engine_dir)` returns that text with
+#   another engine, and `rollout.write(file, text)` replaces a file atomically
 # - `await client.load_model("tensorrt_llm")`, `await client.unload_model("tensorrt_llm")`
-# - `await lesson.versions(client, "tensorrt_llm")` says what Triton has now: `{"1": "READY"}`
+# - `await lesson.versions(client, "tensorrt_llm")` returns the state of each version: `{"1": "READY"}`
 #
-# It shall return when the new version is ready and the old one is gone. No request may fail.
+# `roll_out` must return once the new version is ready and the old one is gone. No request may fail.
 
 # %%
 served = repository / "tensorrt_llm"
@@ -469,7 +470,7 @@ async def roll_out(engine_dir: Path) -> None:
 
 
 # %% [markdown]
-# The next cell puts version 1 back, so that you can try again as often as you like.
+# The next cell restores version 1, so you can try as often as you like.
 
 # %%
 asked_ids = tokenizer.encode(chat(question), add_special_tokens=False)
@@ -494,8 +495,9 @@ for version in ("1", "2"):
     print(f"version {version}: {text}")
 
 # %% [markdown]
-# For a moment both versions were there: that needs memory for two. `engineroom.triton.rollout.roll_out` does the same for
-# every day, and goes back when the new engine cannot be loaded. Here its file was damaged on the way:
+# For a moment both versions were loaded, which needs memory for two. For daily use there is
+# `engineroom.triton.rollout.roll_out`. It does the same, and goes back when the new engine cannot be loaded. Here the new
+# engine's file is damaged:
 
 # %%
 needs("10.rollout", *answers[:1])
@@ -512,10 +514,10 @@ else:
 print(await lesson.versions(client, "tensorrt_llm"), f"answers: {len((await one()).tokens)} tokens")
 
 # %% [markdown]
-# ## The door that everybody knows
+# ## OpenAI's API in front of Triton
 #
-# Nobody's application speaks in tensors. Before Triton stands a door with OpenAI's API: the client of lesson 01, not a
-# line changed.
+# Applications do not speak in tensors. So put a frontend with OpenAI's API in front of Triton. The client of lesson 01 works
+# without a changed line.
 
 # %%
 door = serve_openai(server, made.path, served_model_name=model)
@@ -526,8 +528,9 @@ for piece in stream:
     print(piece.choices[0].delta.content or "" if piece.choices else "", end="")
 
 # %% [markdown]
-# The version that was rolled out answers, and the door has not been told. Now sixteen readers, as in lesson 01, seen by
-# somebody on call: the panels of the course's Grafana dashboard, drawn from the counters of door and Triton.
+# The rolled-out version answers, and nobody had to tell the frontend. Now send sixteen questions, as in lesson 01, and
+# look at them as an engineer on call would: through the panels of the course's Grafana dashboard, drawn from the counters of
+# frontend and Triton.
 
 # %%
 sixteen = [[{"role": "user", "content": f"What is {name}?"}] for name in ("TTFT", "a token", "latency", "prefill") * 4]
@@ -537,13 +540,13 @@ with dashboard.watching(server.metrics, openai=f"{door.url}/metrics", interval=0
 dashboard.draw(seen)
 
 # %% [markdown]
-# The door knows what a reader feels: time to first token, time between tokens. Triton knows its queues, the engine its
-# cache. Who watches only one of them sees a third of it.
+# The frontend knows what a user feels: time to first token, time between tokens. Triton knows its queues; the engine knows
+# its cache. If you watch only one of them, you see a third of the service.
 #
 # ## On an H100
 #
-# The same repository with NVIDIA's own files. In the container they are below `/app`; each gap is filled by
-# `fill_template.py`, with the names that you have seen. The lines below were not run here.
+# Use the same repository with NVIDIA's own files. In the container they are below `/app`. `fill_template.py` fills the
+# placeholders, with the names that you have seen. The commands below were not run here.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -558,8 +561,8 @@ launch = trtllm.launch(model_repo="/triton_repo", world_size=1)
 print(f"\n{launch}")
 
 # %% [markdown]
-# `world_size` is the number of ranks, one process on each GPU: tensor times pipeline parallelism of lesson 04. NVIDIA's
-# own door with OpenAI's API starts Triton inside itself, in place of the launcher:
+# `world_size` is the number of ranks, one process per GPU: tensor parallelism times pipeline parallelism, as in lesson 04.
+# NVIDIA's own OpenAI frontend starts Triton inside itself, in place of the launcher:
 #
 # ```bash
 # export TRTLLM_ORCHESTRATOR=1
@@ -567,22 +570,23 @@ print(f"\n{launch}")
 # python3 openai_frontend/main.py --model-repository /triton_repo --tokenizer /models/llama --openai-port 9000
 # ```
 #
-# It answers `/v1/chat/completions` for the model `ensemble` or `tensorrt_llm_bls`. Mind that an answer there ends after
-# 16 tokens unless the request says otherwise. <!-- fact: github.com/triton-inference-server/server, python/openai
+# It answers `/v1/chat/completions` for the model `ensemble` or `tensorrt_llm_bls`. Note that an answer ends after
+# 16 tokens unless the request sets `max_tokens`. <!-- fact: github.com/triton-inference-server/server, python/openai
 # README, --default-max-tokens -->
 
 # %% [markdown]
-# What came after: in July 2026 the templates of this lesson went with the engines, and `llmapi` stayed. Triton, its
-# repository, versions, counters and doors are what they were.
+# What came after: in July 2026 this lesson's templates were removed together with the engines; `llmapi` stayed. Triton, its
+# repositories, versions, counters and frontends work as before.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/pull/15907 -->
 #
 # ## Recap
 #
-# - A repository is models, versions and one `config.pbtxt` each; a checker is quicker than a server's log.
-# - An ensemble is wiring. A program is code, and serves as many at a time as it was written for.
-# - Wait for a batch only where a batch is cheaper than its parts. The engine batches by itself.
-# - A cancel is done when the engine's counter stands still, not when the reader has gone.
-# - New beside old, then switch, then drain: no request is lost, and the way back is open until the last step.
+# - A repository holds models, their versions, and one `config.pbtxt` per model. A checker is quicker than a server's log.
+# - An ensemble is wiring. A BLS program is code, and serves as many requests at a time as it was written for.
+# - Wait for a batch only where a batch is cheaper than its requests one by one. The engine batches by itself.
+# - A request is cancelled when the engine's counter stops, not when the client has gone.
+# - Load the new version beside the old one, switch, then drain: no request is lost, and you can go back until the last
+#   step.
 #
 # **Keep:** your `config.pbtxt`, your `leave`, and `engineroom triton render | check | serve | openai`.
 
