@@ -1,7 +1,8 @@
-"""Load tests: what a user feels (TTFT, ITL, TPOT, end to end) and what a server bears (goodput)."""
+"""Load tests: what a user feels (TTFT, ITL, TPOT, end-to-end latency) and what a server delivers (goodput)."""
 
 from engineroom.load.client import Trace, fire, openai_client, session, stream
 from engineroom.load.drive import closed_loop, open_loop, random_prompts
+from engineroom.load.errors import LoadError
 from engineroom.load.stats import (
     SLO,
     duration,
@@ -18,7 +19,7 @@ from engineroom.load.stats import (
 from engineroom.load.sweep import Point, capacity, sweep
 
 __all__ = [
-    "SLO", "Point", "Trace", "capacity", "closed_loop", "duration", "e2e", "fire", "goodput", "itl", "meets", "open_loop",
-    "openai_client", "percentile",
-    "random_prompts", "session", "stream", "summary", "sweep", "throughput", "tpot", "ttft",
+    "SLO", "LoadError", "Point", "Trace", "capacity", "closed_loop", "duration", "e2e", "fire", "goodput", "itl",
+    "meets", "open_loop", "openai_client", "percentile", "random_prompts", "session", "stream", "summary", "sweep",
+    "throughput", "tpot", "ttft",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A client that keeps the raw truth about each request: when it was sent and when each token arrived."""
+"""A streaming client that notes when each request was sent and when each of its tokens arrived."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Prompt = str | Sequence[int] | Sequence[dict[str, str]]  # text, token ids, or t
 
 @dataclass
 class Trace:
-    """One streamed request seen from the client. Times in seconds on one monotonic clock (time.perf_counter).
+    """One streamed request as the client sees it. Times are in seconds on one monotonic clock (time.perf_counter).
 
-    ``arrivals`` has one entry for each output token; tokens that came in one chunk share their time.
+    ``arrivals`` has one entry for each output token; tokens that arrived in one chunk share their time.
     """
 
     sent: float
@@ -32,16 +32,16 @@ class Trace:
 
 
 def openai_client(server: Server) -> openai.OpenAI:
-    """OpenAI's own client, pointed at our server."""
+    """OpenAI's own client, connected to this server."""
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
 async def stream(
     session: httpx.AsyncClient, model: str, prompt: Prompt, max_tokens: int, **body: Any
 ) -> Trace:
-    """Send one streaming request: text or token ids to /v1/completions, messages to /v1/chat/…
+    """Send one streaming request: text or token ids to /v1/completions, messages to /v1/chat/completions.
 
-    ``body`` is added to the request. A failure is noted in ``error`` with the server's own message, not raised.
+    ``body`` is added to the request. A failure is not raised: ``error`` has the server's own message.
     """
     chat = isinstance(prompt[0], dict)
     path, key = ("/v1/chat/completions", "messages") if chat else ("/v1/completions", "prompt")
@@ -49,19 +49,19 @@ async def stream(
     request = {"model": model, key: prompt, "max_tokens": max_tokens, "stream": True, "stream_options": usage}
     trace = Trace(time.perf_counter())
     try:
-        async with session.stream("POST", path, json=request | body) as answer:
-            if answer.status_code != 200:
-                trace.error = (await answer.aread()).decode(errors="replace")
+        async with session.stream("POST", path, json=request | body) as response:
+            if response.status_code != 200:
+                trace.error = (await response.aread()).decode(errors="replace")
                 return trace
-            async for line in answer.aiter_lines():
+            async for line in response.aiter_lines():
                 if line.startswith("data: {"):
-                    _note(trace, json.loads(line[6:]), chat)
+                    _add_chunk(trace, json.loads(line.removeprefix("data: ")), chat)
     except httpx.HTTPError as error:
         trace.error = f"{type(error).__name__}: {error}"
     return trace
 
 
-def _note(trace: Trace, chunk: dict[str, Any], chat: bool) -> None:
+def _add_chunk(trace: Trace, chunk: dict[str, Any], chat: bool) -> None:
     now = time.perf_counter()
     if "error" in chunk:
         trace.error = str(chunk["error"])
@@ -74,7 +74,7 @@ def _note(trace: Trace, chunk: dict[str, Any], chat: bool) -> None:
 
 
 def session(server: Server, timeout: float = 300) -> httpx.AsyncClient:
-    """An HTTP session without a limit on connections; loopback, so never through a proxy."""
+    """An HTTP session without a limit on connections. The server is on loopback, so no proxy is used."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     return httpx.AsyncClient(base_url=server.url, timeout=timeout, limits=limits, trust_env=False)
 
@@ -87,11 +87,11 @@ async def fire(
     model: str = "course",
     **body: Any,
 ) -> list[Trace]:
-    """Send all prompts at once and wait for every answer; traces in the order of the prompts.
+    """Send all prompts at once and wait for every answer; the traces are in the order of the prompts.
 
-    ``max_tokens`` is one limit for all answers, or one for each.
+    ``max_tokens`` is one limit for all answers, or one for each answer.
     """
     limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else max_tokens
     async with session(server) as http:
-        requests = [stream(http, model, *one, **body) for one in zip(prompts, limits, strict=True)]
-        return await asyncio.gather(*requests)
+        pairs = zip(prompts, limits, strict=True)
+        return await asyncio.gather(*(stream(http, model, prompt, limit, **body) for prompt, limit in pairs))

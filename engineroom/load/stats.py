@@ -1,7 +1,7 @@
 """Latency and throughput from raw traces, as vLLM's benchmark defines them (vllm/benchmarks/serve.py).
 
-All times in seconds. A trace that failed or has no token is refused by the functions of one trace and counts as
-missed in those of many.
+All times are in seconds. For a trace that failed or has no token, the functions of one trace raise LoadError; the
+functions of several traces count it as a request that missed its SLO.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from itertools import pairwise
 import numpy as np
 
 from engineroom.load.client import Trace
+from engineroom.load.errors import LoadError
 
 
 def ttft(trace: Trace) -> float:
-    """Time to first token: from sending the request to its first token. Raises ValueError without tokens."""
+    """Time to first token: from sending the request to its first token. Raises LoadError without tokens."""
     if trace.error or not trace.arrivals:
-        raise ValueError(f"This request has no tokens: {trace.error or 'the answer was empty'}.")
+        raise LoadError(f"This request has no tokens: {trace.error or 'the answer was empty'}.")
     return trace.arrivals[0] - trace.sent
 
 
@@ -34,14 +35,17 @@ def itl(trace: Trace) -> list[float]:
 
 
 def tpot(trace: Trace) -> float:
-    """Time per output token after the first: (e2e - ttft) / (tokens - 1); 0 for a single token."""
+    """Time per output token after the first: (e2e - ttft) / (tokens - 1), or 0 for a single token."""
     return (e2e(trace) - ttft(trace)) / max(len(trace.arrivals) - 1, 1)
 
 
 def percentile(values: Sequence[float], q: float) -> float:
-    """The value that ``q`` percent of ``values`` do not exceed, interpolated linearly (numpy's default)."""
+    """The value that ``q`` percent of ``values`` do not exceed, interpolated linearly (numpy's default).
+
+    Raises LoadError for an empty list.
+    """
     if not len(values):
-        raise ValueError("There is no percentile of an empty list: did every request fail?")
+        raise LoadError("There is no percentile of an empty list: did every request fail?")
     return float(np.percentile(values, q))
 
 
@@ -59,13 +63,12 @@ def meets(trace: Trace, slo: SLO) -> bool:
 
 
 def duration(traces: Iterable[Trace]) -> float:
-    """Seconds from the first request sent to the last token of all."""
+    """Seconds from the first request to the last token. Raises LoadError when no request has a token."""
     traces = list(traces)
     ends = [trace.arrivals[-1] for trace in traces if trace.arrivals]
     if not ends:
-        raise ValueError(
-            f"No request got an answer; the first error: {traces[0].error if traces else 'no requests'}."
-        )
+        reason = f"The first error: {traces[0].error}" if traces else "There were no requests"
+        raise LoadError(f"No request got an answer. {reason}.")
     return max(ends) - min(trace.sent for trace in traces)
 
 
@@ -75,23 +78,28 @@ def throughput(traces: Sequence[Trace]) -> float:
 
 
 def goodput(traces: Sequence[Trace], slo: SLO) -> float:
-    """Requests per second that met the SLO; as in DistServe (OSDI 2024), counted over the whole run."""
+    """Requests per second that met the SLO, as in DistServe (OSDI 2024), over the whole run."""
     return sum(meets(trace, slo) for trace in traces) / duration(traces)
 
 
 def summary(traces: Sequence[Trace]) -> dict[str, float]:
-    """The numbers of a load test: requests and tokens per second, p50 and p99 of each latency in seconds."""
-    done = [trace for trace in traces if trace.arrivals and not trace.error]
-    seconds = duration(traces)
+    """The numbers of a load test: requests and tokens per second, p50 and p99 of each latency in seconds.
+
+    Raises LoadError when no request was answered.
+    """
+    completed = [trace for trace in traces if trace.arrivals and not trace.error]
     result = {
-        "completed": len(done),
-        "failed": len(traces) - len(done),
-        "requests_per_s": len(done) / seconds,
+        "completed": len(completed),
+        "failed": len(traces) - len(completed),
+        "requests_per_s": len(completed) / duration(traces),
+        "tokens_per_s": throughput(traces),
     }
-    result |= {"tokens_per_s": throughput(traces)}
-    gaps = [gap for trace in done for gap in itl(trace)] or [0.0]
-    values = {"ttft": map(ttft, done), "tpot": map(tpot, done), "itl": gaps, "e2e": map(e2e, done)}
-    for name, series in values.items():
-        series = list(series)
-        result |= {f"{name}_p50": percentile(series, 50), f"{name}_p99": percentile(series, 99)}
+    latencies = {
+        "ttft": [ttft(trace) for trace in completed],
+        "tpot": [tpot(trace) for trace in completed],
+        "itl": [gap for trace in completed for gap in itl(trace)] or [0.0],
+        "e2e": [e2e(trace) for trace in completed],
+    }
+    for name, seconds in latencies.items():
+        result |= {f"{name}_p50": percentile(seconds, 50), f"{name}_p99": percentile(seconds, 99)}
     return result

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from engineroom.load.errors import LoadError
+
 
 class Turn(NamedTuple):
-    """One request, in tokens."""
+    """The length of one request, in tokens."""
 
     prompt: int
     output: int
@@ -22,37 +24,39 @@ class Turn(NamedTuple):
 def chat(
     requests: int = 500, seed: int = 0, prompt: float = 90, output: float = 60, spread: float = 0.8
 ) -> list[Turn]:
-    """A chat: most turns are short, a few are very long. Lengths are log-normal around the medians given, in tokens.
+    """A chat, in which most turns are short and a few are very long: log-normal lengths.
 
-    `spread` is the standard deviation of their logarithm. Raises ValueError for numbers that make no workload.
+    `prompt` and `output` are the medians in tokens, `spread` the standard deviation of the lengths' logarithm.
+    Raises LoadError for numbers that make no workload.
     """
     if requests < 1 or min(prompt, output) < 1 or spread < 0:
-        raise ValueError(
-            "A workload needs a request or more, medians from 1 token up and a spread from 0 up."
+        raise LoadError(
+            "A workload needs at least one request, medians of at least 1 token and a spread of at least 0."
         )
-    draw = np.random.default_rng(seed).lognormal
-    lengths = [np.maximum(1, draw(np.log(median), spread, requests).round()) for median in (prompt, output)]
-    return [Turn(int(one), int(other)) for one, other in zip(*lengths, strict=True)]
+    lognormal = np.random.default_rng(seed).lognormal
+    prompts, outputs = (
+        np.maximum(1, lognormal(np.log(median), spread, requests).round()) for median in (prompt, output)
+    )
+    return [Turn(*lengths) for lengths in zip(map(int, prompts), map(int, outputs), strict=True)]
 
 
-def percentiles(trace: Sequence[Turn]) -> list[dict[str, object]]:
-    """Rows for a table: prompt, output and both together at p50, p90, p99 and the longest, in tokens."""
-    rows: dict[str, list[int]] = {
-        "prompt": [turn.prompt for turn in trace],
-        "output": [turn.output for turn in trace],
-        "prompt + output": [turn.total for turn in trace],
+def percentiles(turns: Sequence[Turn]) -> list[dict[str, object]]:
+    """Rows of a table: tokens of the prompt, the output and both together, at p50, p90, p99 and the maximum."""
+    lengths: dict[str, list[int]] = {
+        "prompt": [turn.prompt for turn in turns],
+        "output": [turn.output for turn in turns],
+        "prompt + output": [turn.total for turn in turns],
     }
-    return [
-        {"tokens": name}
-        | {f"p{q}": round(float(np.percentile(values, q))) for q in (50, 90, 99)}
-        | {"longest": max(values)}
-        for name, values in rows.items()
-    ]
+    rows: list[dict[str, object]] = []
+    for name, tokens in lengths.items():
+        quantiles = {f"p{q}": round(float(np.percentile(tokens, q))) for q in (50, 90, 99)}
+        rows.append({"tokens": name, **quantiles, "longest": max(tokens)})
+    return rows
 
 
-def in_flight(trace: Sequence[Turn], rate: float, ttft: float, tpot: float) -> float:
-    """Requests served at one moment, on average: Little's law, rate × mean time in the system.
+def in_flight(turns: Sequence[Turn], rate: float, ttft: float, tpot: float) -> float:
+    """Requests that are served at one moment, on average: Little's law, rate × mean time in the system.
 
-    `rate` in requests per second; `ttft` and `tpot` in seconds, what users are promised.
+    `rate` is in requests per second; `ttft` and `tpot`, in seconds, are what users are promised.
     """
-    return rate * (ttft + tpot * float(np.mean([turn.output - 1 for turn in trace])))
+    return rate * (ttft + tpot * float(np.mean([turn.output - 1 for turn in turns])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -13,28 +14,25 @@ from engineroom.load.shape import write_shape
 from engineroom.vllm.bench import BenchFailed, bench_serve
 
 
-def most_in_flight(traces: list) -> int:
-    events = sorted([(t.sent, 1) for t in traces] + [(t.arrivals[-1], -1) for t in traces])
-    now = most = 0
-    for _, change in events:
-        now += change
-        most = max(most, now)
-    return most
+def max_in_flight(traces: list[load.Trace]) -> int:
+    starts = [(trace.sent, 1) for trace in traces]
+    ends = [(trace.arrivals[-1], -1) for trace in traces]
+    return max(accumulate(change for _, change in sorted(starts + ends)))
 
 
 def test_a_closed_loop_never_has_more_in_flight_than_users(vllm: Server) -> None:
     traces = asyncio.run(load.closed_loop(vllm, load.random_prompts(9, 16), 8, users=3, ignore_eos=True))
     assert [len(trace.arrivals) for trace in traces] == [8] * 9
     assert {trace.prompt_tokens for trace in traces} == {16}
-    assert 1 < most_in_flight(traces) <= 3
+    assert 1 < max_in_flight(traces) <= 3
 
 
 def test_an_open_loop_sends_on_time_whatever_the_server_does(vllm: Server) -> None:
     prompts = load.random_prompts(20, 16)
     traces = asyncio.run(load.open_loop(vllm, prompts, 200, rate=1000, ignore_eos=True))
     assert (
-        most_in_flight(traces) > 4
-    )  # more than the server runs at once: the rest queues, and still they come
+        max_in_flight(traces) > 4
+    )  # more than the server runs at once: requests arrive although others wait
 
 
 def test_arrivals_are_the_same_for_the_same_seed() -> None:
@@ -42,22 +40,23 @@ def test_arrivals_are_the_same_for_the_same_seed() -> None:
     assert load.random_prompts(3, 4, seed=7) != load.random_prompts(3, 4, seed=8)
 
 
-def test_wrong_loads_are_refused(vllm: Server) -> None:
-    with pytest.raises(ValueError, match="above 0"):
+def test_wrong_settings_are_refused(vllm: Server) -> None:
+    with pytest.raises(load.LoadError, match="above 0"):
         asyncio.run(load.open_loop(vllm, [[1]], 1, rate=0))
-    with pytest.raises(ValueError, match="1 or more"):
+    with pytest.raises(load.LoadError, match="1 or more"):
         asyncio.run(load.closed_loop(vllm, [[1]], 1, users=0))
 
 
 def test_the_sweep_goes_up_until_the_promise_breaks(vllm: Server) -> None:
-    kept = asyncio.run(load.sweep(vllm, load.SLO(100, 100), 4, 16, 8, seconds=1, factor=2, most=2))
-    assert [point.rate for point in kept] == [4, 8]
-    assert all(point.share(load.SLO(100, 100)) == 1 for point in kept)
-    broken = asyncio.run(load.sweep(vllm, load.SLO(1e-9, 100), 4, 16, 8, seconds=1))
-    assert [point.share(load.SLO(1e-9, 100)) for point in broken] == [0, 0]
+    loose, impossible = load.SLO(100, 100), load.SLO(1e-9, 100)
+    points = asyncio.run(load.sweep(vllm, loose, 4, 16, 8, seconds=1, factor=2, max_runs=2))
+    assert [point.rate for point in points] == [4, 8]
+    assert all(point.share(loose) == 1 for point in points)
+    points = asyncio.run(load.sweep(vllm, impossible, 4, 16, 8, seconds=1))
+    assert [point.share(impossible) for point in points] == [0, 0]
 
 
-def test_vllms_benchmark_sees_what_we_see(vllm: Server) -> None:
+def test_vllms_benchmark_measures_the_same_requests(vllm: Server) -> None:
     result = bench_serve(vllm, random_input_len=16, random_output_len=8, num_prompts=12, max_concurrency=4)
     assert result["completed"] == 12
     assert result["total_output_tokens"] == 96
@@ -73,5 +72,5 @@ def test_a_shape_is_a_model_folder_without_weights(tmp_path: Path) -> None:
     assert (config.num_hidden_layers, config.hidden_size, config.num_key_value_heads) == (32, 4096, 8)
     assert len(AutoTokenizer.from_pretrained(folder)) == config.vocab_size
     assert not list(folder.glob("*.safetensors"))
-    with pytest.raises(ValueError, match=r"llama-3\.1-8b"):
+    with pytest.raises(load.LoadError, match=r"llama-3\.1-8b"):
         write_shape("gpt-9", tmp_path)
