@@ -1,7 +1,7 @@
-"""The panels of the dashboard: what each asks, of which server, and what it tells.
+"""The panels of the dashboard: what each one shows, from which server, and how to read it.
 
-Metric names are those that the servers tell (Triton's docs/user_guide/metrics.md, vllm/v1/metrics/loggers.py,
-engineroom/openai/metrics.py).
+The metric names are those of the servers (Triton: docs/user_guide/metrics.md; vLLM: vllm/v1/metrics/loggers.py; this
+engine: engineroom/openai/metrics.py).
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
-from engineroom.metrics.promql import Expression, Peak, Quantile, Rate, Ratio, Value
+from engineroom.metrics.promql import Expression, Max, Quantile, Rate, Ratio, Sum
 
-# the jobs of deploy/monitoring/prometheus.yml: Triton, OpenAI's API before it, the engine's own server, vLLM
+# the jobs of deploy/monitoring/prometheus.yml: Triton, the OpenAI API before it, the engine's own server, vLLM
 PREFIX = {"openai": "engineroom:", "engine": "engineroom:", "vllm": "vllm:"}
 JOBS = ("triton", *PREFIX)
-UNITS = {  # Grafana's name of the unit, and the axis
+UNITS = {  # Grafana's name of the unit, and the label of the axis
     "reqps": "requests per second",
     "s": "seconds",
     "suffix: tok/s": "tokens per second",
@@ -26,100 +26,102 @@ UNITS = {  # Grafana's name of the unit, and the axis
 
 
 @dataclass(frozen=True)
-class Series:
-    """One line, or one for each value of a label; `legend` as Grafana has it."""
+class Query:
+    """One line, or one for each value of a label; `legend` in Grafana's format."""
 
     job: str
-    asks: Expression
+    expression: Expression
     legend: str
 
 
 @dataclass(frozen=True)
 class Panel:
-    """`tells`: what to learn from it, in a sentence."""
+    """One diagram; `description` says what to learn from it."""
 
     title: str
     unit: str
-    tells: str
-    series: tuple[Series, ...]
+    description: str
+    queries: tuple[Query, ...]
 
 
-def alike(
-    make: Callable[[str], Expression], jobs: str = "openai engine vllm", note: str = ""
-) -> list[Series]:
-    """The same question to the servers that use vLLM's names."""
-    return [Series(job, make(PREFIX[job]), job + note) for job in jobs.split()]
+def for_jobs(
+    make_expression: Callable[[str], Expression], jobs: str = "openai engine vllm", suffix: str = ""
+) -> list[Query]:
+    """The same expression for each server that uses vLLM's metric names; `make_expression` takes its prefix."""
+    return [Query(job, make_expression(PREFIX[job]), job + suffix) for job in jobs.split()]
 
 
-def quantiles(histogram: str, jobs: str = "openai engine vllm") -> tuple[Series, ...]:
-    both = [alike(lambda p, q=q: Quantile(q, p + histogram), jobs, f" p{q * 100:g}") for q in (0.5, 0.95)]
-    return tuple(chain(*both))
+def quantiles(histogram: str, jobs: str = "openai engine vllm") -> tuple[Query, ...]:
+    """The median and the 95th percentile of a histogram."""
+    p50 = for_jobs(lambda prefix: Quantile(0.5, prefix + histogram), jobs, " p50")
+    p95 = for_jobs(lambda prefix: Quantile(0.95, prefix + histogram), jobs, " p95")
+    return (*p50, *p95)
 
 
-def in_engine(metric: str, kind: str) -> Value:
+def backend_gauge(metric: str, kind: str) -> Sum:
     """A gauge of NVIDIA's backend."""
     label = {"request": "request_type", "kv_cache_block": "kv_cache_block_type"}[metric]
-    return Value(f"nv_trt_llm_{metric}_metrics", where={label: kind})
+    return Sum(f"nv_trt_llm_{metric}_metrics", where={label: kind})
 
 
-def per_request(metric: str) -> tuple[Series, ...]:
-    """Triton's time, told in microseconds, for each model of the repository."""
-    asks = Ratio(Rate(metric, "model"), Rate("nv_inference_request_success", "model"), 1e6)
-    return (Series("triton", asks, "{{model}}"),)
+def mean_per_request(metric: str) -> tuple[Query, ...]:
+    """The mean of one of Triton's times, which it counts in microseconds, for each model of the repository."""
+    expression = Ratio(Rate(metric, "model"), Rate("nv_inference_request_success", "model"), 1e6)
+    return (Query("triton", expression, "{{model}}"),)
 
 
-def triton(asks: Expression) -> Series:
-    return Series("triton", asks, "triton")
+def triton(expression: Expression) -> Query:
+    return Query("triton", expression, "triton")
 
 
-ENGINE = {"model": "tensorrt_llm"}  # each request is counted once there, whichever way it came
+ENGINE = {"model": "tensorrt_llm"}  # every request passes this model once, whichever model the client called
 FAILED = {"finished_reason": "abort|error"}
 ROWS: dict[str, tuple[Panel, ...]] = {
     "Traffic and errors": (
-        Panel("Up", "bool_on_off", "Whether the last scrape was answered.",
-              tuple(Series(job, Value("up"), job) for job in JOBS)),
-        Panel("Requests ended", "reqps", "The load that was served.",
+        Panel("Up", "bool_on_off", "Whether the server answered the last scrape.",
+              tuple(Query(job, Sum("up"), job) for job in JOBS)),
+        Panel("Requests ended", "reqps", "Requests that were answered, per second.",
               (triton(Rate("nv_inference_request_success", where=ENGINE)),
-               *alike(lambda p: Rate(f"{p}request_success_total")))),
-        Panel("Failed or cancelled", "reqps", "Anything above zero needs a look; a client that left counts too.",
+               *for_jobs(lambda prefix: Rate(f"{prefix}request_success_total")))),
+        Panel("Failed or cancelled", "reqps", "Investigate anything above zero; a client that disconnects counts too.",
               (triton(Rate("nv_inference_request_failure", where=ENGINE)),
-               *alike(lambda p: Rate(f"{p}request_success_total", where=FAILED)))),
+               *for_jobs(lambda prefix: Rate(f"{prefix}request_success_total", where=FAILED)))),
     ),
     "Latency": (
-        Panel("Time to first token", "s", "What a user waits before anything is seen.",
+        Panel("Time to first token", "s", "How long a user waits for the first word.",
               quantiles("time_to_first_token_seconds")),
-        Panel("Inter-token latency", "s", "How smooth the text comes.", quantiles("inter_token_latency_seconds")),
+        Panel("Inter-token latency", "s", "How steadily the text arrives.", quantiles("inter_token_latency_seconds")),
         Panel("End to end", "s", "From arrival to the last token; it grows with the length of the answer.",
               quantiles("e2e_request_latency_seconds")),
     ),
     "Throughput": (
-        Panel("Generated tokens", "suffix: tok/s", "The work done for all users together.",
-              tuple(alike(lambda p: Rate(f"{p}generation_tokens_total")))),
-        Panel("Prompt tokens", "suffix: tok/s", "The work that long prompts make.",
-              tuple(alike(lambda p: Rate(f"{p}prompt_tokens_total")))),
-        Panel("Prefix cache hits", "percentunit", "Prompt tokens that were found in the KV cache.",
-              tuple(alike(lambda p: Ratio(Rate(f"{p}prefix_cache_hits_total"),
-                                          Rate(f"{p}prefix_cache_queries_total")), "engine vllm"))),
+        Panel("Generated tokens", "suffix: tok/s", "Output tokens of all users together.",
+              tuple(for_jobs(lambda prefix: Rate(f"{prefix}generation_tokens_total")))),
+        Panel("Prompt tokens", "suffix: tok/s", "Prompt tokens of all users together.",
+              tuple(for_jobs(lambda prefix: Rate(f"{prefix}prompt_tokens_total")))),
+        Panel("Prefix cache hits", "percentunit", "Share of the prompt tokens that were found in the KV cache.",
+              tuple(for_jobs(lambda prefix: Ratio(Rate(f"{prefix}prefix_cache_hits_total"),
+                                                  Rate(f"{prefix}prefix_cache_queries_total")), "engine vllm"))),
     ),
     "Load": (
-        Panel("Running", "short", "The batch: requests that get a token at each step.",
-              (triton(in_engine("request", "scheduled")),
-               *alike(lambda p: Value(f"{p}num_requests_running"), "engine vllm"))),
-        Panel("Waiting", "short", "Requests without a place; a line that rises is an overload.",
-              (triton(in_engine("request", "waiting")),
-               *alike(lambda p: Value(f"{p}num_requests_waiting"), "engine vllm"))),
-        Panel("KV cache in use", "percentunit", "Near 1, memory and not compute bounds the batch.",
-              (triton(Ratio(in_engine("kv_cache_block", "used"), in_engine("kv_cache_block", "max"))),
-               *alike(lambda p: Peak(f"{p}kv_cache_usage_perc"), "engine vllm"))),
+        Panel("Running", "short", "The batch: requests that get a token in each step.",
+              (triton(backend_gauge("request", "scheduled")),
+               *for_jobs(lambda prefix: Sum(f"{prefix}num_requests_running"), "engine vllm"))),
+        Panel("Waiting", "short", "Requests in the queue; a line that keeps rising means overload.",
+              (triton(backend_gauge("request", "waiting")),
+               *for_jobs(lambda prefix: Sum(f"{prefix}num_requests_waiting"), "engine vllm"))),
+        Panel("KV cache in use", "percentunit", "Near 1, memory limits the batch, not compute.",
+              (triton(Ratio(backend_gauge("kv_cache_block", "used"), backend_gauge("kv_cache_block", "max"))),
+               *for_jobs(lambda prefix: Max(f"{prefix}kv_cache_usage_perc"), "engine vllm"))),
     ),
     "Where requests wait": (
         Panel("Queue of the engine", "s", "From arrival to the first step.",
               quantiles("request_queue_time_seconds", "engine vllm")),
-        Panel("Queue of Triton, mean", "s", "Until a model's program takes the request.",
-              per_request("nv_inference_queue_duration_us")),
+        Panel("Queue of Triton, mean", "s", "Until the model's process takes the request.",
+              mean_per_request("nv_inference_queue_duration_us")),
         Panel("Time in Triton, mean", "s",
-              "Of a model that streams (tensorrt_llm) only until its program has taken the request over.",
-              per_request("nv_inference_request_duration_us")),
+              "For a model that streams (tensorrt_llm), only until its process has accepted the request.",
+              mean_per_request("nv_inference_request_duration_us")),
     ),
 }  # fmt: skip
 PANELS = tuple(chain(*ROWS.values()))

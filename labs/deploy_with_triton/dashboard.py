@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from engineroom.metrics.panels import JOBS, PANELS, ROWS, UNITS, Panel, Series
+from engineroom.metrics.panels import JOBS, PANELS, ROWS, UNITS, Panel, Query
 from engineroom.metrics.prometheus import parse
 from engineroom.metrics.promql import Labels
 from labs.kit import show
@@ -28,7 +28,9 @@ COLOURS = dict(zip(JOBS, (show.GREEN, show.BLUE, show.ORANGE, show.PURPLE), stri
 MODELS = (show.BLUE, show.ORANGE, show.GREEN, show.RED, show.PURPLE)
 POINTS = 200  # of a line
 NAMES = set(
-    re.findall(r"[a-zA-Z_][\w:]*(?=\{)", " ".join(s.asks.text("", "") for p in PANELS for s in p.series))
+    re.findall(
+        r"[a-zA-Z_][\w:]*(?=\{)", " ".join(q.expression.query("", "") for p in PANELS for q in p.queries)
+    )
 )
 
 
@@ -89,14 +91,14 @@ def watching(triton: str | None = None, *, openai: str | None = None, engine: st
         thread.join(timeout=2 * len(seen.addresses) + 2)
 
 
-def lines(series: Series, seen: Seen, window: float) -> dict[str, tuple[list[float], list[float]]]:
+def lines(query: Query, seen: Seen, window: float) -> dict[str, tuple[list[float], list[float]]]:
     """By legend: Unix times and values, at up to POINTS scrapes where there is a value."""
     found: dict[str, tuple[list[float], list[float]]] = {}
-    times = seen.times(series.job)
+    times = seen.times(query.job)
     for now in times[:: len(times) // POINTS + 1]:
-        for key, value in series.asks.at(seen.samples, series.job, window, now).items():
+        for key, value in query.expression.evaluate(seen.samples, query.job, window, now).items():
             if math.isfinite(value):
-                line = found.setdefault(re.sub(r"{{\w+}}", key, series.legend), ([], []))
+                line = found.setdefault(re.sub(r"{{\w+}}", key, query.legend), ([], []))
                 line[0].append(now)
                 line[1].append(value)
     return found
@@ -125,15 +127,15 @@ def _panel(axes: Any, panel: Panel, seen: Seen, window: float, begin: float) -> 
     from matplotlib.ticker import EngFormatter  # slow to import
 
     said = []
-    for series in panel.series:
-        for place, (legend, line) in enumerate(sorted(lines(series, seen, window).items())):
-            by_model = "{{" in series.legend
-            first = place if by_model else JOBS.index(series.job)  # drawn under the others
+    for query in panel.queries:
+        for place, (legend, line) in enumerate(sorted(lines(query, seen, window).items())):
+            by_model = "{{" in query.legend
+            first = place if by_model else JOBS.index(query.job)  # drawn under the others
             axes.plot(
                 [one - begin for one in line[0]],
                 line[1],
                 ":" if legend.endswith("p50") else "-",
-                color=MODELS[place % len(MODELS)] if by_model else COLOURS[series.job],
+                color=MODELS[place % len(MODELS)] if by_model else COLOURS[query.job],
                 label=legend,
                 linewidth=max(1, 2.8 - 0.6 * first),  # of equal lines all are seen
             )

@@ -1,4 +1,4 @@
-"""Prometheus's functions by hand; against Prometheus itself: test_dashboard.py."""
+"""Prometheus's functions computed by hand; test_dashboard.py compares with Prometheus itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from engineroom.metrics import promql
     [
         ([(1, 5)], None),  # one sample has no growth
         ([(0, 0), (5, 10), (10, 20)], 2.0),
-        (
-            [(1, 0), (5, 8), (9, 2)],
-            1.125,
-        ),  # a restart: 8, then 2 from zero, in 8 of 10 s; one second more at the end
+        # a restart: a growth of 8, then of 2 from zero, in 8 of 10 s; extrapolated by one second at the end
+        ([(1, 0), (5, 8), (9, 2)], 1.125),
         ([(-99, 7), (2, 0), (4, 4), (6, 8)], 1.0),
     ],
 )
@@ -30,5 +28,5 @@ def test_a_quantile_by_hand() -> None:
     assert promql.histogram_quantile(0.5, [(1, 2), (2, 6), (inf, 8)]) == 1.5
     assert promql.histogram_quantile(0.25, [(1, 4), (inf, 4)]) == 0.25
     assert promql.histogram_quantile(0.99, [(1, 2), (2, 6), (inf, 8)]) == 2  # beyond the last bound
-    assert promql.histogram_quantile(0.5, [(1, 3), (2, 2), (inf, 3)]) == 0.5  # a scrape out of step
+    assert promql.histogram_quantile(0.5, [(1, 3), (2, 2), (inf, 3)]) == 0.5  # buckets out of step
     assert math.isnan(promql.histogram_quantile(0.5, [(1, 0), (inf, 0)]))

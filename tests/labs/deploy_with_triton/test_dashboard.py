@@ -31,7 +31,7 @@ MONITORING = ROOT / "deploy" / "monitoring"
 WINDOW = 30  # seconds
 SCRAPES = 6  # of each server under load, by Prometheus once a second
 HEADERS = {"Authorization": "Bearer sesame"}
-EXPRESSIONS = [series for panel in panels.PANELS for series in panel.series]
+QUERIES = [query for panel in panels.PANELS for query in panel.queries]
 
 
 @dataclass
@@ -119,13 +119,13 @@ def scene(
             yield made
 
 
-@pytest.mark.parametrize("series", EXPRESSIONS, ids=lambda one: f"{one.legend}-{one.asks.text('', '')[:60]}")
-def test_every_metric_and_label_is_told_by_its_server(scene: Scene, series: panels.Series) -> None:
-    for name, labels in re.findall(r"([a-zA-Z_][\w:]*)\{([^}]*)\}", series.asks.text(series.job, "1s")):
+@pytest.mark.parametrize("query", QUERIES, ids=lambda q: f"{q.legend}-{q.expression.query('', '')[:60]}")
+def test_every_metric_and_label_is_told_by_its_server(scene: Scene, query: panels.Query) -> None:
+    for name, labels in re.findall(r"([a-zA-Z_][\w:]*)\{([^}]*)\}", query.expression.query(query.job, "1s")):
         if name == "up":  # Prometheus' own
             continue
-        told = re.findall(rf"^{name}\{{(.*)\}} ", scene.pages[series.job], re.MULTILINE)
-        assert told, f"{series.job} does not tell {name}"
+        told = re.findall(rf"^{name}\{{(.*)\}} ", scene.pages[query.job], re.MULTILINE)
+        assert told, f"{query.job} does not tell {name}"
         for label, value in re.findall(r'(\w+)=~"([^"]*)"', labels):
             values = {found for one in told for found in re.findall(rf'(?:^|,){label}="([^"]*)"', one)}
             assert any(re.fullmatch(value, one) for one in values), f"{name} has {label} {values}"
@@ -139,14 +139,14 @@ def test_prometheus_answers_each_query_of_the_json_and_the_notebook_computes_the
             labels.pop("__name__")
             samples[name][frozenset(labels.items())] = [(when, float(value)) for when, value in one["values"]]
     made = json.loads(grafana.DASHBOARD.read_text())
-    queries = [target["expr"] for panel in made["panels"] for target in panel.get("targets", [])]
-    assert len(queries) == len(EXPRESSIONS)
-    for series, query in zip(EXPRESSIONS, queries, strict=True):
-        answer = scene.ask(query.replace("$__rate_interval", f"{WINDOW}s"))
+    texts = [target["expr"] for panel in made["panels"] for target in panel.get("targets", [])]
+    assert len(texts) == len(QUERIES)
+    for query, text in zip(QUERIES, texts, strict=True):
+        answer = scene.ask(text.replace("$__rate_interval", f"{WINDOW}s"))
         theirs = {next(iter(one["metric"].values()), ""): float(one["value"][1]) for one in answer}
-        ours = series.asks.at(samples, series.job, WINDOW, scene.end)
-        assert any(map(math.isfinite, theirs.values())), f"nothing for {query}"
-        assert ours == pytest.approx(theirs, rel=1e-6, nan_ok=True), query
+        ours = query.expression.evaluate(samples, query.job, WINDOW, scene.end)
+        assert any(map(math.isfinite, theirs.values())), f"nothing for {text}"
+        assert ours == pytest.approx(theirs, rel=1e-6, nan_ok=True), text
 
 
 def test_the_notebook_draws_every_panel_with_its_alternative_text(
@@ -209,7 +209,7 @@ def test_compose_listens_on_this_machine_only_and_mounts_what_there_is() -> None
 def test_a_server_that_is_gone_is_down_and_draws_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     with dashboard.watching(f"http://127.0.0.1:{free_port()}/metrics", interval=0.05) as seen:
         assert eventually(lambda: len(seen.times("triton")) > 2)
-    up = panels.Series("triton", promql.Value("up"), "triton")
+    up = panels.Query("triton", promql.Sum("up"), "triton")
     _, values = dashboard.lines(up, seen, 1)["triton"]
     assert len(values) > 2 and set(values) == {0}
     dashboard.draw(seen)
@@ -221,6 +221,6 @@ def test_what_cannot_be_watched_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(ValueError, match="Fewer than two scrapes"):
         dashboard.draw(dashboard.Seen({"triton": "http://127.0.0.1:1/metrics"}))
-    with pytest.raises(ValueError, match=r"triton: '127\.0\.0\.1:8002' is no address"):
+    with pytest.raises(ValueError, match=r"triton: '127\.0\.0\.1:8002' is not an address"):
         grafana.targets(tmp_path / "targets.json", {"triton": "127.0.0.1:8002"})
     assert not list(tmp_path.iterdir())
