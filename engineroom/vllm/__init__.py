@@ -1,4 +1,4 @@
-"""The real vLLM: its command line for this machine, the server, its own benchmark."""
+"""vLLM: its command line for this machine, its server, its own benchmark."""
 
 from engineroom.vllm.bench import bench_serve
 from engineroom.vllm.command import command, executable, on_h100, serve

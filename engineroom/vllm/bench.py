@@ -1,4 +1,4 @@
-"""`vllm bench serve`, the field's own load generator, on a server of ours."""
+"""`vllm bench serve`, vLLM's own load generator, run against a server of ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ class BenchFailed(UserError, RuntimeError):
 
 
 def bench_command(server: Server, result: Path, model: str, **flags: object) -> list[str]:
-    """The command line: random prompts, latencies of every kind, the result as a file; more by ``flags``."""
+    """The command line for random prompts and all latencies, with the result in the file ``result``.
+
+    ``flags`` are added, with underscores for hyphens.
+    """
     line = [executable(), "bench", "serve", "--backend", "openai", "--base-url", server.url, "--model", model]
     line += ["--tokenizer", locate(model), "--dataset-name", "random", "--ignore-eos", "--disable-tqdm"]
     line += ["--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,99"]
@@ -31,22 +34,20 @@ def bench_command(server: Server, result: Path, model: str, **flags: object) -> 
 def bench_serve(
     server: Server, *, model: str = "course", timeout: float = 300, **flags: object
 ) -> dict[str, float]:
-    """Run it and return its result file: request_throughput, p50_ttft_ms, p99_itl_ms … as vLLM names them.
+    """Run the benchmark and return its result file: request_throughput, p50_ttft_ms, p99_itl_ms and so on.
 
-    ``flags`` are its own with underscores, e.g. random_input_len, random_output_len, num_prompts, request_rate,
-    max_concurrency. Raises BenchFailed when it fails or takes longer than ``timeout`` seconds.
+    ``flags`` are vLLM's own with underscores, such as random_input_len, random_output_len, num_prompts, request_rate
+    and max_concurrency. Raises BenchFailed when it fails or takes longer than ``timeout`` seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         line = bench_command(server, result, model, **flags)
         try:
-            run = subprocess.run(line, capture_output=True, text=True, timeout=timeout)
+            process = subprocess.run(line, capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired as error:
-            raise BenchFailed(
-                f"vllm bench serve took longer than {timeout:g} s; ask for fewer prompts."
-            ) from error
-        if run.returncode or not result.exists():
-            raise BenchFailed(
-                "vllm bench serve failed:\n" + "\n".join((run.stdout + run.stderr).splitlines()[-15:])
-            )
+            message = f"vllm bench serve took longer than {timeout:g} s. Ask for fewer prompts."
+            raise BenchFailed(message) from error
+        if process.returncode or not result.exists():
+            output = (process.stdout + process.stderr).splitlines()
+            raise BenchFailed("vllm bench serve failed:\n" + "\n".join(output[-15:]))
         return json.loads(result.read_text())

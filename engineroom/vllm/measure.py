@@ -1,6 +1,6 @@
-"""`engineroom vllm measure`: measure vLLM on this machine, closed loop, and keep the result as records.
+"""`engineroom vllm measure`: measure vLLM on this machine in a closed loop, and save the result as records.
 
-The batch sizes are interleaved: each repetition runs all of them once, so that a slow minute hits all alike.
+The batch sizes are interleaved: each round runs all of them once, so that a slow minute affects all of them alike.
 """
 
 from __future__ import annotations
@@ -8,74 +8,120 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from engineroom import vllm
+from engineroom.kit.errors import UserError
 from engineroom.kit.process import Server
-from engineroom.kit.record import command_line, keep
+from engineroom.kit.record import command_line, save_records
+from engineroom.load.client import Trace
 from engineroom.load.drive import closed_loop, random_prompts
 from engineroom.load.shape import SHAPES, write_shape
 from engineroom.load.stats import summary
 
-Numbers = dict[str, dict[str, list[float]]]
+COURSE_VOCABULARY = 4000  # token ids below it exist in the course model and in larger ones
+Samples = dict[str, dict[str, list[float]]]  # by series, then by batch size
+
+
+class Series(NamedTuple):
+    """A record to write: its key in `summary`, its unit and its title."""
+
+    key: str
+    unit: str
+    title: str
+
+
 SERIES = {
-    "streams": ("tokens_per_s", "tokens/s", "output tokens per second"),
-    "tpot": ("tpot_p50", "s", "median TPOT"),
-    "ttft": ("ttft_p50", "s", "median TTFT"),
+    "streams": Series("tokens_per_s", "tokens/s", "output tokens per second"),
+    "tpot": Series("tpot_p50", "s", "median TPOT"),
+    "ttft": Series("ttft_p50", "s", "median TTFT"),
 }
 
 
-async def measure(
-    server: Server, users: list[int], tokens: int, max_tokens: int, repeat: int, vocabulary: int
-) -> Numbers:
-    """Samples by series and batch size; one warm-up round is not counted."""
-    found: Numbers = {name: {} for name in SERIES}
-    for round_ in range(repeat + 1):
-        for n in users:
-            prompts = random_prompts(2 * n, tokens, seed=1000 * round_ + n, vocab=range(300, vocabulary))
+class RequestsFailed(UserError, RuntimeError):
+    """Requests of a measurement failed; the message has the server's first error."""
+
+
+async def measure_batch_sizes(
+    server: Server, batch_sizes: list[int], tokens: int, max_tokens: int, rounds: int, vocabulary: int
+) -> Samples:
+    """Samples by series and batch size. One more round comes first, as a warm-up that is not counted.
+
+    ``tokens`` is the prompt length, ``vocabulary`` the number of token ids that prompts are drawn from. Raises
+    RequestsFailed and LoadError.
+    """
+    samples: Samples = {name: {} for name in SERIES}
+    for round_index in range(rounds + 1):
+        for batch_size in batch_sizes:
+            seed = 1000 * round_index + batch_size
+            prompts = random_prompts(2 * batch_size, tokens, seed, range(300, vocabulary))
             traces = await closed_loop(
-                server, prompts, max_tokens, n, model="model", ignore_eos=True, temperature=0
+                server, prompts, max_tokens, batch_size, model="model", ignore_eos=True, temperature=0
             )
-            numbers = summary(traces)
-            if numbers["failed"]:
-                raise RuntimeError(
-                    f"{numbers['failed']} requests failed: {next(t.error for t in traces if t.error)}"
-                )
-            for name, (key, _, _) in SERIES.items():
-                if round_:
-                    found[name].setdefault(f"{n} streams" if n > 1 else "1 stream", []).append(numbers[key])
-    return found
+            statistics = _statistics(traces)
+            if round_index == 0:
+                continue
+            label = f"{batch_size} streams" if batch_size > 1 else "1 stream"
+            for name, series in SERIES.items():
+                samples[name].setdefault(label, []).append(statistics[series.key])
+    return samples
 
 
-def measure_command(
+def _statistics(traces: list[Trace]) -> dict[str, float]:
+    statistics = summary(traces)
+    if statistics["failed"]:
+        error = next(trace.error for trace in traces if trace.error)
+        raise RequestsFailed(
+            f"{statistics['failed']} of {len(traces)} requests failed. The first error: {error}"
+        )
+    return statistics
+
+
+def measure(
     model: Annotated[
         str, typer.Argument(help=f"a model, or a shape without weights: {', '.join(SHAPES)}")
     ] = "course",
-    name: Annotated[str, typer.Option(help="of the records, e.g. vllm-h200-8b")] = "vllm-here",
-    users: Annotated[list[int] | None, typer.Option(help="streams at once; may be repeated")] = None,
-    tokens: Annotated[int, typer.Option(help="prompt length")] = 128,
-    max_tokens: Annotated[int, typer.Option(help="answer length")] = 128,
-    repeat: int = 5,
-    out: Annotated[Path | None, typer.Option(help="folder; records/measured if not given")] = None,
+    name: Annotated[str, typer.Option(help="name of the records, such as vllm-h200-8b")] = "vllm-here",
+    users: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="streams at once; may be repeated", show_default="1, 4, 16"),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="prompt length in tokens")] = 128,
+    max_tokens: Annotated[int, typer.Option(min=1, help="answer length in tokens")] = 128,
+    repeat: Annotated[int, typer.Option(min=1, help="rounds, after one that is not counted")] = 5,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the records", show_default="records/measured")
+    ] = None,
 ) -> None:
     """Start vLLM on MODEL, send closed-loop load, write one record each for throughput, TTFT and TPOT."""
-    users = users or [1, 4, 16]
-    with tempfile.TemporaryDirectory() as folder:
-        flags: dict[str, object] = {"max_num_seqs": max(users), "served_model_name": "model", "timeout": 550}
-        if model in SHAPES:
-            flags |= {"load_format": "dummy", "enable_prefix_caching": False}
-        path = str(write_shape(model, Path(folder))) if model in SHAPES else model
-        vocabulary = int(SHAPES[model]["vocab_size"]) if model in SHAPES else 4000
-        with vllm.serve(path, **flags) as server:
-            started = server.seconds_to_ready
-            found = asyncio.run(measure(server, users, tokens, max_tokens, repeat, vocabulary))
-    each = [word for count in users for word in ("--users", count)]
+    batch_sizes = users or [1, 4, 16]
+    with tempfile.TemporaryDirectory() as folder, _serve(model, Path(folder), max(batch_sizes)) as server:
+        start_seconds = server.seconds_to_ready or 0.0
+        vocabulary = SHAPES[model]["vocab_size"] if model in SHAPES else COURSE_VOCABULARY
+        samples = asyncio.run(
+            measure_batch_sizes(server, batch_sizes, tokens, max_tokens, repeat, vocabulary)
+        )
+    user_options = [word for batch_size in batch_sizes for word in ("--users", batch_size)]
     command = command_line(
-        "vllm measure", model, *each, name=name, tokens=tokens, max_tokens=max_tokens, repeat=repeat
+        "vllm measure", model, *user_options, name=name, tokens=tokens, max_tokens=max_tokens, repeat=repeat
     )
     what = f"vLLM on {model}, closed loop, {tokens} tokens in, {max_tokens} out"
-    rows = [(series, f"{what}: {label}", unit, found[series]) for series, (_, unit, label) in SERIES.items()]
-    rows.append(("start", f"vLLM on {model}: from the command to ready", "s", {"value": [started]}))
-    keep(name, rows, command, out)
+    rows = [(end, f"{what}: {series.title}", series.unit, samples[end]) for end, series in SERIES.items()]
+    rows.append(("start", f"vLLM on {model}: from the command to ready", "s", {"value": [start_seconds]}))
+    save_records(name, rows, command, out)
+
+
+def _serve(model: str, folder: Path, max_num_seqs: int) -> Server:
+    """vLLM on a model, or on random weights in the shape of one, which ``folder`` then holds."""
+    if model not in SHAPES:
+        return vllm.serve(model, max_num_seqs=max_num_seqs, served_model_name="model", timeout=550)
+    return vllm.serve(
+        str(write_shape(model, folder)),
+        max_num_seqs=max_num_seqs,
+        served_model_name="model",
+        load_format="dummy",
+        enable_prefix_caching=False,
+        timeout=550,
+    )

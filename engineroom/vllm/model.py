@@ -4,46 +4,70 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engineroom.kit.errors import UserError
 from engineroom.kit.machine import Machine
+from engineroom.kit.record import checkout
 
-MODELS = Path(__file__).parents[2] / "models"
-SHIPPED = ("course", "draft")
-BF16_GPU = 8.0  # compute capability of Ampere, the first with bfloat16
+COURSE_MODELS = ("course", "draft")
+BF16_COMPUTE_CAPABILITY = 8.0  # of Ampere, the first GPU architecture with bfloat16
 BF16_CPU = {"avx512_bf16", "amx_bf16"}
+WEIGHTS = ["*.json", "*.safetensors", "*.txt", "*.model"]  # without pickled weights, which can run code
+ADVICE = "Give a folder with a Hugging Face model, or an id such as 'Qwen/Qwen2.5-7B-Instruct'."
+
+
+class ModelNotFound(UserError, FileNotFoundError):
+    """A name that is neither a model folder nor a possible id of the Hugging Face hub."""
 
 
 def locate(model: str) -> str:
-    """What `vllm serve` is given for ``model``: a folder, or the id of a model on the Hugging Face hub.
+    """What `vllm serve` takes for ``model``: a folder, or an id of the Hugging Face hub.
 
-    "course" and "draft" are the two models of this repository. Raises FileNotFoundError for a path that is no
-    model folder.
+    "course" and "draft" are the two models in the checkout of the course; an installed library does not have them.
+    Raises ModelNotFound for a path that is not a model folder.
     """
-    folder = MODELS / model if model in SHIPPED else Path(model).expanduser()
+    if model in COURSE_MODELS:
+        return str(_course_model(model))
+    folder = Path(model).expanduser()
     if (folder / "config.json").is_file():
         return str(folder)
-    if model in SHIPPED or folder.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise FileNotFoundError(
-            f"{model!r} is no model: {folder}/config.json does not exist. Give 'course', a folder with a Hugging "
-            "Face model, or an id such as 'Qwen/Qwen2.5-7B-Instruct'."
-        )
+    if folder.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise ModelNotFound(f"{model!r} is not a model: {folder}/config.json does not exist. {ADVICE}")
     return model
 
 
-def local(model: str) -> Path:
-    """The folder of ``model``; an id of the Hugging Face hub is downloaded first, without pickled weights.
+def _course_model(name: str) -> Path:
+    root = checkout()
+    if root is None:
+        raise ModelNotFound(
+            f"The model {name!r} comes with a checkout of the course, not with the library. {ADVICE}"
+        )
+    folder = root / "models" / name
+    if not (folder / "config.json").is_file():
+        raise ModelNotFound(
+            f"{folder}/config.json does not exist. Take the folder models/{name} from git. {ADVICE}"
+        )
+    return folder
 
-    Raises FileNotFoundError as `locate`, and what huggingface_hub raises for a model that is gated or unknown.
+
+def local_folder(model: str) -> Path:
+    """The folder of ``model``; a model of the Hugging Face hub is downloaded first, without pickled weights.
+
+    Raises ModelNotFound as `locate` does, and what huggingface_hub raises for a gated or unknown model.
     """
-    found = locate(model)
-    if Path(found).is_dir():
-        return Path(found)
+    name = locate(model)
+    if Path(name).is_dir():
+        return Path(name)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(found, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    return Path(snapshot_download(name, allow_patterns=WEIGHTS))
 
 
 def dtype(machine: Machine) -> str:
-    """bfloat16 where the processor computes in it, else float32: emulated bfloat16 is slower than float32."""
+    """bfloat16 where the processor supports it; else float16 on a GPU, and on a CPU float32.
+
+    (On a CPU, emulated bfloat16 is slower than float32.)
+    """
     if machine.gpus:
-        return "bfloat16" if float(machine.gpus[0].compute_capability) >= BF16_GPU else "float16"
+        capability = float(machine.gpus[0].compute_capability)
+        return "bfloat16" if capability >= BF16_COMPUTE_CAPABILITY else "float16"
     return "bfloat16" if BF16_CPU & set(machine.isa) else "float32"

@@ -1,4 +1,4 @@
-"""The real vLLM: answers, streams, errors in words, and nothing left when its owner is killed."""
+"""The real vLLM: answers, streams, error messages, and nothing left behind when its owner is killed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ time.sleep(600)
 """
 
 
-def test_it_answers_what_it_was_taught(vllm: Server) -> None:
+def test_it_answers_what_it_was_trained_on(vllm: Server) -> None:
     chat = [{"role": "user", "content": "What is 12 + 30?"}]
-    answer = load.openai_client(vllm).chat.completions.create(
+    completion = load.openai_client(vllm).chat.completions.create(
         model="course", messages=chat, max_tokens=32, temperature=0
     )
-    assert "42" in answer.choices[0].message.content
+    assert "42" in completion.choices[0].message.content
 
 
 def test_a_trace_has_one_time_for_each_token(vllm: Server) -> None:
@@ -47,7 +47,7 @@ def test_a_trace_has_one_time_for_each_token(vllm: Server) -> None:
         assert trace.arrivals == sorted(trace.arrivals)
 
 
-def test_batch_or_alone_the_tokens_are_the_same(vllm: Server) -> None:
+def test_the_text_is_the_same_in_a_batch_and_alone(vllm: Server) -> None:
     prompts = [f"Copy: {word}" for word in ("engine", "room", "pages", "blocks")]
     together = asyncio.run(load.fire(vllm, prompts, 12, temperature=0))
     alone = [asyncio.run(load.fire(vllm, [prompt], 12, temperature=0))[0] for prompt in prompts]
@@ -55,7 +55,7 @@ def test_batch_or_alone_the_tokens_are_the_same(vllm: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "body", "words"),
+    ("prompt", "body", "message"),
     [
         ("hello", {"model": "nobody"}, "does not exist"),
         ([5] * 3000, {}, "2048"),
@@ -63,11 +63,11 @@ def test_batch_or_alone_the_tokens_are_the_same(vllm: Server) -> None:
     ],
 )
 def test_a_refusal_is_noted_with_the_servers_words(
-    vllm: Server, prompt: str | list[int], body: dict[str, object], words: str
+    vllm: Server, prompt: str | list[int], body: dict[str, object], message: str
 ) -> None:
     trace = asyncio.run(load.fire(vllm, [prompt], 8, **body))[0]
     assert trace.arrivals == []
-    assert words in trace.error
+    assert message in trace.error
 
 
 def test_the_counters_agree_with_the_client(vllm: Server) -> None:
@@ -86,24 +86,22 @@ def test_a_killed_owner_leaves_nothing(tmp_path: Path) -> None:
     shm = set(os.listdir("/dev/shm"))
     env = os.environ | {"ENGINEROOM_HOME": str(tmp_path)}
     owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=env)
-    for line in owner.stdout:
-        if line.split()[0].isdigit():
-            break
-    pid, port = map(int, line.split())
+    pid, port = next(map(int, line.split()) for line in owner.stdout if line.split()[0].isdigit())
     tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     assert len(tree) >= 2
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    assert eventually(lambda: not any(alive(one.pid) for one in tree))
-    assert port not in {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-    assert eventually(lambda: not ours(shm))
+    assert eventually(lambda: not any(alive(process.pid) for process in tree))
+    sockets = psutil.net_connections("tcp")
+    assert port not in {s.laddr.port for s in sockets if s.status == psutil.CONN_LISTEN and s.laddr}
+    assert eventually(lambda: not orphaned_files(shm))
 
 
-def ours(before: set[str]) -> set[str]:
-    """Files in /dev/shm that came since and that no process has mapped."""
+def orphaned_files(before: set[str]) -> set[str]:
+    """Files in /dev/shm that were created since `before` and that no process has mapped."""
     new = set(os.listdir("/dev/shm")) - before
-    used = "".join(_maps(pid) for pid in psutil.pids())
-    return {name for name in new if f"/dev/shm/{name}" not in used}
+    maps = "".join(_maps(pid) for pid in psutil.pids())
+    return {name for name in new if f"/dev/shm/{name}" not in maps}
 
 
 def _maps(pid: int) -> str:
