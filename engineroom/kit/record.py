@@ -1,4 +1,4 @@
-"""A number with its birth certificate: what ran, where, which versions, which command, when, how often.
+"""A measured or published number with its origin: what ran, where, which versions, which command, when, how often.
 
 ``engineroom records schema`` writes ``records/schema.json`` from the model below.
 """
@@ -20,13 +20,14 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, ValidationInfo, model_validator
 
 from engineroom.kit.errors import UserError
-from engineroom.kit.files import write_atomic
+from engineroom.kit.files import make_folder, write_atomic
 from engineroom.kit.machine import machine
 
 ROOT = Path(__file__).parents[2]
-RECORDS = ROOT / "records"
 Kind = Literal["measured", "published"]
-Row = tuple[str, str, str, dict[str, list[float]]]  # end of a record's name, what, unit, samples
+RecordRow = tuple[
+    str, str, str, dict[str, list[float]]
+]  # end of a record's name, what, unit, samples by series
 
 
 class RecordError(UserError, ValueError):
@@ -34,7 +35,7 @@ class RecordError(UserError, ValueError):
 
 
 class Summary(NamedTuple):
-    """Median, least and greatest of ``n`` samples, in the record's unit."""
+    """Median, minimum and maximum of ``n`` samples, in the record's unit."""
 
     median: float
     min: float
@@ -43,7 +44,7 @@ class Summary(NamedTuple):
 
 
 class Source(BaseModel, frozen=True, extra="forbid"):
-    """Who published a number: the page, the day it was read, and where from when not from the page itself."""
+    """The page that published a number, the day it was read, and ``via``, the copy that was read instead, if any."""
 
     url: str = Field(pattern=r"^https?://")
     date: date
@@ -51,10 +52,10 @@ class Source(BaseModel, frozen=True, extra="forbid"):
 
 
 class Record(BaseModel, frozen=True, extra="forbid"):
-    """Samples of one quantity in one unit, as one or more named series, with where they come from.
+    """Samples of one quantity in one unit, as one or more named series, with their origin.
 
-    ``values`` has the samples of each series, ``sources`` who published each. ``sha256`` covers all other fields
-    as canonical JSON; it is filled in for a new record.
+    ``values`` holds the samples of each series, ``sources`` the page that published each. ``sha256`` covers all other
+    fields as canonical JSON; it is computed for a new record.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
@@ -72,16 +73,16 @@ class Record(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def measured(cls, *, samples: list[float] | dict[str, list[float]], **facts: Any) -> Self:
-        """A measurement of ours. ``samples`` is a list, or series by name; ``facts`` are the other fields.
+        """Create a record of our own measurement. ``samples`` is a list, or lists by series name.
 
-        ``machine``, ``versions``, ``started`` and ``commit`` are filled in from here and now unless given;
-        ``command`` is the command line that makes the number again.
+        ``facts`` are the other fields. ``machine``, ``versions``, ``started`` and ``commit`` default to this machine
+        and this moment. ``command`` is the command line that repeats the measurement.
         """
         here = machine()
-        found = {"machine": here.short(), "versions": here.versions, "commit": commit()}
-        found["started"] = datetime.now(UTC).replace(microsecond=0)
+        defaults = {"machine": here.short(), "versions": here.versions, "commit": commit()}
+        defaults["started"] = datetime.now(UTC).replace(microsecond=0)
         values = samples if isinstance(samples, dict) else {"value": samples}
-        return cls(kind="measured", values=values, **{**found, **facts})
+        return cls(kind="measured", values=values, **{**defaults, **facts})
 
     @model_validator(mode="after")
     def _seal(self, info: ValidationInfo) -> Self:
@@ -91,44 +92,47 @@ class Record(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("each series of a published record needs a source")
         if self.kind == "measured" and not (self.machine and self.started):
             raise ValueError("a measured record needs machine and started")
-        found = digest(self.model_dump(mode="json", exclude={"sha256"}))
-        if self.sha256 != found and (self.sha256 or info.context == "file"):
+        expected = digest(self.model_dump(mode="json", exclude={"sha256"}))
+        if self.sha256 != expected and (self.sha256 or info.context == "file"):
             raise ValueError("sha256 does not match: the record was changed after it was written")
-        object.__setattr__(self, "sha256", found)
+        object.__setattr__(self, "sha256", expected)
         return self
 
     @property
     def summary(self) -> dict[str, Summary]:
-        """Summary of each series."""
-        items = self.values.items()
-        return {name: Summary(statistics.median(one), min(one), max(one), len(one)) for name, one in items}
+        """The summary of each series, by name."""
+        return {name: summarise(samples) for name, samples in self.values.items()}
 
     def save(self, folder: Path | None = None) -> Path:
-        """Write ``<folder>/<name>.json`` whole or not at all; folder: ``records/<kind>`` unless given."""
-        path = (folder or RECORDS / self.kind) / f"{self.name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write ``<folder>/<name>.json`` completely or not at all, and return its path.
+
+        ``folder`` defaults to ``<records_folder()>/<kind>``. Raises FolderError when it cannot be created.
+        """
+        folder = make_folder(folder or records_folder() / self.kind)
+        path = folder / f"{self.name}.json"
         write_atomic(path, self.model_dump_json(indent=1, exclude_defaults=True) + "\n")
         return path
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a record and check it against the model and its hash; raises RecordError."""
+        """Read a record and check it against the model and its hash. Raises RecordError."""
         try:
             return cls.model_validate_json(Path(path).read_bytes(), context="file")
         except FileNotFoundError as error:
             raise RecordError(f"There is no record {path}.") from error
         except ValidationError as error:
             first = error.errors()[0]
-            why = " ".join(map(str, (*first["loc"], first["msg"])))
-            raise RecordError(f"{path} is refused: {why}. Measure again, or take it from git.") from error
+            reason = " ".join(map(str, (*first["loc"], first["msg"])))
+            raise RecordError(
+                f"{path} is refused: {reason}. Measure again, or restore it from git."
+            ) from error
 
     def __str__(self) -> str:
-        lines = []
-        for name, one in self.summary.items():
-            spread = f" (median of {one.n}, {one.min:.4g} to {one.max:.4g})" if one.n > 1 else ""
-            lines.append(f"{name}: {one.median:.4g} {self.unit}{spread}")
-        if len(lines) == 1:
-            return f"{self.what}: {lines[0].removeprefix(f'{name}: ')}. {self._origin()}"
+        series = self.summary
+        if len(series) == 1:
+            [summary] = series.values()
+            return f"{self.what}: {self._text(summary)}. {self._origin()}"
+        lines = [f"{name}: {self._text(summary)}" for name, summary in series.items()]
         return "\n  ".join([f"{self.what}:", *lines, self._origin()])
 
     __repr__ = __str__
@@ -136,53 +140,91 @@ class Record(BaseModel, frozen=True, extra="forbid"):
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(str(self)).replace(chr(10), '<br>')}</p>"
 
+    def _text(self, summary: Summary) -> str:
+        value = f"{summary.median:.4g} {self.unit}"
+        if summary.n == 1:
+            return value
+        return f"{value} (median of {summary.n}, {summary.min:.4g} to {summary.max:.4g})"
+
     def _origin(self) -> str:
         if self.kind == "published":
-            pages = sorted({f"{one.url} ({one.date})" for one in self.sources.values()})
+            pages = sorted({f"{source.url} ({source.date})" for source in self.sources.values()})
             return f"Published: {', '.join(pages)}."
-        where = self.machine.get("gpus") or [f"{self.machine.get('cpu')}, {self.machine.get('cores')} cores"]
         versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
-        return f"Measured on {where[0]}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
+        return f"Measured on {self._device()}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
+
+    def _device(self) -> str:
+        """The first GPU of the machine that was measured, or its CPU."""
+        facts = self.machine or {}
+        gpus = facts.get("gpus")
+        return (
+            gpus[0] if isinstance(gpus, list) and gpus else f"{facts.get('cpu')}, {facts.get('cores')} cores"
+        )
+
+
+def summarise(samples: list[float]) -> Summary:
+    return Summary(statistics.median(samples), min(samples), max(samples), len(samples))
+
+
+def checkout() -> Path | None:
+    """Return the checkout that this package lies in; None where the library is installed without the course."""
+    return ROOT if (ROOT / "pyproject.toml").is_file() else None
+
+
+def records_folder() -> Path:
+    """Return the folder of all records: ``records/`` of the checkout, or of the current folder outside a checkout."""
+    return (checkout() or Path.cwd()) / "records"
 
 
 def find(name: str, kind: Kind = "measured") -> Record:
-    """Load ``records/<kind>/<name>.json``; raises RecordError with near names when there is none."""
-    known = {path.stem: path for path in sorted((RECORDS / kind).glob("*.json"))}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+    """Load ``<records_folder()>/<kind>/<name>.json``. Raises RecordError with similar names when there is none."""
+    folder = records_folder() / kind
+    if not folder.is_dir():
+        advice = "Records come with a checkout of the course: run this in one, or save a record first."
+        raise RecordError(f"There is no {kind} record {name!r}, as there is no folder {folder}. {advice}")
+    paths = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    if name not in paths:
+        near = difflib.get_close_matches(name, paths, n=3, cutoff=0.4) or paths
         raise RecordError(f"There is no {kind} record {name!r}. There is: {', '.join(near) or 'none'}.")
-    return Record.load(known[name])
+    return Record.load(paths[name])
 
 
-def keep(name: str, rows: Iterable[Row], command: str, folder: Path | None = None) -> list[Record]:
-    """Save and print a measured record ``name-end`` of each row.
+def save_records(
+    name: str, rows: Iterable[RecordRow], command: str, folder: Path | None = None
+) -> list[Record]:
+    """Save and print a measured record ``<name>-<end>`` for each row.
 
-    All are made before the first is saved: that changes the working tree, which they name.
+    All records are created before the first is saved, because they name the commit, and a saved file makes it dirty.
     """
     records = [
         Record.measured(name=f"{name}-{end}", what=what, unit=unit, samples=samples, command=command)
         for end, what, unit, samples in rows
     ]
-    for one in records:
-        one.save(folder)
-        print(one)
+    for record in records:
+        record.save(folder)
+        print(record)
     return records
 
 
 def command_line(command: str, *words: object, **options: object) -> str:
-    """``engineroom command`` with these words and options: the ``command`` of a record."""
-    named = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
-    return shlex.join(["engineroom", *command.split(), *map(str, [*words, *named])])
+    """Return ``engineroom <command>`` with these words and options, quoted for a shell: the ``command`` of a record."""
+    line = ["engineroom", *command.split(), *map(str, words)]
+    for name, value in options.items():
+        line += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(line)
 
 
 def digest(facts: dict[str, Any]) -> str:
-    """SHA-256 of ``facts`` as canonical JSON, in hexadecimal."""
+    """Return the SHA-256 of ``facts`` as canonical JSON, in hexadecimal."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def commit() -> str | None:
-    """The course's git commit, with ``-dirty`` when files differ from it; None outside git."""
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    """Return the checkout's git commit, with ``-dirty`` when files differ from it; None outside a git checkout."""
+    folder = checkout()
+    if folder is None:
+        return None
+    describe = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
         return subprocess.run(describe, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -190,12 +232,7 @@ def commit() -> str | None:
 
 
 def schema() -> str:
-    """The JSON Schema of a record file: as the model, with the hash required."""
-    facts = Record.model_json_schema()
-    facts["required"] = sorted({*facts["required"], "sha256"})
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **facts}, indent=1) + "\n"
-
-
-if __name__ == "__main__":
-    RECORDS.mkdir(exist_ok=True)
-    write_atomic(RECORDS / "schema.json", schema())
+    """Return the JSON Schema of a record file: the model's schema, with the hash required."""
+    fields = Record.model_json_schema()
+    fields["required"] = sorted({*fields["required"], "sha256"})
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **fields}, indent=1) + "\n"

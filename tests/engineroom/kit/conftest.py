@@ -9,7 +9,10 @@ from engineroom.kit import process
 
 @pytest.fixture(autouse=True)
 def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data home of the test's own, and no servers: no test sees a learner's files or stops another folder's vLLM."""
+    """Give each test its own data home and an empty list of servers.
+
+    No test sees a learner's files or stops the vLLM of another folder.
+    """
     folder = tmp_path / "home"
     monkeypatch.setenv("ENGINEROOM_HOME", str(folder))
     monkeypatch.setattr(process, "_servers", [])

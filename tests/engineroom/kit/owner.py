@@ -18,9 +18,9 @@ if __name__ == "__main__":
     name, mode = sys.argv[1], (sys.argv[2:] or ["stubborn"])[0]
     server = process.start([sys.executable, SERVER, "{port}", mode], name=name, timeout=60)
     state = httpx.get(server.url, trust_env=False).json()
-    while len(server._ledger.read_text().splitlines()) < 4:  # one line for each of its files
+    while len(server._ledger.read_text().splitlines()) < 4:  # one line for each of its four files
         time.sleep(0.05)
-    facts = {"port": server.port, "keeper": server._guard.pid, "state": state}
+    facts = {"port": server.port, "keeper": server._keeper.pid, "state": state}
     if "fork" in sys.argv:
         facts["fork"] = os.fork()
     if facts.get("fork") != 0:

@@ -1,16 +1,16 @@
-"""A command line that begins with SIGINT as a shell left it: ignored in a script's background, else as its default."""
+"""Start a command with SIGINT ignored, as a shell starts a background job, or with its default handling."""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-SET = (
+SET_HANDLER = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.Handlers(int(sys.argv[1])));"
     " os.execvp(sys.argv[2], sys.argv[2:])"
 )
 
 
-def with_sigint(handler: signal.Handlers, line: list[str]) -> list[str]:
-    """`line` does not inherit what this process does at SIGINT."""
-    return [sys.executable, "-c", SET, str(int(handler)), *line]
+def with_sigint(handler: signal.Handlers, command: list[str]) -> list[str]:
+    """Return a command that starts `command` with this handler, whatever this process does at SIGINT."""
+    return [sys.executable, "-c", SET_HANDLER, str(int(handler)), *command]

@@ -1,4 +1,4 @@
-"""The server that will not go, as the tests of its start and of its keeper use it, and what may be left of it."""
+"""The command of the stubborn server, and what may be left of it, for the tests of process and keeper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 import psutil
 
 from engineroom.kit import process
-from engineroom.kit.diagnose import holder
+from engineroom.kit.diagnose import port_holder
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -21,25 +21,26 @@ COMMAND = [sys.executable, str(HERE / "stubborn_server.py"), "{port}"]
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
+    """Return True while the process runs; a zombie does not."""
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    """Wait for a condition; the limit is for what hangs, not for what is slow on a busy machine."""
+    """Wait for a condition and return it. The limit ends a test that hangs; it is no bound on speed."""
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:  # clock: a deadline for what hangs
+    while not condition() and time.monotonic() < deadline:  # clock: a limit for a test that hangs
         time.sleep(0.05)
     return condition()
 
 
-def parts(state: dict) -> tuple[list[int], list[str]]:
-    """Pids, and paths in /dev/shm and of the temporary folder, out of the server's own account."""
-    everyone = [state, *state["children"]]
-    names = [state["semaphore"], *(one["shm"] for one in everyone)]
-    return [one["pid"] for one in everyone], [*(f"/dev/shm/{name}" for name in names), state["folder"]]
+def resources(state: dict) -> tuple[list[int], list[str]]:
+    """Return the pids, and the paths in /dev/shm and of the temporary folder, that the server reports."""
+    processes = [state, *state["children"]]
+    names = [state["semaphore"], *(process["shm"] for process in processes)]
+    files = [*(f"/dev/shm/{name}" for name in names), state["folder"]]
+    return [process["pid"] for process in processes], files
 
 
 def state_of(server: process.Server) -> dict:
@@ -47,7 +48,8 @@ def state_of(server: process.Server) -> dict:
 
 
 def leftovers(port: int, state: dict) -> list[object]:
-    pids, files = parts(state)
-    left: list[object] = [pid for pid in pids if alive(pid)]
-    left += [file for file in files if os.path.exists(file)]
-    return left + ([port] if holder(port) else [])
+    """Return the pids that still run, the files that still exist, and the port if it is in use."""
+    pids, files = resources(state)
+    running: list[object] = [pid for pid in pids if alive(pid)]
+    existing = [file for file in files if os.path.exists(file)]
+    return [*running, *existing, *([port] if port_holder(port) else [])]

@@ -1,7 +1,7 @@
 """A real HTTP server with the habits that make servers hard to stop.
 
-It forks a child and a grandchild in a session of its own, which renames itself as vLLM's processes do, holds
-shared memory and a named semaphore that nobody tracks, leaves a temporary folder, and ignores SIGTERM.
+It forks a child, and a grandchild in a session of its own, which renames itself as vLLM's processes do. It holds
+shared memory and a named semaphore that no resource tracker knows, leaves a temporary folder, and ignores SIGTERM.
 Usage: stubborn_server.py PORT [polite|dies|silent]. GET /state lists its processes and files.
 """
 
@@ -21,17 +21,18 @@ from setproctitle import setproctitle
 
 def segment() -> str:
     memory = shared_memory.SharedMemory(create=True, size=4096)
-    resource_tracker.unregister(memory._name, "shared_memory")
-    keep.append(memory)
+    resource_tracker.unregister(f"/{memory.name}", "shared_memory")
+    open_handles.append(memory)
     return memory.name
 
 
 def semaphore() -> str:
-    """A named one, whose file glibc makes under another name first: /proc/PID/maps never shows the last one."""
+    """Create a named semaphore. glibc creates its file under another name first, which /proc/PID/maps shows forever."""
     lock = get_context("spawn").Semaphore()
-    resource_tracker.unregister(lock._semlock.name, "semaphore")
-    keep.append(lock)
-    return f"sem.{lock._semlock.name.strip('/')}"
+    name = lock._semlock.name  # pyright: ignore[reportAttributeAccessIssue] (the name is not public)
+    resource_tracker.unregister(name, "semaphore")
+    open_handles.append(lock)
+    return f"sem.{name.strip('/')}"
 
 
 def fork_child(setsid: bool) -> dict:
@@ -41,7 +42,7 @@ def fork_child(setsid: bool) -> dict:
     if pid == 0:
         if setsid:
             os.setsid()
-            if os.fork():  # a double fork: the grandchild's parent is gone at once
+            if os.fork():  # a double fork: the grandchild's parent ends at once
                 os._exit(0)
             setproctitle("grandchild")
         os.write(write, json.dumps({"pid": os.getpid(), "shm": segment()}).encode())
@@ -50,8 +51,9 @@ def fork_child(setsid: bool) -> dict:
     return json.loads(os.read(read, 1000))
 
 
-keep: list[object] = []
-port, mode = int(sys.argv[1]), (sys.argv[2:] or ["stubborn"])[0]
+open_handles: list[object] = []
+port = int(sys.argv[1])
+mode = sys.argv[2] if len(sys.argv) > 2 else "stubborn"
 print(f"\x1b[32mmode {mode}\x1b[0m", flush=True)
 if mode == "dies":
     print("RuntimeError: Free memory on device cuda:0 (1.0/80.0 GiB)", flush=True)
@@ -59,7 +61,8 @@ if mode == "dies":
 if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 state = {"pid": os.getpid(), "shm": segment(), "children": [fork_child(False), fork_child(True)]}
-state["semaphore"], state["folder"] = semaphore(), tempfile.mkdtemp()
+state["semaphore"] = semaphore()
+state["folder"] = tempfile.mkdtemp()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -70,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 

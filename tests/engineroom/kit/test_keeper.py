@@ -1,4 +1,4 @@
-"""Kill a server's owner, its keeper or both; spoil the ledger: no process, port or /dev/shm file may stay."""
+"""Kill a server's owner, its keeper or both, or corrupt the ledger: no process, port or /dev/shm file may stay."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ import httpx
 import pytest
 
 from engineroom.kit import keeper, process
-from engineroom.kit.process import answers, free_port
-from tests.engineroom.kit.stubborn import COMMAND, HERE, ROOT, alive, eventually, leftovers, parts
+from engineroom.kit.process import free_port, responds
+from tests.engineroom.kit.stubborn import COMMAND, HERE, ROOT, alive, eventually, leftovers, resources
 
 
 @pytest.fixture
 def owner(data_home: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], dict]]]:
-    """Starts processes that own one server each."""
-    started = []
+    """Return a function that starts a process which owns one server."""
+    owners = []
 
     def begin(*arguments: str) -> tuple[subprocess.Popen[str], dict]:
         command = [sys.executable, str(HERE / "owner.py"), *arguments]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env))
-        for line in started[-1].stdout:
+        popen = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+        owners.append(popen)
+        for line in popen.stdout:
             if line.startswith("{"):
-                return started[-1], json.loads(line)
+                return popen, json.loads(line)
         raise AssertionError("the owner did not start its server")
 
     yield begin
-    for one in started:
-        one.kill()
-        one.communicate()
+    for popen in owners:
+        popen.kill()
+        popen.communicate()
 
 
 def test_owner_killed(owner: Callable) -> None:
@@ -62,15 +63,15 @@ def test_owner_killed_while_its_other_child_holds_the_pipe(owner: Callable) -> N
 def test_keeper_killed(owner: Callable) -> None:
     _, facts = owner("one")
     os.kill(facts["keeper"], signal.SIGKILL)
-    server, *children = parts(facts["state"])[0]
+    server, *children = resources(facts["state"])[0]
     assert eventually(lambda: not alive(server))  # its parent-death signal
     assert all(alive(pid) for pid in children)
     [ledger] = process.home("servers").iterdir()  # as if killed before it saw the children's files
     segments = [child["shm"] for child in facts["state"]["children"]]
-    seen = [line for line in ledger.read_text().splitlines() if not line.endswith(tuple(segments))]
-    ledger.write_text("\n".join(seen))
-    said = process.reap()  # finds the children by their mark, though one has renamed itself
-    assert len(said) == 1 and "one" in said[0]
+    lines = [line for line in ledger.read_text().splitlines() if not line.endswith(tuple(segments))]
+    ledger.write_text("\n".join(lines))
+    messages = process.reap()  # finds the children by their mark, though one has renamed itself
+    assert len(messages) == 1 and "one" in messages[0]
     assert leftovers(facts["port"], facts["state"]) == []
     assert process.reap() == []
 
@@ -88,15 +89,15 @@ def test_keeper_and_owner_killed_then_start_cleans(owner: Callable, capsys: pyte
 
 def test_owners_do_not_touch_each_other(owner: Callable) -> None:
     first, facts = owner("same", "polite")
-    _, more = owner("same", "polite")
+    _, second_facts = owner("same", "polite")
     assert process.reap() == []
     first.kill()
     assert eventually(lambda: not leftovers(facts["port"], facts["state"]))
-    assert len(leftovers(more["port"], more["state"])) == 9
+    assert len(leftovers(second_facts["port"], second_facts["state"])) == 9
 
 
 def test_processes_of_others_are_spared(data_home: Path) -> None:
-    """Neither an unmarked process nor one with another server's mark belongs to a ledger left over."""
+    """A leftover ledger owns neither an unmarked process nor one with another server's mark."""
     process.home("servers").joinpath("old").touch()
     commands = [["env", f"{keeper.MARK}=other", "sleep", "60"], ["sleep", "60"]]
     strangers = [subprocess.Popen(command) for command in commands]
@@ -111,7 +112,7 @@ def test_processes_of_others_are_spared(data_home: Path) -> None:
 
 
 def test_shared_memory_of_others_is_spared() -> None:
-    """A segment that an outside process uses, or that another file replaced, is not deleted."""
+    """A segment is not deleted while another process uses it, or when another file has replaced it."""
     used, replaced = Path("/dev/shm/engineroom-test-used"), Path("/dev/shm/engineroom-test-replaced")
     try:
         replaced.write_text("x")
@@ -127,7 +128,7 @@ def test_shared_memory_of_others_is_spared() -> None:
 
 
 def test_corrupt_ledger(tmp_path: Path) -> None:
-    """What is no line of a ledger names no file to delete."""
+    """Text that is no line of a ledger names no file to delete."""
     precious = tmp_path / "precious"
     precious.touch()
     lines = ["{", "\x00\udcff", "1", str(precious), f"{precious.stat().st_ino} {precious}"]
@@ -142,10 +143,10 @@ def test_disk_fills_while_it_runs(data_home: Path, tmp_path: Path) -> None:
     """The keeper goes on without its ledger and still stops everything."""
     port, ledger = free_port(), tmp_path / "ledger"
     ledger.symlink_to("/dev/full")
-    command = [sys.executable, keeper.__file__, str(ledger), *COMMAND[:2], str(port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as guard:
-        assert eventually(lambda: answers(f"http://127.0.0.1:{port}"))
+    command = [sys.executable, "-EP", "-c", keeper.START, str(ROOT), str(ledger), *COMMAND[:2], str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as popen:
+        assert eventually(lambda: responds(f"http://127.0.0.1:{port}"))
         state = httpx.get(f"http://127.0.0.1:{port}", trust_env=False).json()
-        said = guard.communicate("0.2\n", timeout=60)[1]
+        errors = popen.communicate("0.2\n", timeout=60)[1]
     assert leftovers(port, state) == [] and not ledger.exists()
-    assert "cannot update its ledger: [Errno 28] No space left on device" in said
+    assert "cannot update its ledger: [Errno 28] No space left on device" in errors

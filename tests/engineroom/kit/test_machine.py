@@ -1,4 +1,4 @@
-"""The machine's card agrees with the system, and honours limits."""
+"""The machine card agrees with the system and honours limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start and stop servers: no process, port or /dev/shm file may stay, and a start that fails says why."""
+"""Start and stop servers: no process, port or /dev/shm file may stay, and a failed start says why."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def test_stop_leaves_nothing() -> None:
 def test_polite_server_gets_sigterm_only() -> None:
     server = process.start([*COMMAND, "polite"], name="polite", timeout=60)
     state = state_of(server)
-    server.stop(grace=3600)  # its orphan, too, is asked: it would be waited for
+    server.stop(grace=3600)  # its orphan gets SIGTERM too; otherwise this would wait an hour
     assert server.exit_code == -signal.SIGTERM
-    assert leftovers(server.port, state) == []  # though it died before the keeper's next look
+    assert leftovers(server.port, state) == []  # though it died before the keeper's next scan
 
 
 def test_crashed_server_is_cleaned_at_once() -> None:
@@ -72,12 +72,13 @@ def test_port_taken() -> None:
 
 
 def test_port_taken_after_it_was_chosen() -> None:
-    port, taken = free_port(), []
+    port = free_port()
+    servers: list[ThreadingHTTPServer] = []
 
     def take() -> None:
         assert eventually(lambda: bool(process._servers))
-        taken.append(ThreadingHTTPServer(("127.0.0.1", port), SimpleHTTPRequestHandler))
-        taken[0].serve_forever()
+        servers.append(ThreadingHTTPServer(("127.0.0.1", port), SimpleHTTPRequestHandler))
+        servers[0].serve_forever()
 
     thread = threading.Thread(target=take)
     thread.start()
@@ -85,8 +86,8 @@ def test_port_taken_after_it_was_chosen() -> None:
         with pytest.raises(process.ServerFailed, match=rf"was taken by process {os.getpid()} "):
             process.start(["sleep", "60"], name="one", ready="/", port=port)
     finally:
-        taken[0].shutdown()
-        taken[0].server_close()
+        servers[0].shutdown()
+        servers[0].server_close()
     assert process.running() == []
 
 
@@ -114,8 +115,8 @@ def test_port_taken_after_it_was_chosen() -> None:
 def test_diagnosis(command: list[str], message: str) -> None:
     with pytest.raises(process.ServerFailed) as caught:
         process.start(command, name="one", timeout=60)
-    told = str(caught.value).partition("\nLast lines of ")[0]  # whose path has the name of this test
-    assert re.search(message, told, re.DOTALL) and "\nWhat to do: " in told
+    text = str(caught.value).partition("\nLast lines of ")[0]  # the log's path contains the name of this test
+    assert re.search(message, text, re.DOTALL) and "\nWhat to do: " in text
     assert not list(process.home("servers").iterdir()) and process.running() == []
 
 
@@ -143,7 +144,7 @@ def interruptible() -> Iterator[None]:
 
 
 def test_interrupt_during_readiness(interruptible: None) -> None:
-    """The second signal is for the rare case that Python drops the first, in a destructor or a callback."""
+    """A second signal follows because Python may drop the first one in a destructor or a callback."""
     interrupted = threading.Event()
 
     def interrupt() -> None:

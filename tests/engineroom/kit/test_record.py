@@ -1,4 +1,4 @@
-"""A record keeps what it was given, refuses what was tampered with, and the schema follows the model."""
+"""A record stores its facts, a changed file is refused, and the schema follows the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from engineroom.kit import record
-from engineroom.kit.record import RECORDS, Record, RecordError, Source
+from engineroom.kit.files import FolderError
+from engineroom.kit.record import Record, RecordError, Source, records_folder
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 PAGE = Source(url="https://example.org/post", date=date(2026, 1, 2))
@@ -28,24 +29,26 @@ def example(**changes: object) -> Record:
 
 
 def test_facts_are_filled_in() -> None:
-    one = example()
-    assert one.summary["value"] == (2.0, 1.0, 3.0, 3)
-    assert one.machine["cores"] >= 1 and one.versions and one.started.tzinfo
-    assert socket.gethostname() not in one.model_dump_json()
-    assert str(one).startswith("Time to the first token: 2 ms (median of 3, 1 to 3). Measured on ")
-    assert f"{one.started:%Y-%m-%d}" in str(one) and "<p>" in one._repr_html_()
+    example_record = example()
+    assert example_record.summary["value"] == (2.0, 1.0, 3.0, 3)
+    assert example_record.machine["cores"] >= 1 and example_record.versions and example_record.started.tzinfo
+    assert socket.gethostname() not in example_record.model_dump_json()
+    assert str(example_record).startswith("Time to the first token: 2 ms (median of 3, 1 to 3). Measured on ")
+    assert (
+        f"{example_record.started:%Y-%m-%d}" in str(example_record) and "<p>" in example_record._repr_html_()
+    )
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(min_size=1), st.lists(finite, min_size=1), min_size=1, max_size=3))
 def test_round_trip(tmp_path: Path, values: dict[str, list[float]]) -> None:
-    one = example(samples=values, machine={"cpu": "x"}, versions={}, commit=None)
-    path = one.save(tmp_path)
-    again = Record.load(path)
-    assert path.stat().st_mode & 0o777 == 0o644  # others may read it, though it began as a private file
-    assert again == one and again.values == values
+    saved = example(samples=values, machine={"cpu": "x"}, versions={}, commit=None)
+    path = saved.save(tmp_path)
+    loaded = Record.load(path)
+    assert path.stat().st_mode & 0o777 == 0o644  # others may read it, although the temporary file was private
+    assert loaded == saved and loaded.values == values
     name = next(iter(values))
-    assert again.summary[name].median == statistics.median(values[name])
+    assert loaded.summary[name].median == statistics.median(values[name])
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["ttft.json"]
 
 
@@ -120,26 +123,26 @@ def test_bad_facts_make_no_record(changes: dict) -> None:
 
 def test_published_needs_a_source_for_each_series() -> None:
     facts = {"name": "post", "what": "Speed", "unit": "tokens/s", "values": {"a": [1.0], "b": [2.0]}}
-    one = Record(kind="published", **facts, sources={"a": PAGE, "b": PAGE})
-    assert "Published: https://example.org/post (2026-01-02)" in str(one)
+    example_record = Record(kind="published", **facts, sources={"a": PAGE, "b": PAGE})
+    assert "Published: https://example.org/post (2026-01-02)" in str(example_record)
     with pytest.raises(ValidationError, match="needs a source"):
         Record(kind="published", **facts, sources={"a": PAGE})
 
 
 def test_series_by_name() -> None:
-    one = example(samples={"a": [1.0], "b": [2.0]})
-    assert one.summary["b"].median == 2.0 and "a: 1 ms\n  b: 2 ms\n" in str(one)
+    example_record = example(samples={"a": [1.0], "b": [2.0]})
+    assert example_record.summary["b"].median == 2.0 and "a: 1 ms\n  b: 2 ms\n" in str(example_record)
 
 
 def test_records_of_one_run_are_made_before_the_first_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A saved record changes the working tree, and the next would name a commit that is not quite it."""
+    """A saved record changes the working tree, so a record created later would name a dirty commit."""
     monkeypatch.setattr(record, "commit", lambda: "abc-dirty" if any(tmp_path.glob("of-*")) else "abc")
     rows = [(end, f"the {end}", "s", {"value": [1.0]}) for end in ("one", "two")]
-    assert len(record.keep("of", rows, "make it", tmp_path)) == 2
-    kept = [Record.load(tmp_path / f"of-{end}.json") for end in ("one", "two")]
-    assert [(one.commit, one.command, one.what) for one in kept] == [
+    assert len(record.save_records("of", rows, "make it", tmp_path)) == 2
+    saved = [Record.load(tmp_path / f"of-{end}.json") for end in ("one", "two")]
+    assert [(item.commit, item.command, item.what) for item in saved] == [
         ("abc", "make it", "the one"),
         ("abc", "make it", "the two"),
     ]
@@ -156,13 +159,39 @@ def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         record.find("gpu-price", "published")
 
 
+@pytest.fixture
+def outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The library as a wheel installs it: no pyproject.toml beside the package."""
+    monkeypatch.setattr(record, "ROOT", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_outside_a_checkout_records_are_in_the_current_folder(outside_a_checkout: Path) -> None:
+    measured = example()
+    assert measured.commit is None
+    assert measured.save() == outside_a_checkout / "records" / "measured" / "ttft.json"
+    assert record.find("ttft") == measured
+
+
+def test_a_missing_folder_of_records_is_named(outside_a_checkout: Path) -> None:
+    with pytest.raises(RecordError, match=r"'gpu-prices'.* no folder .*records/published.* checkout"):
+        record.find("gpu-prices", "published")
+
+
+def test_a_folder_that_cannot_be_created_is_named(outside_a_checkout: Path) -> None:
+    (outside_a_checkout / "records").touch()
+    with pytest.raises(FolderError, match=r"records/measured: Not a directory. Choose a folder"):
+        example().save()
+
+
 def test_schema_file_follows_the_model() -> None:
-    assert (RECORDS / "schema.json").read_text() == record.schema(), "run engineroom records schema"
+    assert (records_folder() / "schema.json").read_text() == record.schema(), "run engineroom records schema"
 
 
 def test_every_committed_record_loads() -> None:
-    paths = [path for kind in ("measured", "published") for path in (RECORDS / kind).glob("*.json")]
+    paths = [path for kind in ("measured", "published") for path in (records_folder() / kind).glob("*.json")]
     assert paths
     for path in paths:
-        one = Record.load(path)
-        assert (one.name, one.kind) == (path.stem, path.parent.name)
+        loaded = Record.load(path)
+        assert (loaded.name, loaded.kind) == (path.stem, path.parent.name)
