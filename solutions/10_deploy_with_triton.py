@@ -47,7 +47,7 @@ from engineroom.triton.frontend import serve_openai
 from engineroom.triton.lint import lint
 from engineroom.triton.render import render
 from engineroom.triton.server import serve as serve_triton
-from engineroom.vllm.model import dtype, local
+from engineroom.vllm.model import dtype, local_folder
 from labs.deploy_with_triton import dashboard, plots
 from labs.deploy_with_triton import requests as lesson
 from labs.kit import show
@@ -79,7 +79,7 @@ def fresh(name: str) -> Path:
     return folder / name
 
 
-model_dir, precision = local(model), dtype(machine())
+model_dir, precision = local_folder(model), dtype(machine())
 device = "cuda" if torch.cuda.is_available() else "cpu"
 limits = engine.BuildConfig(max_batch_size=8, max_input_len=512, max_seq_len=1536, max_num_tokens=512)
 converted = checkpoint.convert(model_dir, fresh("checkpoint"), dtype=precision)
