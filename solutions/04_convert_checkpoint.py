@@ -32,14 +32,14 @@ from transformers import AutoTokenizer
 
 from engineroom import checkpoint, trtllm
 from engineroom.kit import record
-from engineroom.vllm.model import local
+from engineroom.vllm.model import local_folder
 from labs.convert_checkpoint import plots
-from labs.convert_checkpoint.planted import fuse_then_cut
+from labs.convert_checkpoint.planted import fuse_then_shard
 from labs.kit.check import check, needs
 from labs.preflight import time_and_money
 
 print(time_and_money(4))
-model_dir = local(model)
+model_dir = local_folder(model)
 folder = Path(tempfile.mkdtemp(prefix="lesson-04-"))
 
 # %% [markdown]
@@ -88,7 +88,7 @@ check("04.fuse", fuse_qkv)
 # line, to its place on one, two and four ranks.
 
 # %%
-plots.journey(source.model, row=300)
+plots.row_placement(source.model, row=300)
 
 # %% [markdown]
 # Each bar is the `attention.qkv.weight` of one rank. Every bar has a blue, an orange and a green part: a rank
@@ -201,9 +201,8 @@ def extra_bytes(model: checkpoint.ModelConfig, tp_size: int) -> int:
 
 def qkv_bytes(tp_size: int) -> int:
     """Measured: bytes of all attention.qkv.weight in all rank files."""
-    output_dir = checkpoint.convert(
-        model_dir, folder / f"ranks{tp_size}", layout=checkpoint.Layout(checkpoint.Mapping(tp_size)), dtype="bfloat16"
-    )
+    sharding = checkpoint.Sharding(checkpoint.Mapping(tp_size))
+    output_dir = checkpoint.convert(model_dir, folder / f"ranks{tp_size}", sharding=sharding, dtype="bfloat16")
     ranks = checkpoint.open_checkpoint(output_dir).ranks
     return sum(place.nbytes for rank in ranks for name, place in rank.items() if "qkv.weight" in name)
 
@@ -219,7 +218,7 @@ check("04.copies", extra_bytes, source.model, 8, measured)
 # and dtypes.
 
 # %%
-suspect = checkpoint.open_checkpoint(fuse_then_cut(folder / "tp2", folder / "suspect"))
+suspect = checkpoint.open_checkpoint(fuse_then_shard(folder / "tp2", folder / "suspect"))
 shapes = [{name: str(place) for name, place in one.ranks[0].items()} for one in (right, suspect)]
 print("same names, shapes and dtypes:", shapes[0] == shapes[1])
 
@@ -227,12 +226,12 @@ tokenizer = AutoTokenizer.from_pretrained(model_dir)
 chat = [{"role": "user", "content": "What is goodput?"}]
 tokens = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
 for name, one in {"ours": right, "suspect": suspect}.items():
-    answer = checkpoint.Forward(one).greedy(tokens, 40, stop=tokenizer.eos_token_id)
+    answer = checkpoint.ShardedModel(one).greedy(tokens, 40, stop=tokenizer.eos_token_id)
     print(f"{name + ':':<9}{tokenizer.decode(answer, skip_special_tokens=True)}")
 
 # %%
 original = checkpoint.reference_logits(model_dir, tokens)
-ours, other = (checkpoint.Forward(one).logits(tokens) for one in (right, suspect))
+ours, other = (checkpoint.ShardedModel(one).logits(tokens) for one in (right, suspect))
 plots.logits(original, {"ours": ours, "suspect": other})
 
 # %% [markdown]

@@ -1,6 +1,6 @@
 """Hugging Face -> TensorRT-LLM checkpoint, on any machine: convert, inspect, diff, join.
 
-What is written equals what NVIDIA's tools write, tensor for tensor; the tests compare it with NVIDIA ModelOpt's export.
+The files equal those of NVIDIA's tools, tensor for tensor; the tests compare them with NVIDIA ModelOpt's export.
 """
 
 from engineroom.checkpoint.checkpoint import Checkpoint, join, open_checkpoint
@@ -8,23 +8,27 @@ from engineroom.checkpoint.config import ModelConfig
 from engineroom.checkpoint.convert import convert
 from engineroom.checkpoint.diff import Difference, diff
 from engineroom.checkpoint.errors import CheckpointError
-from engineroom.checkpoint.forward import Forward
 from engineroom.checkpoint.inspect import inspect
-from engineroom.checkpoint.mapping import Mapping
-from engineroom.checkpoint.plan import Layout, plan
+from engineroom.checkpoint.mapping import Mapping, Sharding
+from engineroom.checkpoint.plan import RankTensor, SourceSlice, plan
 from engineroom.checkpoint.reference import reference_logits
 from engineroom.checkpoint.rope import frequencies
-from engineroom.checkpoint.source import open_model
-from engineroom.checkpoint.tensorfile import load
+from engineroom.checkpoint.sharded_model import ShardedModel
+from engineroom.checkpoint.source import HuggingFaceModel, open_model
+from engineroom.checkpoint.tensorfile import StoredTensor, load
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Difference",
-    "Forward",
-    "Layout",
+    "HuggingFaceModel",
     "Mapping",
     "ModelConfig",
+    "RankTensor",
+    "ShardedModel",
+    "Sharding",
+    "SourceSlice",
+    "StoredTensor",
     "convert",
     "diff",
     "frequencies",

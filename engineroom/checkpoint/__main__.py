@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,81 +11,99 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from engineroom.checkpoint import CheckpointError, Layout, Mapping, convert, open_checkpoint, open_model, plan
+from engineroom.checkpoint import (
+    CheckpointError,
+    Mapping,
+    Sharding,
+    convert,
+    diff,
+    inspect,
+    open_checkpoint,
+    open_model,
+    plan,
+)
 from engineroom.checkpoint.config import infer_dtype
-from engineroom.checkpoint.convert import nbytes, source_bytes
-from engineroom.checkpoint.diff import diff
-from engineroom.checkpoint.inspect import describe, inspect
+from engineroom.checkpoint.convert import nbytes
+from engineroom.checkpoint.inspect import describe
 from engineroom.kit.command import application, run
 
 app = application(__doc__, no_args_is_help=True)
-Model = Annotated[Path, typer.Option("--model_dir", help="a Hugging Face folder with *.safetensors")]
+ModelDir = Annotated[Path, typer.Option("--model_dir", help="a Hugging Face folder with *.safetensors")]
 Dtype = Annotated[
     str,
     typer.Option(
-        "--dtype", help="auto, bfloat16, float16 or float32; auto: the source's, but float16 for float32"
+        "--dtype",
+        help="auto, bfloat16, float16 or float32; auto keeps the model's dtype, but float16 for float32",
     ),
 ]
-Tp = Annotated[int, typer.Option("--tp_size", help="ranks that share each layer")]
-Pp = Annotated[int, typer.Option("--pp_size", help="stages that share the layers")]
-Parallel = Annotated[bool, typer.Option("--use_parallel_embedding", help="cut the embedding table too")]
-Dim = Annotated[int, typer.Option("--embedding_sharding_dim", help="0: by vocabulary; 1: by hidden size")]
-Folder = Annotated[Path, typer.Argument(help="a TensorRT-LLM checkpoint")]
+TpSize = Annotated[int, typer.Option("--tp_size", help="ranks that share each layer")]
+PpSize = Annotated[int, typer.Option("--pp_size", help="pipeline stages, which share the layers")]
+ParallelEmbedding = Annotated[
+    bool, typer.Option("--use_parallel_embedding", help="shard the embedding table too")
+]
+ShardingDim = Annotated[
+    int, typer.Option("--embedding_sharding_dim", help="0: by vocabulary; 1: by hidden size")
+]
+CheckpointDir = Annotated[Path, typer.Argument(help="a TensorRT-LLM checkpoint")]
 
 
 @app.command("convert")
 def convert_command(
-    model_dir: Model,
+    model_dir: ModelDir,
     output_dir: Annotated[Path, typer.Option("--output_dir")] = Path("tllm_checkpoint"),
     dtype: Dtype = "auto",
-    tp_size: Tp = 1,
-    pp_size: Pp = 1,
-    use_parallel_embedding: Parallel = False,
-    embedding_sharding_dim: Dim = 0,
+    tp_size: TpSize = 1,
+    pp_size: PpSize = 1,
+    use_parallel_embedding: ParallelEmbedding = False,
+    embedding_sharding_dim: ShardingDim = 0,
 ) -> None:
     """Convert a Hugging Face folder to a TensorRT-LLM checkpoint."""
-    layout = Layout(Mapping(tp_size, pp_size), use_parallel_embedding, embedding_sharding_dim)
-    columns = (
+    sharding = Sharding(Mapping(tp_size, pp_size), use_parallel_embedding, embedding_sharding_dim)
+    with _progress_bar() as progress:
+        task = progress.add_task("converting", total=open_model(model_dir).nbytes)
+        convert(
+            model_dir, output_dir, dtype=dtype, sharding=sharding, on_read=partial(progress.advance, task)
+        )
+    ranks = sharding.mapping.world_size
+    print(f"{output_dir}: config.json and {ranks} rank file{'s' * (ranks > 1)}")
+
+
+def _progress_bar() -> Progress:
+    """A bar on standard error, if that is a terminal."""
+    return Progress(
         "[progress.description]{task.description}",
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
-    )
-    with Progress(
-        *columns,
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
-    ) as bar:
-        task = bar.add_task("converting", total=source_bytes(open_model(model_dir)))
-        convert(model_dir, output_dir, dtype=dtype, layout=layout, progress=lambda n: bar.advance(task, n))
-    ranks = layout.mapping.world_size
-    print(f"{output_dir}: config.json and {ranks} rank file{'s' * (ranks > 1)}")
+    )
 
 
 @app.command("plan")
 def plan_command(
-    model_dir: Model,
+    model_dir: ModelDir,
     dtype: Dtype = "auto",
-    tp_size: Tp = 1,
-    pp_size: Pp = 1,
-    use_parallel_embedding: Parallel = False,
-    embedding_sharding_dim: Dim = 0,
+    tp_size: TpSize = 1,
+    pp_size: PpSize = 1,
+    use_parallel_embedding: ParallelEmbedding = False,
+    embedding_sharding_dim: ShardingDim = 0,
 ) -> None:
-    """Show what a conversion would write, without writing."""
+    """Show what a conversion would write, without writing it."""
     source = open_model(model_dir)
-    layout = Layout(Mapping(tp_size, pp_size), use_parallel_embedding, embedding_sharding_dim)
-    targets, chosen = plan(source.model, layout), infer_dtype(dtype, source.config)
-    print(describe(targets, chosen))
-    print(
-        f"reads {source_bytes(source) / 1e9:.2f} GB, writes {nbytes(targets, chosen) / 1e9:.2f} GB as {chosen}"
-    )
+    sharding = Sharding(Mapping(tp_size, pp_size), use_parallel_embedding, embedding_sharding_dim)
+    targets, target_dtype = plan(source.model, sharding), infer_dtype(dtype, source.model.dtype)
+    print(describe(targets, target_dtype))
+    written = nbytes(targets, target_dtype)
+    print(f"reads {source.nbytes / 1e9:.2f} GB, writes {written / 1e9:.2f} GB as {target_dtype}")
 
 
 @app.command("inspect")
 def inspect_command(
-    folder: Folder, rank: Annotated[int | None, typer.Option(help="one rank; all if not given")] = None
+    folder: CheckpointDir,
+    rank: Annotated[int | None, typer.Option(help="list this rank only")] = None,
 ) -> None:
     """List the tensors of a checkpoint: name, dtype, shape, bytes, by rank."""
     checkpoint = open_checkpoint(folder)
@@ -94,11 +113,12 @@ def inspect_command(
 
 
 @app.command("diff")
-def diff_command(first: Folder, second: Folder) -> None:
+def diff_command(first: CheckpointDir, second: CheckpointDir) -> None:
     """Compare two checkpoints; exit status 1 when they differ in more than harmless configuration keys."""
-    found = diff(open_checkpoint(first), open_checkpoint(second))
-    print("\n".join(map(str, found)) or "no difference")
-    raise typer.Exit(int(any(not one.harmless for one in found)))
+    differences = diff(open_checkpoint(first), open_checkpoint(second))
+    print("\n".join(str(difference) for difference in differences) or "no difference")
+    if not all(difference.harmless_reason for difference in differences):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reading a TensorRT-LLM checkpoint: what is in it, is it whole, and back to Hugging Face's tensors."""
+"""A TensorRT-LLM checkpoint, opened and checked, and joined back into Hugging Face's tensors."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ import torch
 
 from engineroom.checkpoint.config import ModelConfig, from_trtllm
 from engineroom.checkpoint.errors import CheckpointError
-from engineroom.checkpoint.mapping import Mapping
-from engineroom.checkpoint.plan import Layout, plan, sources
+from engineroom.checkpoint.mapping import Sharding
+from engineroom.checkpoint.plan import SourceSlice, plan, source_shapes
 from engineroom.checkpoint.source import read_json
-from engineroom.checkpoint.tensorfile import Stored, load, read_header
+from engineroom.checkpoint.tensorfile import StoredTensor, load, read_header
 from engineroom.kit.output import SUFFIX
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`ranks[r]` maps the tensor names of rank r to their places on disk; `config` is config.json as it stands."""
+    """`config` is config.json as it stands; `ranks[rank]` has the tensors of that rank's file, by name."""
 
     directory: Path
     config: dict[str, Any]
-    ranks: list[dict[str, Stored]]
+    ranks: list[dict[str, StoredTensor]]
 
     @property
     def model(self) -> ModelConfig:
         return from_trtllm(self.config, self.directory / "config.json")
 
     @property
-    def layout(self) -> Layout:
-        sharding = int(self.config.get("embedding_sharding_dim", 0))
-        return Layout(_mapping(self.config), bool(self.config.get("use_parallel_embedding")), sharding)
+    def sharding(self) -> Sharding:
+        return Sharding.from_trtllm(self.config)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors of all ranks."""
+        return sum(tensor.nbytes for tensors in self.ranks for tensor in tensors.values())
 
     def tensor(self, rank: int, name: str) -> torch.Tensor:
         """One tensor, read from disk. Raises CheckpointError when the rank does not hold it."""
@@ -43,14 +47,14 @@ class Checkpoint:
         return load(self.ranks[rank][name])
 
     def load(self, rank: int) -> dict[str, torch.Tensor]:
-        """All tensors of a rank."""
-        return {name: load(stored) for name, stored in self.ranks[rank].items()}
+        """All tensors of one rank, by name, read from disk."""
+        return {name: load(tensor) for name, tensor in self.ranks[rank].items()}
 
 
 def open_checkpoint(directory: str | Path) -> Checkpoint:
-    """Open a checkpoint folder; every rank file must be there and whole.
+    """Open a checkpoint folder. Every rank file must exist and be complete.
 
-    Raises CheckpointError for a folder that is none, is incomplete, or is damaged.
+    Raises CheckpointError for a folder that is no checkpoint, is incomplete, or is damaged.
     """
     directory = Path(directory)
     if directory.name.endswith(SUFFIX):
@@ -60,48 +64,49 @@ def open_checkpoint(directory: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{directory / 'config.json'} has no 'architecture': it is no TensorRT-LLM checkpoint."
         )
-    files = [directory / f"rank{rank}.safetensors" for rank in range(_mapping(config).world_size)]
-    if missing := [file.name for file in files if not file.is_file()]:
+    world_size = Sharding.from_trtllm(config).mapping.world_size
+    files = [directory / f"rank{rank}.safetensors" for rank in range(world_size)]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
         raise CheckpointError(f"{directory} is incomplete: {', '.join(missing)} missing. Convert again.")
     return Checkpoint(directory, config, [read_header(file) for file in files])
 
 
-def _mapping(config: dict[str, Any]) -> Mapping:
-    mapping = config.get("mapping") or {}
-    return Mapping(mapping.get("tp_size", 1), mapping.get("pp_size", 1))
-
-
 def join(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """The Hugging Face tensors, put together from the ranks, in the checkpoint's dtype.
+    """The Hugging Face tensors by name, put together from the ranks, in the checkpoint's dtype.
 
-    Raises CheckpointError when a tensor is missing or misshapen, or when two copies of the same rows (KV heads, norms,
-    tied embeddings) differ.
+    Raises CheckpointError when a tensor is missing or has the wrong shape, or when two copies of the same rows (KV
+    heads, norms, tied embeddings) differ.
     """
-    found: dict[str, torch.Tensor] = {}
-    filled: dict[str, torch.Tensor] = {}
-    shapes = sources(checkpoint.model)
-    for target in plan(checkpoint.model, checkpoint.layout):
+    shapes = source_shapes(checkpoint.model)
+    joined: dict[str, torch.Tensor] = {}
+    filled: dict[str, torch.Tensor] = {}  # bool, with the shapes of `joined`: which values are known
+    for target in plan(checkpoint.model, checkpoint.sharding):
         tensor, row = checkpoint.tensor(target.rank, target.name), 0
         if tuple(tensor.shape) != target.shape:
             raise CheckpointError(
                 f"rank {target.rank}: '{target.name}' is {list(tensor.shape)}, the config implies {list(target.shape)}."
             )
-        for piece in target.pieces:
-            if piece.source not in found:
-                found[piece.source] = torch.zeros(shapes[piece.source], dtype=tensor.dtype)
-                filled[piece.source] = torch.zeros(shapes[piece.source], dtype=torch.bool)
-            part, row = tensor[row : row + len(piece.rows)], row + len(piece.rows)
-            where = _slices(piece.rows, piece.columns)
-            done = filled[piece.source][where]
-            if not torch.equal(found[piece.source][where][done], part[done]):
+        for part in target.slices:
+            if part.source not in joined:
+                joined[part.source] = torch.zeros(shapes[part.source], dtype=tensor.dtype)
+                filled[part.source] = torch.zeros(shapes[part.source], dtype=torch.bool)
+            values = tensor[row : row + len(part.rows)]
+            row += len(part.rows)
+            if not _fill(joined[part.source], filled[part.source], part, values):
                 raise CheckpointError(
-                    f"rank {target.rank}: '{target.name}' differs from a copy of {piece.source}."
+                    f"rank {target.rank}: '{target.name}' differs from a copy of {part.source}."
                 )
-            found[piece.source][where] = part
-            filled[piece.source][where] = True
-    return found
+    return joined
 
 
-def _slices(rows: range, columns: range | None) -> tuple[slice, ...]:
-    cut = (slice(rows.start, rows.stop),)
-    return cut if columns is None else (*cut, slice(columns.start, columns.stop))
+def _fill(tensor: torch.Tensor, filled: torch.Tensor, part: SourceSlice, values: torch.Tensor) -> bool:
+    """Write `values` [rows, columns of `part`] to `tensor`; False when one was filled before with another value."""
+    rows = slice(part.rows.start, part.rows.stop)
+    index = (rows,) if part.columns is None else (rows, slice(part.columns.start, part.columns.stop))
+    copies = filled[index]
+    if not torch.equal(tensor[index][copies], values[copies]):
+        return False
+    tensor[index] = values
+    filled[index] = True
+    return True

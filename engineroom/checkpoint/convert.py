@@ -8,30 +8,36 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 from pathlib import Path
 
 import torch
 
-from engineroom.checkpoint.config import DTYPE_NAMES, infer_dtype, to_trtllm
+from engineroom.checkpoint.config import SAFETENSORS_DTYPES, infer_dtype, to_trtllm
 from engineroom.checkpoint.errors import CheckpointError
-from engineroom.checkpoint.plan import Layout, Piece, Target, plan
-from engineroom.checkpoint.source import HfModel, open_model
-from engineroom.checkpoint.tensorfile import DTYPES, SIZES, Stored, create
+from engineroom.checkpoint.mapping import Sharding
+from engineroom.checkpoint.plan import RankTensor, SourceSlice, plan
+from engineroom.checkpoint.source import open_model
+from engineroom.checkpoint.tensorfile import DTYPE_BYTES, TORCH_DTYPES, StoredTensor, create
 from engineroom.kit.output import output_directory
 
-BLOCK = 2**20  # bytes read at once; with 16 MB the page cache wants large pages, and a VM may wait for them
-CONFIG = "config.json"
-Progress = Callable[[int], object]
+BLOCK_BYTES = (
+    2**20
+)  # with 16 MB the page cache asks for huge pages, which are slow to get in a virtual machine
+OnRead = Callable[[int], object]
 
 
 @dataclass(frozen=True)
-class Landing:
-    """Where a piece goes: from row `row` of a tensor in an open rank file; all of the piece's columns are its width."""
+class Destination:
+    """Where a source slice is written: from row `row` of `tensor`, in the open rank file `descriptor`.
 
-    piece: Piece
-    file: int
-    place: Stored
+    The slice is as wide as the tensor.
+    """
+
+    source_slice: SourceSlice
+    descriptor: int
+    tensor: StoredTensor
     row: int
 
 
@@ -40,114 +46,99 @@ def convert(
     output_dir: str | Path,
     *,
     dtype: str = "auto",
-    layout: Layout | None = None,
-    progress: Progress | None = None,
+    sharding: Sharding | None = None,
+    on_read: OnRead | None = None,
 ) -> Path:
     """Write `config.json` and `rank{N}.safetensors`, N = 0 .. tp_size * pp_size - 1, and return their folder.
 
-    `progress` is called with the number of source bytes just finished. Raises CheckpointError for bad input, a full
-    disk, or a value that the wished dtype cannot hold; nothing is left behind then.
+    `on_read` is called after each block with the number of source bytes that were read. Raises CheckpointError for bad
+    input and for a value that `dtype` cannot hold, OutputError when `output_dir` cannot be written or the disk is full;
+    nothing is left behind then.
     """
-    source, layout = open_model(model_dir), layout or Layout()
-    chosen = infer_dtype(dtype, source.config)
-    targets = plan(source.model, layout)
-    with output_directory(output_dir, nbytes(targets, chosen)) as folder, ExitStack() as files:
-        landings = _create(folder, targets, DTYPE_NAMES[chosen], files)
-        for name in sorted(
-            landings, key=lambda name: (source.tensors[name].file, source.tensors[name].begin)
-        ):
-            stream(name, source.tensors[name], landings[name], progress)
-        _write_config(folder, source, chosen, layout)
+    source, sharding = open_model(model_dir), sharding or Sharding()
+    target_dtype = infer_dtype(dtype, source.model.dtype)
+    targets = plan(source.model, sharding)
+    with output_directory(output_dir, nbytes(targets, target_dtype)) as folder, ExitStack() as files:
+        destinations = _create_rank_files(folder, targets, SAFETENSORS_DTYPES[target_dtype], files)
+        for name, tensor in sorted(source.tensors.items(), key=lambda item: (item[1].file, item[1].offset)):
+            copy_tensor(name, tensor, destinations[name], on_read)
+        config = to_trtllm(source.model, source.config, target_dtype, sharding)
+        (folder / "config.json").write_text(json.dumps(config, indent=4) + "\n")
     return Path(output_dir)
 
 
-def nbytes(targets: list[Target], dtype: str) -> int:
+def nbytes(targets: list[RankTensor], dtype: str) -> int:
     """Bytes of all tensors in `dtype`."""
-    return sum(prod(target.shape) for target in targets) * SIZES[DTYPE_NAMES[dtype]]
+    return sum(prod(target.shape) for target in targets) * DTYPE_BYTES[SAFETENSORS_DTYPES[dtype]]
 
 
-def source_bytes(source: HfModel) -> int:
-    """Bytes that a conversion reads: what `progress` counts up to."""
-    return sum(tensor.nbytes for tensor in source.tensors.values())
-
-
-def _create(folder: Path, targets: list[Target], dtype: str, files: ExitStack) -> dict[str, list[Landing]]:
-    """Make the rank files at their full size; say for each source tensor where its pieces land."""
-    ranks: dict[int, list[Target]] = defaultdict(list)
-    for target in targets:
-        ranks[target.rank].append(target)
-    landings: dict[str, list[Landing]] = defaultdict(list)
-    for rank, mine in ranks.items():
+def _create_rank_files(
+    folder: Path, targets: list[RankTensor], dtype: str, files: ExitStack
+) -> dict[str, list[Destination]]:
+    """Create the rank files in their full size; return the destinations of each source tensor, by its name."""
+    destinations: dict[str, list[Destination]] = defaultdict(list)
+    for rank, rank_targets in groupby(targets, key=lambda target: target.rank):
+        by_name = {target.name: target for target in rank_targets}
         path = folder / f"rank{rank}.safetensors"
-        places = create(path, {target.name: (dtype, target.shape) for target in mine})
-        file = files.enter_context(path.open("r+b", buffering=0)).fileno()
-        for target in mine:
+        tensors = create(path, {name: (dtype, target.shape) for name, target in by_name.items()})
+        descriptor = files.enter_context(path.open("r+b", buffering=0)).fileno()
+        for name, target in by_name.items():
             row = 0
-            for piece in target.pieces:
-                landings[piece.source].append(Landing(piece, file, places[target.name], row))
-                row += len(piece.rows)
-    return landings
+            for part in target.slices:
+                destinations[part.source].append(Destination(part, descriptor, tensors[name], row))
+                row += len(part.rows)
+    return destinations
 
 
-def stream(name: str, stored: Stored, landings: list[Landing], progress: Progress | None) -> None:
-    """Copy one source tensor to all its landings, in blocks of rows of about BLOCK bytes."""
-    to = DTYPES[landings[0].place.dtype]
-    for first, block in blocks(stored):
-        ready = block.to(to)
-        if to == torch.float16 and ready.isinf().any() and not block.isinf().any():
+def copy_tensor(
+    name: str, source: StoredTensor, destinations: list[Destination], on_read: OnRead | None
+) -> None:
+    """Copy one source tensor to all its destinations, in blocks of rows of about BLOCK_BYTES."""
+    dtype = TORCH_DTYPES[destinations[0].tensor.dtype]
+    for first_row, block in read_blocks(source):
+        converted = block.to(dtype)
+        if dtype == torch.float16 and converted.isinf().any() and not block.isinf().any():
             raise CheckpointError(
                 f"'{name}' has values beyond float16's largest, 65504; the largest here is {block.abs().max():g}. "
                 f"Use --dtype bfloat16."
             )
-        for landing in landings:
-            land(ready, first, landing)
-        if progress:
-            progress(block.numel() * block.element_size())
+        for destination in destinations:
+            write_block(converted, first_row, destination)
+        if on_read:
+            on_read(block.nbytes)
 
 
-def blocks(stored: Stored) -> Iterator[tuple[int, torch.Tensor]]:
-    """(first row, tensor [rows, columns]) for a matrix or vector; a vector is a matrix of one column.
+def read_blocks(source: StoredTensor) -> Iterator[tuple[int, torch.Tensor]]:
+    """(first row, block [rows, columns]) of a matrix, or of a vector as a matrix of one column.
 
-    All blocks share one buffer: take what you need of one before asking for the next.
+    All blocks share one buffer: a block is valid until the next one is read.
     """
-    columns = prod(stored.shape[1:])
-    width = columns * SIZES[stored.dtype]
-    step = max(1, BLOCK // width)
-    buffer = memoryview(bytearray(min(step, stored.shape[0]) * width))
-    with stored.file.open("rb", buffering=0) as file:
-        for first in range(0, stored.shape[0], step):
-            rows = min(step, stored.shape[0] - first)
-            raw = buffer[: rows * width]
-            file.seek(stored.begin + first * width)
+    num_rows, columns = source.shape[0], prod(source.shape[1:])
+    row_bytes = columns * DTYPE_BYTES[source.dtype]
+    block_rows = max(1, BLOCK_BYTES // row_bytes)
+    buffer = memoryview(bytearray(min(block_rows, num_rows) * row_bytes))
+    with source.file.open("rb", buffering=0) as file:
+        for first_row in range(0, num_rows, block_rows):
+            rows = min(block_rows, num_rows - first_row)
+            raw = buffer[: rows * row_bytes]
+            file.seek(source.offset + first_row * row_bytes)
             if file.readinto(raw) != len(raw):
-                raise CheckpointError(f"{stored.file} became shorter while it was read. Convert again.")
-            yield first, torch.frombuffer(raw, dtype=DTYPES[stored.dtype]).reshape(rows, columns)
+                raise CheckpointError(f"{source.file} became shorter while it was read. Convert again.")
+            yield first_row, torch.frombuffer(raw, dtype=TORCH_DTYPES[source.dtype]).reshape(rows, columns)
 
 
-def land(block: torch.Tensor, first: int, landing: Landing) -> None:
-    """Write the part of `block` (source rows from `first`) that the landing's piece asks for."""
-    piece = landing.piece
-    begin, end = max(piece.rows.start, first), min(piece.rows.stop, first + len(block))
+def write_block(block: torch.Tensor, first_row: int, destination: Destination) -> None:
+    """Write what the destination's slice needs of `block` [rows, columns], whose rows start at `first_row`."""
+    rows, columns = destination.source_slice.rows, destination.source_slice.columns
+    begin, end = max(rows.start, first_row), min(rows.stop, first_row + len(block))
     if begin >= end:
         return
-    part = block[begin - first : end - first]
-    if piece.columns is not None:
-        part = part[:, piece.columns.start : piece.columns.stop].contiguous()
-    offset = (landing.row + begin - piece.rows.start) * part.shape[1] * part.element_size()
-    raw = memoryview(part.view(torch.uint8).numpy()).cast("B")
-    at = landing.place.begin + offset
+    values = block[begin - first_row : end - first_row]
+    if columns is not None:
+        values = values[:, columns.start : columns.stop].contiguous()
+    row = destination.row + begin - rows.start
+    offset = destination.tensor.offset + row * values.shape[1] * values.element_size()
+    raw = values.view(torch.uint8).numpy().data.cast("B")
     while raw:
-        written = os.pwrite(landing.file, raw, at)
-        raw, at = raw[written:], at + written
-
-
-def _write_config(folder: Path, source: HfModel, dtype: str, layout: Layout) -> None:
-    config = to_trtllm(
-        source.model,
-        source.config,
-        dtype,
-        layout.mapping,
-        layout.use_parallel_embedding,
-        layout.embedding_sharding_dim,
-    )
-    (folder / CONFIG).write_text(json.dumps(config, indent=4) + "\n")
+        written = os.pwrite(destination.descriptor, raw, offset)
+        raw, offset = raw[written:], offset + written

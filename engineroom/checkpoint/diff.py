@@ -9,63 +9,69 @@ from typing import Any
 import torch
 
 from engineroom.checkpoint.checkpoint import Checkpoint
-from engineroom.checkpoint.harmless import ABSENT, harmless
+from engineroom.checkpoint.harmless import ABSENT, harmless_reason
 from engineroom.checkpoint.tensorfile import load
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`where` is `config` or a rank; `harmless` gives the reason why the engine comes out the same, or is empty."""
+    """One difference. `location` is `config`, `ranks` or a rank; `name` is the key or the tensor there.
 
-    where: str
+    `harmless_reason` says why the engine is the same nevertheless; it is empty when the engine may differ.
+    """
+
+    location: str
     name: str
-    what: str
-    harmless: str = ""
+    description: str
+    harmless_reason: str = ""
 
     def __str__(self) -> str:
-        reason = f"  (harmless: {self.harmless})" if self.harmless else ""
-        return f"{self.where}: {self.name}: {self.what}{reason}"
+        reason = f"  (harmless: {self.harmless_reason})" if self.harmless_reason else ""
+        return f"{self.location}: {self.name}: {self.description}{reason}"
 
 
 def diff(a: Checkpoint, b: Checkpoint) -> list[Difference]:
-    """Every difference, configuration first; an empty list means the same checkpoint.
+    """Every difference, configuration first; an empty list when the checkpoints are the same.
 
     Values are compared bit by bit: 0.0 differs from -0.0, and a NaN equals itself.
     """
-    found = list(diff_config(a.config, b.config))
+    differences = list(diff_config(a.config, b.config))
     if len(a.ranks) != len(b.ranks):
-        return [*found, Difference("ranks", "number", f"{len(a.ranks)} against {len(b.ranks)}")]
+        return [*differences, Difference("ranks", "number", f"{len(a.ranks)} against {len(b.ranks)}")]
     for rank in range(len(a.ranks)):
-        found += diff_rank(a, b, rank)
-    return found
+        differences += diff_rank(a, b, rank)
+    return differences
 
 
 def diff_config(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> Iterator[Difference]:
     for key in sorted(a.keys() | b.keys()):
-        name, left, right = prefix + key, a.get(key, ABSENT), b.get(key, ABSENT)
+        name = prefix + key
+        left, right = a.get(key, ABSENT), b.get(key, ABSENT)
         if isinstance(left, dict) and isinstance(right, dict):
             yield from diff_config(left, right, f"{name}.")
         elif left != right:
-            reason = harmless(name, left, right)
+            reason = harmless_reason(name, left, right)
             yield Difference("config", name, f"{left!r} against {right!r}", reason)
 
 
 def diff_rank(a: Checkpoint, b: Checkpoint, rank: int) -> Iterator[Difference]:
-    where, mine, theirs = f"rank {rank}", a.ranks[rank], b.ranks[rank]
-    for name in sorted(mine.keys() | theirs.keys()):
-        if name not in theirs or name not in mine:
-            yield Difference(where, name, "only in the " + ("first" if name in mine else "second"))
-        elif str(mine[name]) != str(theirs[name]):
-            yield Difference(where, name, f"{mine[name]} against {theirs[name]}")
-        elif what := diff_values(load(mine[name]), load(theirs[name])):
-            yield Difference(where, name, what)
+    location, left, right = f"rank {rank}", a.ranks[rank], b.ranks[rank]
+    for name in sorted(left.keys() | right.keys()):
+        if name not in right:
+            yield Difference(location, name, "only in the first")
+        elif name not in left:
+            yield Difference(location, name, "only in the second")
+        elif str(left[name]) != str(right[name]):
+            yield Difference(location, name, f"{left[name]} against {right[name]}")
+        elif description := diff_values(load(left[name]), load(right[name])):
+            yield Difference(location, name, description)
 
 
 def diff_values(a: torch.Tensor, b: torch.Tensor) -> str:
-    """How many values differ and by how much; empty when all bits are equal. Both: same shape and dtype."""
+    """How many values differ and by how much; empty when all bits are equal. `a` and `b` have one shape and dtype."""
     bits = {4: torch.int32, 2: torch.int16}[a.element_size()]
-    unequal = a.view(bits) != b.view(bits)
-    if not (count := int(unequal.sum())):
+    count = int((a.view(bits) != b.view(bits)).sum())
+    if count == 0:
         return ""
     largest = (a.float() - b.float()).abs().nan_to_num(float("inf")).max()
     return f"{count:,} of {a.numel():,} values differ, by up to {largest:g}"

@@ -1,4 +1,4 @@
-"""What is wrong with a model folder, a checkpoint, or a wish."""
+"""The error of this package."""
 
 from __future__ import annotations
 
@@ -6,4 +6,7 @@ from engineroom.kit.errors import UserError
 
 
 class CheckpointError(UserError, ValueError):
-    """The message says what was wrong, what was expected, and what to do."""
+    """Something is wrong with a model folder, a checkpoint, or an option.
+
+    The message says what is wrong, what was expected, and what to do.
+    """

@@ -1,12 +1,12 @@
-"""Keys of config.json that two writers treat differently while the engine is the same, each with its reason."""
+"""Keys of config.json that one writer omits while the engine stays the same, each with the reason."""
 
 from __future__ import annotations
 
 ABSENT = "absent"
 DEFAULT = "absent means this value, the default of the class that reads it"
 UNREAD = "no class of release 1.2.1 reads it"
-# Keys that ModelOpt 0.37.0 and this package do not both write, each with the reason why the engine is the same.
-MODELOPT = {
+# Keys that either ModelOpt 0.37.0 or this package writes, but not both.
+MODELOPT_REASONS = {
     "attn_bias": "ModelOpt leaves it to the reader's default: false for Llama, true for Qwen2",
     "bias": UNREAD,
     "decoder": UNREAD,
@@ -23,15 +23,15 @@ MODELOPT = {
     "rank": "the reader sets its own rank",
     "residual_mlp": DEFAULT,
     "rmsnorm": UNREAD,
-    "rotary_embedding_dim": "absent means head_size, and that is its value",
+    "rotary_embedding_dim": "absent means head_size, which is also its value",
     "rotary_pct": "1.0: the whole head, as when absent",
     "rotary_scaling": DEFAULT,
     "seq_length": "ModelOpt writes Qwen's own keys only where TensorRT-LLM is installed",
-    "share_embedding_table": UNREAD + " any more; the lm_head is written",
-    "tie_word_embeddings": "the lm_head is written, tied or not",
+    "share_embedding_table": UNREAD + "; the lm_head is always written",
+    "tie_word_embeddings": "the lm_head is always written, tied or not",
 }
-# Defaults that NVIDIA's convert_checkpoint.py writes out besides (LLaMAConfig and QWenConfig .to_dict(), 1.2.1).
-CONVERTER = {
+# Keys that NVIDIA's convert_checkpoint.py writes with their defaults (.to_dict() of LLaMAConfig and QWenConfig, 1.2.1).
+CONVERTER_DEFAULTS = {
     "attention_multiplier",
     "disable_weight_only_quant_plugin",
     "embedding_multiplier",
@@ -63,8 +63,11 @@ CONVERTER = {
 }
 
 
-def harmless(name: str, left: object, right: object) -> str:
-    """Why this difference does not matter; empty when it may. Only an absent value is ever excused, or logits_dtype."""
+def harmless_reason(name: str, left: object, right: object) -> str:
+    """Why this difference does not matter; empty when it may matter.
+
+    Only an absent key is ever harmless, and any value of logits_dtype.
+    """
     if ABSENT not in (left, right) and name != "logits_dtype":
         return ""
-    return MODELOPT.get(name) or (DEFAULT if name in CONVERTER else "")
+    return MODELOPT_REASONS.get(name) or (DEFAULT if name in CONVERTER_DEFAULTS else "")

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 
-def reference_logits(model_dir: str | Path, tokens: list[int]) -> torch.Tensor:
-    """float32 [len(tokens), vocab_size] of the model in `model_dir`, computed in float32."""
+def reference_logits(model_dir: str | Path, token_ids: list[int]) -> torch.Tensor:
+    """float32 [len(token_ids), vocab_size] of the model in `model_dir`, computed in float32."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -16,4 +16,4 @@ def reference_logits(model_dir: str | Path, tokens: list[int]) -> torch.Tensor:
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     with torch.inference_mode():
-        return model(torch.tensor([tokens])).logits[0]
+        return model(torch.tensor([token_ids])).logits[0]

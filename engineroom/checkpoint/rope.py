@@ -10,20 +10,23 @@ import torch
 from engineroom.checkpoint.errors import CheckpointError
 
 
-def frequencies(size: int, base: float, scaling: dict[str, Any] | None) -> torch.Tensor:
-    """float32 [size / 2]: inverse frequencies, with the scaling of Llama 3.1 or a linear one.
+def frequencies(head_size: int, base: float, scaling: dict[str, Any] | None) -> torch.Tensor:
+    """float32 [head_size / 2]: inverse frequencies, with Llama 3.1's scaling, a linear scaling, or none.
 
-    Follows transformers' modeling_rope_utils. Raises CheckpointError for another kind of scaling.
+    Follows modeling_rope_utils.py of transformers. Raises CheckpointError for another kind of scaling.
     """
-    plain = 1.0 / base ** (torch.arange(0, size, 2).float() / size)
+    unscaled = 1.0 / base ** (torch.arange(0, head_size, 2).float() / head_size)
     if not scaling:
-        return plain
-    kind, factor = scaling.get("rope_type", scaling.get("type")), float(scaling["factor"])
-    if kind == "linear":
-        return plain / factor
-    if kind != "llama3":
-        raise CheckpointError(f"rope scaling {kind!r}: only 'llama3' and 'linear' are known here.")
+        return unscaled
+    rope_type = scaling.get("rope_type", scaling.get("type"))
+    if rope_type not in ("linear", "llama3"):
+        raise CheckpointError(
+            f"rotary scaling {rope_type!r} is not supported; expected 'llama3', 'linear' or none."
+        )
+    scaled = unscaled / float(scaling["factor"])
+    if rope_type == "linear":
+        return scaled
     low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
-    turns = scaling["original_max_position_embeddings"] * plain / (2 * math.pi)
-    smooth = ((turns - low) / (high - low)).clamp(0, 1)
-    return plain * smooth + plain / factor * (1 - smooth)
+    rotations = scaling["original_max_position_embeddings"] * unscaled / (2 * math.pi)
+    smooth = ((rotations - low) / (high - low)).clamp(0, 1)
+    return unscaled * smooth + scaled * (1 - smooth)

@@ -1,4 +1,4 @@
-"""A Hugging Face model folder, opened and checked before a byte is written."""
+"""A Hugging Face model folder, opened and checked before anything is written."""
 
 from __future__ import annotations
 
@@ -9,107 +9,121 @@ from typing import Any
 
 from engineroom.checkpoint.config import ModelConfig, from_hugging_face
 from engineroom.checkpoint.errors import CheckpointError
-from engineroom.checkpoint.plan import sources
-from engineroom.checkpoint.tensorfile import DTYPES, Stored, read_header
+from engineroom.checkpoint.plan import Shape, source_shapes
+from engineroom.checkpoint.tensorfile import TORCH_DTYPES, StoredTensor, read_header
 
 INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
-class HfModel:
-    """`config` as in config.json; `tensors` maps each name that the model needs to its place on disk."""
+class HuggingFaceModel:
+    """`config` is config.json as it stands; `tensors` has each tensor that the model needs, by its name."""
 
     directory: Path
     config: dict[str, Any]
     model: ModelConfig
-    tensors: dict[str, Stored]
+    tensors: dict[str, StoredTensor]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a conversion reads."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def open_model(directory: str | Path) -> HfModel:
-    """Open a local Hugging Face folder with *.safetensors weights, of one file or several.
+def open_model(directory: str | Path) -> HuggingFaceModel:
+    """Open a local Hugging Face folder with weights in one or more *.safetensors files.
 
     Raises CheckpointError when config.json is missing, unreadable or of another architecture; when weights are missing,
-    damaged, pickled (`.bin`), outside the folder, or of another name, shape or dtype than the config implies.
+    damaged, pickled (`.bin`) or outside the folder; when their names, shapes or dtypes are not those that config.json
+    implies.
     """
     directory = Path(directory)
-    config = read_json(directory / "config.json", "Give --model_dir the folder that `save_pretrained` wrote.")
-    model = from_hugging_face(config, directory / "config.json")
-    if not isinstance(config.get("max_position_embeddings"), int):
+    path = directory / "config.json"
+    config = read_json(path, "Give --model_dir the folder that `save_pretrained` wrote.")
+    model = from_hugging_face(config, path)
+    max_positions = config.get("max_position_embeddings")
+    if not isinstance(max_positions, int):
         raise CheckpointError(
-            f"{directory / 'config.json'}: max_position_embeddings missing; expected a number."
+            f"{path}: 'max_position_embeddings' is {max_positions!r}; expected a whole number."
         )
-    tensors = {name: tensor for file in weight_files(directory) for name, tensor in read_header(file).items()}
-    return HfModel(directory, config, model, _checked(tensors, sources(model), directory))
+    tensors: dict[str, StoredTensor] = {}
+    for file in weight_files(directory):
+        tensors |= read_header(file)
+    shapes = source_shapes(model)
+    _check_tensors(tensors, shapes, directory)
+    return HuggingFaceModel(directory, config, model, {name: tensors[name] for name in shapes})
 
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:
-    """A JSON object from a file; CheckpointError with `advice` when there is none."""
+    """The JSON object in a file. Raises CheckpointError that ends in `advice` when there is none."""
     try:
-        found = json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist. {advice}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is unreadable ({error}). {advice}") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds a {type(found).__name__}, not an object. {advice}")
-    return found
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds a {type(value).__name__}, not an object. {advice}")
+    return value
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The weight files of a folder: those of the index if there is one, else the single file."""
+    """The weight files of a folder: those that the index names if there is an index, else the only one.
+
+    Raises CheckpointError when there are none, or several without an index.
+    """
     index = directory / INDEX
     if index.exists():
-        weights = read_json(index, "Fetch it again.").get("weight_map")
-        if not isinstance(weights, dict) or not weights:
+        weight_map = read_json(index, "Fetch it again.").get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{index} has no weight_map. Fetch it again.")
-        files = [directory / str(name) for name in sorted(set(weights.values()))]
-    else:
-        files = sorted(directory.glob("*.safetensors"))
-    if not files and (pickled := sorted(directory.glob("*.bin")) + sorted(directory.glob("*.pth"))):
+        names = sorted({str(name) for name in weight_map.values()})
+        return [_resolve(directory / name, directory) for name in names]
+    files = sorted(directory.glob("*.safetensors"))
+    if len(files) == 1:
+        return [_resolve(files[0], directory)]
+    pickled = sorted([*directory.glob("*.bin"), *directory.glob("*.pth")])
+    if pickled and not files:
         raise CheckpointError(
             f"{directory} has only pickled weights ({pickled[0].name}), which may run code when loaded. Expected "
             f"*.safetensors: load the model with transformers and `save_pretrained(folder)` it."
         )
-    if len(files) != 1 and not index.exists():
-        raise CheckpointError(
-            f"{directory} has {len(files)} *.safetensors and no {INDEX}. Expected one, or the index."
-        )
-    return [_inside(file, directory) for file in files]
+    raise CheckpointError(
+        f"{directory} has {len(files)} *.safetensors and no {INDEX}. Expected one file, or the index."
+    )
 
 
-def _inside(file: Path, directory: Path) -> Path:
-    """The file itself, unless it leads out of the folder; Hugging Face's cache keeps its files in ../../blobs."""
+def _resolve(file: Path, directory: Path) -> Path:
+    """The file that `file` links to. It must be in the folder or in its Hugging Face cache, at ../../blobs."""
     home = directory.resolve()
     allowed = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
-    real = file.resolve()
-    if not any(real.is_relative_to(folder) for folder in allowed):
+    resolved = file.resolve()
+    if not any(resolved.is_relative_to(folder) for folder in allowed):
         raise CheckpointError(
-            f"{file} leads out of the model folder, to {real}. Copy the file into the folder."
+            f"{file} leads out of the model folder, to {resolved}. Copy the file into the folder."
         )
-    if not real.is_file():
+    if not resolved.is_file():
         raise CheckpointError(
             f"{file} is named but does not exist. Fetch the model again: a part of it is missing."
         )
-    return real
+    return resolved
 
 
-def _checked(
-    tensors: dict[str, Stored], needed: dict[str, tuple[int, ...]], where: Path
-) -> dict[str, Stored]:
-    if missing := sorted(needed.keys() - tensors.keys()):
+def _check_tensors(tensors: dict[str, StoredTensor], shapes: dict[str, Shape], directory: Path) -> None:
+    missing = sorted(shapes.keys() - tensors.keys())
+    if missing:
         raise CheckpointError(
-            f"{where} lacks {len(missing)} tensor(s) that its config.json implies, such as '{missing[0]}'. Is "
+            f"{directory} lacks {len(missing)} tensor(s) that its config.json implies, such as '{missing[0]}'. Is "
             f"a file missing, or does config.json belong to another model?"
         )
-    for name, shape in needed.items():
-        found = tensors[name]
-        if found.shape != shape:
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tensor.shape != shape:
             raise CheckpointError(
-                f"{found.file}: '{name}' is {list(found.shape)}, config.json implies {list(shape)}."
+                f"{tensor.file}: '{name}' is {list(tensor.shape)}, config.json implies {list(shape)}."
             )
-        if found.dtype not in DTYPES:
+        if tensor.dtype not in TORCH_DTYPES:
             raise CheckpointError(
-                f"{found.file}: '{name}' is {found.dtype}; expected one of {', '.join(DTYPES)}. Convert the original, "
-                f"unquantised model."
+                f"{tensor.file}: '{name}' is {tensor.dtype}; expected one of {', '.join(TORCH_DTYPES)}. Convert the "
+                f"original, unquantised model."
             )
-    return {name: tensors[name] for name in needed}

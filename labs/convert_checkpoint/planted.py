@@ -1,4 +1,4 @@
-"""A conversion with the mistake that everybody makes once; every shape in it is right."""
+"""A conversion with the most common mistake; all of its shapes are right."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from engineroom.checkpoint.checkpoint import open_checkpoint
 from engineroom.kit.output import output_directory
 
 
-def fuse_then_cut(right: str | Path, output_dir: str | Path) -> Path:
-    """A copy of a tp_size > 1, pp_size 1 checkpoint whose [q; k; v] was fused whole and cut into ranks afterwards.
+def fuse_then_shard(correct_dir: str | Path, output_dir: str | Path) -> Path:
+    """Copy a checkpoint of tp_size > 1, pp_size 1 as if [q; k; v] had been fused first and sharded afterwards.
 
-    Raises CheckpointError when `right` is no checkpoint, OutputError when `output_dir` is taken.
+    Raises CheckpointError when `correct_dir` is no checkpoint, OutputError when `output_dir` cannot be written.
     """
-    checkpoint = open_checkpoint(right)
+    checkpoint = open_checkpoint(correct_dir)
     ranks = [checkpoint.load(rank) for rank in range(len(checkpoint.ranks))]
-    q = checkpoint.model.num_attention_heads * checkpoint.model.head_size // len(ranks)
-    for name in [name for name in ranks[0] if name.endswith("attention.qkv.weight")]:
-        parts = [(rank[name][:q], *rank[name][q:].chunk(2)) for rank in ranks]
-        fused = torch.cat([torch.cat(x) for x in zip(*parts, strict=True)])
-        for rank, cut in zip(ranks, fused.chunk(len(ranks)), strict=True):
-            rank[name] = cut.contiguous()
-    with output_directory(
-        output_dir, sum(place.nbytes for rank in checkpoint.ranks for place in rank.values())
-    ) as out:
-        for number, rank in enumerate(ranks):
-            save_file(rank, out / f"rank{number}.safetensors")
-        shutil.copy(checkpoint.directory / "config.json", out / "config.json")
+    q_rows = checkpoint.model.num_attention_heads * checkpoint.model.head_size // len(ranks)
+    for layer in range(checkpoint.model.num_hidden_layers):
+        name = f"transformer.layers.{layer}.attention.qkv.weight"
+        q = torch.cat([rank[name][:q_rows] for rank in ranks])  # [heads * head_size, hidden_size]
+        kv = [rank[name][q_rows:].chunk(2) for rank in ranks]
+        k, v = (
+            torch.cat([k for k, _ in kv]),
+            torch.cat([v for _, v in kv]),
+        )  # [kv_heads * head_size, hidden_size]
+        for rank, rows in zip(ranks, torch.cat([q, k, v]).chunk(len(ranks)), strict=True):
+            rank[name] = rows.contiguous()
+    with output_directory(output_dir, checkpoint.nbytes) as folder:
+        for rank, tensors in enumerate(ranks):
+            save_file(tensors, folder / f"rank{rank}.safetensors")
+        shutil.copy(checkpoint.directory / "config.json", folder / "config.json")
     return Path(output_dir)

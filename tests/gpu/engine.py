@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from engineroom.checkpoint import Forward, convert, open_checkpoint
+from engineroom.checkpoint import ShardedModel, convert, open_checkpoint
 from engineroom.engine.build import build
 from engineroom.engine.config import BuildConfig
 from engineroom.engine.directory import EngineDir
@@ -23,7 +23,7 @@ PROMPTS = [[*range(100, 140)], [*range(500, 700)], [7] * 30, [*range(900, 1250)]
 TOLERANCE = {"float32": 5e-6, "bfloat16": 3e-2}
 
 
-def logits(one: Executor, reference: Forward) -> float:
+def logits(one: Executor, reference: ShardedModel) -> float:
     """The largest difference, relative to the largest logit: context, batch of different sequences, single."""
     worst = 0.0
     tables = [[*range(1 + 12 * n, 13 + 12 * n)] for n in range(len(PROMPTS))]
@@ -41,7 +41,7 @@ def logits(one: Executor, reference: Forward) -> float:
 def check(dtype: str, place: Path) -> list[str]:
     checkpoint = open_checkpoint(convert(COURSE, place / f"{dtype}-checkpoint", dtype=dtype))
     engine = build(checkpoint.directory, place / dtype, LIMITS, device="cuda", say=lambda line: None)
-    reference, wrong = Forward(checkpoint), []
+    reference, wrong = ShardedModel(checkpoint), []
     one = Executor(engine, KvCacheConfig(max_tokens=8192, enable_block_reuse=False))
     worst = logits(one, reference)
     print(f"{dtype}: logits within {worst:.1e} of the reference")
@@ -50,7 +50,7 @@ def check(dtype: str, place: Path) -> list[str]:
     return wrong + (tokens(engine, one, reference) if dtype == "float32" else [])
 
 
-def tokens(engine: EngineDir, one: Executor, reference: Forward) -> list[str]:
+def tokens(engine: EngineDir, one: Executor, reference: ShardedModel) -> list[str]:
     """In float32 no two tokens are as good, so the same ones must come however they are computed."""
     greedy, wrong = SamplingParams(max_tokens=24), []
     alone = [one.generate([prompt], greedy)[0] for prompt in PROMPTS]

@@ -1,6 +1,6 @@
-"""`engineroom timing conversion`: time and memory of a conversion, against copying the same bytes.
+"""`engineroom timing conversion`: time and memory of a conversion, compared with copying the same bytes.
 
-Both write to the same disk, one after the other in each repetition, and both are timed until the bytes are on it.
+Each repetition copies and then converts, on the same disk; both times end when the bytes are on the disk.
 """
 
 from __future__ import annotations
@@ -12,104 +12,126 @@ import resource
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from engineroom.checkpoint import Layout, Mapping, convert
+from engineroom.checkpoint import Mapping, Sharding, convert
 from engineroom.checkpoint.config import from_hugging_face
-from engineroom.checkpoint.plan import sources
+from engineroom.checkpoint.plan import source_shapes
 from engineroom.checkpoint.source import INDEX
 from engineroom.checkpoint.tensorfile import create
-from engineroom.kit.record import command_line, keep
+from engineroom.kit.record import command_line, save_records
 from engineroom.load.shape import SHAPES
 
-CHUNK = 64 * 2**20
-SHARDS = 4
+CHUNK_BYTES = 64 * 2**20
+NUM_FILES = 4
+
+
+@dataclass(frozen=True)
+class TimedConversion:
+    """One conversion: its time in seconds; its peak memory, the growth of memory and the largest rank file in bytes."""
+
+    seconds: float
+    peak_memory: float
+    memory_growth: float
+    largest_file: int
 
 
 def write_source(shape: dict[str, Any], folder: Path) -> Path:
-    """A Hugging Face folder of that shape in bfloat16, its weights random bytes, in four files with an index."""
+    """Write a Hugging Face folder of that shape: random bytes as bfloat16 weights, in four files with an index."""
     folder.mkdir(parents=True)
     config = {"architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", **shape}
     (folder / "config.json").write_text(json.dumps(config))
-    needed = sources(from_hugging_face(config, folder))
-    names, index, noise = sorted(needed), {}, os.urandom(CHUNK)
-    for number in range(SHARDS):
-        file = folder / f"model-{number + 1:05d}-of-{SHARDS:05d}.safetensors"
-        places = create(file, {name: ("BF16", needed[name]) for name in names[number::SHARDS]})
-        index |= dict.fromkeys(places, file.name)
-        with file.open("r+b") as out:
-            out.seek(min(place.begin for place in places.values()))
-            left = sum(place.nbytes for place in places.values())
-            while left:
-                left -= out.write(noise[: min(CHUNK, left)])
-    (folder / INDEX).write_text(json.dumps({"weight_map": index}))
+    shapes = source_shapes(from_hugging_face(config, folder))
+    names, noise = sorted(shapes), os.urandom(CHUNK_BYTES)
+    weight_map: dict[str, str] = {}
+    for number in range(NUM_FILES):
+        path = folder / f"model-{number + 1:05d}-of-{NUM_FILES:05d}.safetensors"
+        tensors = create(path, {name: ("BF16", shapes[name]) for name in names[number::NUM_FILES]})
+        weight_map |= dict.fromkeys(tensors, path.name)
+        with path.open("r+b") as file:
+            file.seek(min(tensor.offset for tensor in tensors.values()))
+            remaining = sum(tensor.nbytes for tensor in tensors.values())
+            while remaining:
+                remaining -= file.write(noise[: min(CHUNK_BYTES, remaining)])
+    (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
     return folder
 
 
 def timed_copy(source: Path, target: Path) -> float:
-    """Seconds to copy a folder and have it on the disk; the copy is removed."""
+    """Seconds until a copy of a folder is on the disk; the copy is removed."""
     os.sync()
-    began = time.perf_counter()
+    started = time.perf_counter()
     shutil.copytree(source, target)
     os.sync()
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     shutil.rmtree(target)
     return seconds
 
 
-def timed_conversion(source: Path, target: Path, tp_size: int) -> tuple[float, float, float, int]:
-    """(seconds, growth of memory, peak memory, largest rank file; all in bytes), in a process of its own."""
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    child = multiprocessing.get_context("spawn").Process(
-        target=_convert, args=(theirs, source, target, tp_size)
-    )
+def timed_conversion(source: Path, target: Path, tp_size: int) -> TimedConversion:
+    """Convert in a process of its own, so that its memory is measured alone; the checkpoint is removed."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe()
+    process = context.Process(target=_convert, args=(sender, source, target, tp_size))
     os.sync()
-    child.start()
-    theirs.close()
-    seconds, before, after = ours.recv()
-    child.join()
-    largest = max(file.stat().st_size for file in target.glob("*.safetensors"))
+    process.start()
+    sender.close()
+    seconds, memory_before, peak_memory = receiver.recv()
+    process.join()
+    largest_file = max(file.stat().st_size for file in target.glob("*.safetensors"))
     shutil.rmtree(target)
-    return seconds, after - before, after, largest
+    return TimedConversion(seconds, peak_memory, peak_memory - memory_before, largest_file)
 
 
-def _convert(pipe: Connection, source: Path, target: Path, tp_size: int) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    began = time.perf_counter()
-    convert(source, target, layout=Layout(Mapping(tp_size)))
+def _convert(sender: Connection, source: Path, target: Path, tp_size: int) -> None:
+    memory_before = _peak_memory()
+    started = time.perf_counter()
+    convert(source, target, sharding=Sharding(Mapping(tp_size)))
     os.sync()
-    seconds = time.perf_counter() - began
-    pipe.send((seconds, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    seconds = time.perf_counter() - started
+    sender.send((seconds, memory_before, _peak_memory()))
+
+
+def _peak_memory() -> int:
+    """Bytes of this process's largest resident set so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def conversion(
     shape: Annotated[str, typer.Argument(help=f"one of: {', '.join(SHAPES)}")] = "llama-3.1-8b",
     tp_size: Annotated[int, typer.Option("--tp_size")] = 1,
     repeat: int = 5,
-    folder: Annotated[Path | None, typer.Option(help="where there is room for three times the model")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the records")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="a folder on a disk with space for three copies of the model")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="the folder for the records")] = None,
 ) -> None:
-    """Convert a model of SHAPE and copy it, in turn, and keep both ratios as records."""
-    times: list[float] = []
-    memory: list[float] = []
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        source = write_source(SHAPES[shape], Path(place) / "source")
+    """Copy and convert a model of SHAPE in turn, and save the ratios of time and memory as records."""
+    time_ratios: list[float] = []
+    memory_ratios: list[float] = []
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        source = write_source(SHAPES[shape], Path(temporary) / "source")
         for _ in range(repeat):
-            copying = timed_copy(source, Path(place) / "copy")
-            seconds, _, peak, largest = timed_conversion(source, Path(place) / "made", tp_size)
-            times.append(seconds / copying)
-            memory.append(peak / largest)
-            print(
-                f"copy {copying:.1f} s, convert {seconds:.1f} s, peak {peak / 1e6:.0f} MB of {largest / 1e9:.2f} GB"
-            )
-    what = f"Converting {shape} (bfloat16, tp_size {tp_size})"
+            copy_seconds = timed_copy(source, Path(temporary) / "copy")
+            timed = timed_conversion(source, Path(temporary) / "checkpoint", tp_size)
+            time_ratios.append(timed.seconds / copy_seconds)
+            memory_ratios.append(timed.peak_memory / timed.largest_file)
+            memory = f"peak {timed.peak_memory / 1e6:.0f} MB of {timed.largest_file / 1e9:.2f} GB"
+            print(f"copy {copy_seconds:.1f} s, convert {timed.seconds:.1f} s, {memory}")
+    title = f"Converting {shape} (bfloat16, tp_size {tp_size})"
     command = command_line("timing conversion", shape, "--tp_size", tp_size, "--repeat", repeat)
     rows = [
-        ("time", f"{what}: time, relative to copying its files", "ratio", {"ratio": times}),
-        ("memory", f"{what}: peak memory, relative to the largest rank file", "ratio", {"ratio": memory}),
+        ("time", f"{title}: time, relative to copying its files", "ratio", {"ratio": time_ratios}),
+        (
+            "memory",
+            f"{title}: peak memory, relative to the largest rank file",
+            "ratio",
+            {"ratio": memory_ratios},
+        ),
     ]
-    keep(f"convert-{shape.split('-')[-1]}-tp{tp_size}", rows, command, out)
+    save_records(f"convert-{shape.split('-')[-1]}-tp{tp_size}", rows, command, out)

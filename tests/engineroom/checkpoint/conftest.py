@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engineroom.checkpoint.judge.cases import run_judge
+from tests.engineroom.checkpoint.judge.cases import run_modelopt
 
 
 @pytest.fixture(scope="session")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """NVIDIA ModelOpt's exports of every case, and the models they were made from."""
-    folder = tmp_path_factory.mktemp("judged")
-    run_judge(folder)
+def modelopt_exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with NVIDIA ModelOpt's exports of every case, and the models they were exported from."""
+    folder = tmp_path_factory.mktemp("modelopt")
+    run_modelopt(folder)
     return folder

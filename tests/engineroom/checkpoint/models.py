@@ -10,18 +10,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from engineroom.checkpoint import Layout, Mapping, convert
-from engineroom.checkpoint.config import ModelConfig
-from engineroom.checkpoint.plan import sources
+from engineroom.checkpoint import Mapping, ModelConfig, Sharding, convert
+from engineroom.checkpoint.plan import source_shapes
 from engineroom.checkpoint.source import INDEX
 
-LAYOUT = Layout(Mapping(2))
+TWO_RANKS = Sharding(Mapping(2))
 SMALL = ModelConfig("LlamaForCausalLM", 32, 3, 4, 2, 8, 48, 50)
 
 
-def config(model: ModelConfig, **more: object) -> dict[str, object]:
-    """Its config.json as Hugging Face spells it."""
-    plain = {
+def config_json(model: ModelConfig) -> dict[str, object]:
+    """The model's config.json as Hugging Face spells it."""
+    return {
         "architectures": [model.architecture],
         "hidden_size": model.hidden_size,
         "num_hidden_layers": model.num_hidden_layers,
@@ -33,36 +32,41 @@ def config(model: ModelConfig, **more: object) -> dict[str, object]:
         "tie_word_embeddings": model.tie_word_embeddings,
         "attention_bias": model.attn_bias,
         "mlp_bias": model.mlp_bias,
-        "rms_norm_eps": 1e-5,
+        "rms_norm_eps": model.norm_epsilon,
+        "rope_theta": model.rotary_base,
+        "rope_scaling": model.rotary_scaling,
         "max_position_embeddings": 64,
-        "torch_dtype": "bfloat16",
+        "torch_dtype": model.dtype,
     }
-    return plain | more
 
 
-def write(
-    folder: Path, model: ModelConfig = SMALL, files: int = 1, dtype: torch.dtype = torch.bfloat16
-) -> dict:
-    """Write the folder; the tensors that are in it."""
+def write_model(
+    folder: Path, model: ModelConfig = SMALL, num_files: int = 1, dtype: torch.dtype = torch.bfloat16
+) -> dict[str, torch.Tensor]:
+    """Write a Hugging Face folder; return its tensors by name."""
     generator = torch.Generator().manual_seed(7)
-    weights = {
-        name: torch.randn(shape, generator=generator).to(dtype) for name, shape in sources(model).items()
+    tensors = {
+        name: torch.randn(shape, generator=generator).to(dtype)
+        for name, shape in source_shapes(model).items()
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config(model)))
-    names, index = sorted(weights), {}
-    for number in range(files):
-        mine = names[number::files]
-        file = "model.safetensors" if files == 1 else f"model-{number + 1:05d}-of-{files:05d}.safetensors"
-        save_file({name: weights[name] for name in mine}, folder / file, metadata={"format": "pt"})
-        index |= dict.fromkeys(mine, file)
-    if files > 1:
-        (folder / INDEX).write_text(json.dumps({"weight_map": index}))
-    return weights
+    (folder / "config.json").write_text(json.dumps(config_json(model)))
+    names = sorted(tensors)
+    weight_map: dict[str, str] = {}
+    for number in range(num_files):
+        file_names = names[number::num_files]
+        file = "model.safetensors"
+        if num_files > 1:
+            file = f"model-{number + 1:05d}-of-{num_files:05d}.safetensors"
+        save_file({name: tensors[name] for name in file_names}, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(file_names, file)
+    if num_files > 1:
+        (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    return tensors
 
 
-def convert_once(source: Path, output: Path, begun: Event) -> None:
-    """For a process of its own: it says that it begins, and converts."""
+def convert_once(source: Path, output: Path, started: Event) -> None:
+    """For a process of its own: set `started`, then convert to two ranks."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    begun.set()
-    convert(source, output, layout=LAYOUT)
+    started.set()
+    convert(source, output, sharding=TWO_RANKS)

@@ -37,7 +37,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("04.fuse", (lambda q, k, v: torch.cat([v, k, q]),), "q on top"),
     ("04.shard", (Q,), "Pass it uncalled"),
     ("04.shard", (lambda q, k, v, tp, r: ...,), "nothing back yet"),
-    ("04.shard", (lambda q, k, v, tp, r: torch.cat([q, k, v]).chunk(tp)[r],), "fused first and cut then"),
+    ("04.shard", (lambda q, k, v, tp, r: torch.cat([q, k, v]).chunk(tp)[r],), "fused before you sharded"),
     ("04.shard", (lambda q, k, v, tp, r: shard(q, k, v, tp, 0),), "Use `tp_rank`"),
     ("04.shard", (lambda q, k, v, tp, r: torch.cat([q.chunk(tp)[r], k, v]),), "k and v are whole"),
     ("04.shard", (lambda q, k, v, tp, r: torch.cat([q, k, v]).chunk(tp, 1)[r],), "has all 32 rows"),

@@ -1,4 +1,4 @@
-"""What ModelOpt is asked to export, and how it is run: in the `quantize` environment, all cases in one process."""
+"""The models that ModelOpt exports, and how it runs: in the `quantize` environment, all cases in one process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[4]
 PYTHON = ROOT / ".venv" / "quantize" / "bin" / "python"
-EXPORTS = list(product((1, 2, 8), (1, 2)))  # tp, pp; 8 ranks are more than the 4 KV heads
+EXPORTS = list(product((1, 2, 8), (1, 2)))  # (tp_size, pp_size); 8 ranks are more than the 4 KV heads
 LLAMA31 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 SIZES = {
     "hidden_size": 128,
@@ -19,7 +19,7 @@ SIZES = {
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
     "intermediate_size": 256,
-    "vocab_size": 500,  # no multiple of 8: padded
+    "vocab_size": 500,  # not a multiple of 8: padded
     "max_position_embeddings": 256,
 }
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -33,24 +33,24 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def cases() -> list[dict[str, Any]]:
-    """One model for each family, tied and untied: {"id", "model", "exports"}."""
+    """Two models of each family, tied and untied: {"id", "model", "exports"}."""
     return [
         {
             "id": f"{family}-{'tied' if tied else 'untied'}",
-            "model": SIZES | {"dtype": "bfloat16", "tie_word_embeddings": tied} | model,
+            "model": SIZES | {"dtype": "bfloat16", "tie_word_embeddings": tied} | settings,
             "exports": EXPORTS,
         }
-        for (family, model), tied in product(FAMILIES.items(), (False, True))
+        for (family, settings), tied in product(FAMILIES.items(), (False, True))
     ]
 
 
-def run_judge(folder: Path) -> None:
-    """Export all cases to FOLDER/ID/tpN-ppM, their sources to FOLDER/ID/hf. Raises RuntimeError when that fails."""
+def run_modelopt(folder: Path) -> None:
+    """Export all cases to FOLDER/ID/tpN-ppM and their models to FOLDER/ID/hf. Raises RuntimeError when that fails."""
     if not PYTHON.exists():
         raise RuntimeError("ModelOpt's environment is missing. Make it: python3 bootstrap.py --quantize")
     (folder / "cases.json").write_text(json.dumps(cases()))
     command = [PYTHON, Path(__file__).with_name("export.py"), folder / "cases.json", folder]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
-    if done.returncode:
-        raise RuntimeError("ModelOpt's export failed:\n" + "\n".join(done.stderr.splitlines()[-8:]))
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+    if process.returncode:
+        raise RuntimeError("ModelOpt's export failed:\n" + "\n".join(process.stderr.splitlines()[-8:]))

@@ -1,4 +1,4 @@
-"""Run by the `quantize` environment: tiny random models, exported by NVIDIA's ModelOpt as TensorRT-LLM checkpoints.
+"""Export tiny random models with NVIDIA's ModelOpt as TensorRT-LLM checkpoints; runs in the `quantize` environment.
 
 Usage: export.py CASES.json FOLDER. CASES is a list of {"id", "model": {...config}, "exports": [[tp, pp], ...]}; writes
 FOLDER/ID/hf and FOLDER/ID/tpN-ppM.
@@ -12,20 +12,18 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-warnings.filterwarnings("ignore")
 
-
-def make(config: dict) -> torch.nn.Module:
-    """A model with random weights; norms and biases too, so that a wrong one shows."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
+def random_model(config: dict[str, Any]) -> PreTrainedModel:
+    """A model with random weights, norms and biases too, so that a mistake in any of them shows."""
     torch.manual_seed(7)
-    wanted = dict(config)
-    dtype = getattr(torch, wanted.pop("dtype"))
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**wanted), torch_dtype=dtype)
+    settings = {name: value for name, value in config.items() if name != "dtype"}
+    dtype = getattr(torch, config["dtype"])
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), torch_dtype=dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_()
@@ -33,28 +31,29 @@ def make(config: dict) -> torch.nn.Module:
     return model
 
 
-def export(model: torch.nn.Module, tp: int, pp: int, folder: Path) -> None:
-    from modelopt.torch.export import export_tensorrt_llm_checkpoint
+def export(model: PreTrainedModel, tp_size: int, pp_size: int, folder: Path) -> None:
+    from modelopt.torch.export import export_tensorrt_llm_checkpoint  # its import warns
 
-    export_tensorrt_llm_checkpoint(
-        model,
-        "llama",
-        dtype=model.dtype,
-        export_dir=folder,
-        inference_tensor_parallel=tp,
-        inference_pipeline_parallel=pp,
-    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        export_tensorrt_llm_checkpoint(
+            model,
+            "llama",
+            dtype=model.dtype,
+            export_dir=folder,
+            inference_tensor_parallel=tp_size,
+            inference_pipeline_parallel=pp_size,
+        )
 
 
 def main() -> None:
-    cases, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    warnings.filterwarnings("ignore")
+    cases = json.loads(Path(sys.argv[1]).read_text())
     for case in cases:
-        home = folder / case["id"]
-        model = make(case["model"])
-        model.save_pretrained(home / "hf")
-        for tp, pp in case["exports"]:
-            with contextlib.redirect_stdout(io.StringIO()):
-                export(model, tp, pp, home / f"tp{tp}-pp{pp}")
+        folder = Path(sys.argv[2]) / case["id"]
+        model = random_model(case["model"])
+        model.save_pretrained(folder / "hf")
+        for tp_size, pp_size in case["exports"]:
+            export(model, tp_size, pp_size, folder / f"tp{tp_size}-pp{pp_size}")
         print(case["id"], flush=True)
 
 
