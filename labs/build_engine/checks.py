@@ -8,100 +8,112 @@ from typing import Any
 
 from engineroom.checkpoint import ModelConfig
 from engineroom.load.workload import Turn
-from labs.kit.check import exercise, require, require_function, require_names, require_number
+from labs.kit.check import Mistake, exercise, require, require_function, require_names, require_number
 
-NAMES = ("max_batch_size", "max_input_len", "max_seq_len", "max_num_tokens")
-TOY = ModelConfig("LlamaForCausalLM", 24, 3, 8, 2, 5, 12, 10)
+LIMIT_NAMES = ("max_batch_size", "max_input_len", "max_seq_len", "max_num_tokens")
+TOY = ModelConfig(
+    architecture="LlamaForCausalLM",
+    hidden_size=24,
+    num_hidden_layers=3,
+    num_attention_heads=8,
+    num_key_value_heads=2,
+    head_size=5,
+    intermediate_size=12,
+    vocab_size=10,
+)
 REMEDIES = {"prompt": "a", "machine": "b", "file": "c"}
 
 
 @exercise("05.limits", version=1, title="Choose limits from a workload", minutes=8)
 def limits(limits: dict[str, int], trace: Sequence[Turn], in_flight: float) -> None:
-    require_names(limits, NAMES)
+    require_names(limits, LIMIT_NAMES)
     for name, value in limits.items():
-        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        is_positive_integer = isinstance(value, int) and not isinstance(value, bool) and value > 0
         require(
-            whole, f"`{name}` is {value!r}. A limit is a whole number from 1 up: round up with `math.ceil`."
+            is_positive_integer,
+            f"`{name}` is {value!r}. A limit is a whole number from 1 up: round up with `math.ceil`.",
         )
-    _input_len(limits["max_input_len"], trace)
-    _seq_len(limits, trace)
-    _batch_size(limits["max_batch_size"], in_flight)
-    _num_tokens(limits, trace)
+    _check_input_len(limits["max_input_len"], trace)
+    _check_seq_len(limits["max_seq_len"], limits["max_input_len"], trace)
+    _check_batch_size(limits["max_batch_size"], in_flight)
+    _check_num_tokens(limits["max_num_tokens"], limits["max_batch_size"], trace)
 
 
-def _input_len(most: int, trace: Sequence[Turn]) -> None:
-    refused, longest = sum(turn.prompt > most for turn in trace), max(turn.prompt for turn in trace)
+def _check_input_len(max_input_len: int, trace: Sequence[Turn]) -> None:
+    num_refused = sum(turn.prompt > max_input_len for turn in trace)
+    longest = max(turn.prompt for turn in trace)
     require(
-        not refused,
-        f"`max_input_len` {most}: {refused} of {len(trace)} prompts are longer, and would be refused. A percentile is "
-        f"for latency. A limit must hold the longest.",
+        not num_refused,
+        f"`max_input_len` {max_input_len}: {num_refused} of {len(trace)} prompts are longer, and would be refused. "
+        f"Percentiles are for latencies. A limit must hold the longest prompt.",
         f"The longest prompt has {longest} tokens.",
     )
     require(
-        most <= 2 * max(turn.total for turn in trace),
-        f"`max_input_len` {most:,}: the longest prompt has {longest:,} tokens. Some room is wise, this much is not: a "
-        f"prompt that long delays everybody in flight.",
+        max_input_len <= 2 * max(turn.total for turn in trace),
+        f"`max_input_len` {max_input_len:,}: the longest prompt has {longest:,} tokens. Some headroom is wise, but not "
+        f"this much: a prompt of that length delays every request in flight.",
     )
 
 
-def _seq_len(limits: Mapping[str, int], trace: Sequence[Turn]) -> None:
-    most, longest = limits["max_seq_len"], max(turn.total for turn in trace)
+def _check_seq_len(max_seq_len: int, max_input_len: int, trace: Sequence[Turn]) -> None:
+    longest = max(turn.total for turn in trace)
     require(
-        most > limits["max_input_len"],
-        f"`max_seq_len` {most}: prompt and answer together. With `max_input_len` {limits['max_input_len']} the "
+        max_seq_len > max_input_len,
+        f"`max_seq_len` {max_seq_len} counts prompt and answer together. With `max_input_len` {max_input_len}, the "
         f"longest prompt gets no answer.",
     )
-    refused = sum(turn.total > most for turn in trace)
+    num_refused = sum(turn.total > max_seq_len for turn in trace)
     require(
-        not refused,
-        f"`max_seq_len` {most}: prompt and answer together are longer in {refused} of {len(trace)} requests.",
-        f"The longest request of the trace is {longest} tokens, `max(turn.total for turn in trace)`.",
+        not num_refused,
+        f"`max_seq_len` {max_seq_len}: {num_refused} of {len(trace)} requests are longer, prompt and answer together.",
+        f"The longest request of the trace has {longest} tokens, `max(turn.total for turn in trace)`.",
     )
     require(
-        most <= 2 * (max(turn.prompt for turn in trace) + max(turn.output for turn in trace)),
-        f"`max_seq_len` {most:,}: because the model can? One request may then reserve the KV cache of "
-        f"{most // longest} of your longest, and under guaranteed_no_evict the others wait for it.",
-        f"Your longest request has {longest:,} tokens; up to double that is prudent.",
-    )
-
-
-def _batch_size(most: int, in_flight: float) -> None:
-    require(
-        most >= in_flight,
-        f"`max_batch_size` {most}: Little's law puts {in_flight:.1f} requests in flight on average. With fewer seats "
-        f"the queue grows for as long as people arrive.",
-    )
-    require(
-        most >= in_flight + sqrt(in_flight),
-        f"`max_batch_size` {most} holds the average, {in_flight:.1f}, and nothing more. Arrivals bunch: a Poisson "
-        f"process spreads by the square root of its mean. Leave room for it.",
-        f"Two such spreads more, {ceil(in_flight + 2 * sqrt(in_flight))}, are enough nearly always.",
-    )
-    require(
-        most <= 8 * in_flight + 8,
-        f"`max_batch_size` {most:,} for {in_flight:.1f} requests in flight: seats that nobody takes. TensorRT-LLM "
-        f"sizes buffers by it, and a full batch makes every answer slow.",
+        max_seq_len <= 2 * (max(turn.prompt for turn in trace) + max(turn.output for turn in trace)),
+        f"`max_seq_len` {max_seq_len:,}: because the model can? One request may then reserve the KV cache of "
+        f"{max_seq_len // longest} of your longest requests, and under guaranteed_no_evict the others wait for it.",
+        f"Your longest request has {longest:,} tokens; up to twice that is prudent.",
     )
 
 
-def _num_tokens(limits: Mapping[str, int], trace: Sequence[Turn]) -> None:
-    most, seats = limits["max_num_tokens"], limits["max_batch_size"]
+def _check_batch_size(max_batch_size: int, in_flight: float) -> None:
+    require(
+        max_batch_size >= in_flight,
+        f"`max_batch_size` {max_batch_size}: by Little's law, {in_flight:.1f} requests are in flight on average. With "
+        f"fewer slots, the queue grows for as long as requests arrive.",
+    )
+    require(
+        max_batch_size >= in_flight + sqrt(in_flight),
+        f"`max_batch_size` {max_batch_size} holds the average, {in_flight:.1f}, and nothing more. Arrivals bunch: the "
+        f"standard deviation of a Poisson process is the square root of its mean. Leave headroom for it.",
+        f"Two standard deviations more, {ceil(in_flight + 2 * sqrt(in_flight))}, are enough nearly always.",
+    )
+    require(
+        max_batch_size <= 8 * in_flight + 8,
+        f"`max_batch_size` {max_batch_size:,} for {in_flight:.1f} requests in flight: most slots would never be used. "
+        f"TensorRT-LLM sizes buffers by it, and a full batch makes every answer slow.",
+    )
+
+
+def _check_num_tokens(max_num_tokens: int, max_batch_size: int, trace: Sequence[Turn]) -> None:
     median = sorted(turn.prompt for turn in trace)[len(trace) // 2]
+    remainder = max_num_tokens - max_batch_size
     require(
-        most >= seats,
-        f"`max_num_tokens` {most} is below `max_batch_size` {seats}. Every running request takes one token of each "
-        f"step: the build refuses that.",
+        remainder >= 0,
+        f"`max_num_tokens` {max_num_tokens} is below `max_batch_size` {max_batch_size}. Every running request takes "
+        f"one token of each step: the build refuses such limits.",
     )
     require(
-        most - seats >= median,
-        f"`max_num_tokens` {most}: with {seats} requests running, {most - seats} tokens of a step are left for new "
-        f"prompts, and the median prompt has {median}. It would need several steps; the long ones, very many.",
+        remainder >= median,
+        f"`max_num_tokens` {max_num_tokens}: with {max_batch_size} requests running, a step has {remainder} tokens "
+        f"left for new prompts, and the median prompt has {median}. It would need several steps, long prompts very "
+        f"many.",
     )
-    largest = seats + max(turn.prompt for turn in trace)
+    largest_step = max_batch_size + max(turn.prompt for turn in trace)
     require(
-        most <= 4 * largest,
-        f"`max_num_tokens` {most:,}: activations are reserved for it, and while a step that long runs nobody gets a "
-        f"token. {largest:,} hold a full batch and your longest prompt in one step.",
+        max_num_tokens <= 4 * largest_step,
+        f"`max_num_tokens` {max_num_tokens:,}: memory for activations is reserved for it, and no request gets a token "
+        f"while a step of that length runs. {largest_step:,} hold a full batch and your longest prompt in one step.",
     )
 
 
@@ -113,82 +125,91 @@ def kv(
     measured: Mapping[str, float],
 ) -> None:
     require_function(bytes_per_token, "bytes_per_token")
-    got: Any = bytes_per_token(TOY, 2)
-    right, everything = 2 * 3 * 2 * 5 * 2, 2 * 3 * 24 * 2
+    answer: Any = bytes_per_token(TOY, 2)
+    expected = 2 * 3 * 2 * 5 * 2
+    without_gqa = 2 * 3 * 24 * 2
     mistakes = {
-        right / 2: "Half of it. Keys and values are kept, each of `itemsize` bytes.",
-        right / 4: "A quarter of it. Keys and values, each of `itemsize` bytes.",
-        right * 4: "You took the query heads. Only KV heads are cached: `num_key_value_heads`.",
-        right / 3: "That is one layer. Every layer keeps keys and values of its own.",
-        right / 5 * 24: "You took `hidden_size`. A KV head is `head_size` wide.",
-        everything: "`hidden_size` would be right without grouped-query attention: KV heads × `head_size` is less.",
-        right * 8: "Those are bits.",
+        expected / 2: "That is half of it. Keys and values are both cached, each of `itemsize` bytes.",
+        expected / 4: "That is a quarter of it. Keys and values are both cached, each of `itemsize` bytes.",
+        expected * 4: "You took the query heads. Only KV heads are cached: `num_key_value_heads`.",
+        expected / 3: "That is one layer. Every layer has keys and values of its own.",
+        expected / 5 * 24: "You took `hidden_size`. A KV head is `head_size` wide.",
+        float(
+            without_gqa
+        ): "`hidden_size` would be right without grouped-query attention. KV heads × `head_size` is less.",
+        expected * 8.0: "Those are bits.",
     }
-    require_number(got, mistakes)
+    require_number(answer, mistakes)
     require(
-        got == right,
-        f"For 3 layers of 2 KV heads, 5 wide, 2 bytes a value, I get {right}, you {got}.",
+        answer == expected,
+        f"For 3 layers of 2 KV heads, 5 wide, and 2 bytes for each value, I get {expected}, you {answer}.",
         "2 (key and value) × layers × KV heads × head size × bytes of a value",
     )
     predicted = bytes_per_token(model, itemsize)
-    for name, seen in measured.items():
+    for name, actual in measured.items():
         require(
-            abs(predicted - seen) < 0.01 * seen,
-            f"On my example you are right, but {name} uses {seen:,.0f} bytes a token and you say {predicted:,.0f}.",
+            abs(predicted - actual) < 0.01 * actual,
+            f"On my example you are right, but {name} uses {actual:,.0f} bytes for each token, and you say "
+            f"{predicted:,.0f}.",
         )
 
 
 @exercise("05.fit", version=1, title="How many of your longest requests fit", minutes=5)
-def fit(most_requests: Callable[[float, int, int], int]) -> None:
-    require_function(most_requests, "most_requests")
-    pool, each, tokens = 10_000_000, 1_000, 1_000  # 312 whole blocks of 32 tokens; 32 blocks a request
-    got: Any = most_requests(pool, each, tokens)
-    mistakes = {
-        10: "You counted tokens. The cache hands out whole blocks of 32, and the last of a request is rarely full.",
-        312: "That is how many blocks there are. Each request needs several.",
+def fit(max_requests: Callable[[float, int, int], int]) -> None:
+    require_function(max_requests, "max_requests")
+    kv_cache, bytes_per_token, tokens = 10_000_000, 1_000, 1_000
+    num_blocks, blocks_per_request = 312, 32  # whole blocks of 32 tokens
+    answer: Any = max_requests(kv_cache, bytes_per_token, tokens)
+    mistakes: dict[float, str] = {
+        10: "You counted tokens. The cache hands out whole blocks of 32, and the last one of a request is rarely full.",
+        num_blocks: "That is how many blocks there are. Each request needs several.",
         10_000: "That is how many tokens fit. Each request has 1,000 of them.",
-        32: "That is how many blocks one request needs. How often does the cache hold that many?",
+        blocks_per_request: "That is how many blocks one request needs. How often does the cache hold that many?",
     }
-    require_number(got, mistakes)
+    require_number(answer, mistakes)
     require(
-        got in (9, 9.0) or abs(got - 312 / 32) > 0.2,
-        f"{got:.4g} requests: round down. What does not fit whole is not started.",
+        answer == 9 or abs(answer - num_blocks / blocks_per_request) > 0.2,
+        f"{answer:.4g} requests: round down. A request that does not fit completely does not start.",
     )
     require(
-        got == 9,
-        f"10,000,000 bytes, 1,000 a token, requests of 1,000 tokens: I get 9, you {got}.",
-        "Blocks in the cache: `kv_cache // (bytes_per_token * 32)`. Blocks a request: `math.ceil(tokens / 32)`.",
+        answer == 9,
+        f"10,000,000 bytes, 1,000 for each token, requests of 1,000 tokens: I get 9, you {answer}.",
+        "Blocks in the cache: `kv_cache // (bytes_per_token * 32)`. Blocks of a request: `math.ceil(tokens / 32)`.",
     )
     require(
-        most_requests(pool, each, 100_000) == 0,
-        "A request that needs more blocks than there are does not fit: the answer is 0 then.",
+        max_requests(kv_cache, bytes_per_token, 100_000) == 0,
+        "A request that needs more blocks than there are does not fit. Then the answer is 0.",
     )
 
 
 @exercise("05.refusals", version=1, title="Read three refusals", minutes=4)
 def refusals(remedy: dict[str, str]) -> None:
     require_names(remedy, REMEDIES)
-    for name, value in remedy.items():
-        require(value in ("a", "b", "c", "d"), f"`{name}` is {value!r}; choose 'a', 'b', 'c' or 'd'.")
-    require(
-        "d" not in remedy.values(),
-        "A checkpoint is bound to no limit and no machine, and nobody touched it: it need not be converted again.",
-    )
+    for name, letter in remedy.items():
+        require(letter in ("a", "b", "c", "d"), f"`{name}` is {letter!r}; choose 'a', 'b', 'c' or 'd'.")
+    if "d" in remedy.values():
+        raise Mistake(
+            "A checkpoint depends on no limit and no machine, and this one did not change: it need not be converted "
+            "again."
+        )
     require(
         remedy["prompt"] != "b",
-        "The engine is for this machine already. Built again with the same limits it would say the same.",
+        "The engine is for this machine already. A build with the same limits would refuse the prompt again.",
     )
-    require(remedy["prompt"] == "a", "The file is as it was built. Read which limit the message names.")
+    require(
+        remedy["prompt"] == "a", "The file is as it was built. Read the message: which limit does it name?"
+    )
     require(
         remedy["machine"] != "c",
-        "The copy is as good as the original: the machine is another one. Compiled code is bound to it.",
+        "The copy is as good as the original, but this is another machine. Compiled code runs only on the kind of "
+        "machine that it was built for.",
     )
     require(
         remedy["machine"] == "b",
-        "No limit is named there. Read what it was built for, and what it was opened on.",
+        "The message names no limit. Read what the engine was built for, and what it was opened on.",
     )
     require(
         remedy["file"] != "b",
-        "That works, and takes longest. The original is still there, and the message names the shorter way.",
+        "That works, but takes longest. The original is still there, and the message names the shorter way.",
     )
-    require(remedy["file"] == "c", "No request was sent yet. Read what the message says of the file.")
+    require(remedy["file"] == "c", "No request was sent yet. Read what the message says about the file.")

@@ -1,8 +1,8 @@
-"""What limits cost: bytes of weights, KV cache and activations, and how three engines share out a GPU's memory.
+"""What limits cost: bytes of weights, KV cache and activations, and how three engines divide a GPU's memory.
 
 TensorRT-LLM: "Memory Usage of TensorRT-LLM", nvidia.github.io/TensorRT-LLM/reference/memory.html.
 vLLM 0.32: Worker.determine_available_memory (vllm/v1/worker/gpu_worker.py), request_memory (vllm/v1/worker/utils.py).
-This engine: num_blocks in engineroom/engine/runtime/executor.py.
+This engine: num_kv_cache_blocks in engineroom/engine/runtime/executor.py.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from pathlib import Path
 
 import torch
 
-from engineroom.checkpoint import Layout, ModelConfig, plan
+from engineroom.checkpoint import ModelConfig, Sharding, plan
 from engineroom.checkpoint.config import from_hugging_face
-from engineroom.engine.config import BuildConfig
+from engineroom.engine.config import Limits
 from engineroom.kit.process import Server
 from engineroom.load.shape import SHAPES
 from engineroom.metrics.prometheus import fetch
 
-KV_FRACTION = 0.9  # TensorRT-LLM's kv_cache_free_gpu_mem_fraction, and this engine's on a GPU
+FREE_MEMORY_FRACTION = (
+    0.9  # TensorRT-LLM's kv_cache_free_gpu_mem_fraction, and this engine's default on a GPU
+)
 GPU_MEMORY_UTILIZATION = 0.92  # vLLM 0.32's default
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Budget:
-    """Bytes of one GPU: for weights, for one step's activations, for the KV cache; `left` is nobody's."""
+class MemoryBudget:
+    """Bytes of one GPU: for the weights, for the activations of one step, for the KV cache, and `unused`."""
 
     total: float
     weights: float
@@ -34,72 +37,94 @@ class Budget:
     kv_cache: float
 
     @property
-    def left(self) -> float:
+    def unused(self) -> float:
         return self.total - self.weights - self.activations - self.kv_cache
 
 
-def public(name: str) -> ModelConfig:
-    """A public model's sizes by name, one of engineroom.load.shape.SHAPES, such as "llama-3.1-8b"; without weights."""
+def public_model(name: str) -> ModelConfig:
+    """The sizes of a public model in engineroom.load.shape.SHAPES, such as "llama-3.1-8b"; it needs no weights."""
     return from_hugging_face({"architectures": ["LlamaForCausalLM"], **SHAPES[name]}, Path(name))
 
 
 def itemsize(dtype: str) -> int:
-    """Bytes of one value, "float32", "float16" or "bfloat16"."""
+    """Bytes of one value in "float32", "float16" or "bfloat16"."""
     return int(getattr(torch, dtype).itemsize)
 
 
 def weight_bytes(model: ModelConfig, dtype: str = "bfloat16") -> int:
-    """Of all tensors of a checkpoint of one rank."""
-    return sum(prod(target.shape) for target in plan(model, Layout())) * itemsize(dtype)
+    """Bytes of all tensors in a checkpoint of one rank."""
+    return sum(prod(tensor.shape) for tensor in plan(model, Sharding())) * itemsize(dtype)
 
 
 def kv_bytes_per_token(model: ModelConfig, dtype: str = "bfloat16") -> int:
-    """A key and a value of every layer and KV head."""
+    """Bytes of one key and one value in every layer and KV head."""
     return 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_size * itemsize(dtype)
 
 
-def activation_bytes(model: ModelConfig, limits: BuildConfig, dtype: str = "bfloat16") -> int:
-    """The widest moment of a step, counted: x, gate, fc and their product for all tokens, or all requests' logits.
+def activation_bytes(model: ModelConfig, limits: Limits, dtype: str = "bfloat16") -> int:
+    """The larger of two moments of a step: the MLP's tensors of all tokens, or the float32 logits of all requests.
 
-    A lower bound, good for seeing what `max_num_tokens` does. Real engines find out for themselves: TensorRT when it
-    builds, by the largest shapes; vLLM when it starts, by a run of max_num_batched_tokens.
+    The MLP's tensors are x [max_num_tokens, hidden_size], and gate, fc and their product [max_num_tokens,
+    intermediate_size]. This is a lower bound that shows the effect of `max_num_tokens`. Real engines measure:
+    TensorRT during the build, with the largest shapes; vLLM at start, with a run of max_num_batched_tokens.
     """
-    mlp = int(limits.max_num_tokens or 0) * (model.hidden_size + 3 * model.intermediate_size)
-    return max(mlp * itemsize(dtype), limits.max_batch_size * model.vocab_size * 4)
+    mlp_values = limits.max_num_tokens * (model.hidden_size + 3 * model.intermediate_size)
+    logits = limits.max_batch_size * model.vocab_size
+    return max(mlp_values * itemsize(dtype), logits * FLOAT32_BYTES)
 
 
-def most_kv_bytes(model: ModelConfig, limits: BuildConfig, dtype: str = "bfloat16") -> int:
-    """All requests at their longest; a larger pool than that could never be used."""
-    blocks = limits.max_batch_size * limits.blocks_per_sequence
-    return blocks * limits.tokens_per_block * kv_bytes_per_token(model, dtype)
+def max_kv_cache_bytes(model: ModelConfig, limits: Limits, dtype: str = "bfloat16") -> int:
+    """Bytes of KV cache when all requests have their maximum length; the limits cannot use a larger cache."""
+    num_blocks = limits.max_batch_size * limits.max_blocks_per_sequence
+    return num_blocks * limits.tokens_per_block * kv_bytes_per_token(model, dtype)
 
 
-def this_engine(total: float, model: ModelConfig, limits: BuildConfig, dtype: str = "bfloat16") -> Budget:
-    """A share of what is free after the weights, at most what the limits can use; activations take of the rest."""
+def this_engine_budget(
+    total: float, model: ModelConfig, limits: Limits, dtype: str = "bfloat16"
+) -> MemoryBudget:
+    """The KV cache takes a fraction of what the weights leave free, but no more than the limits can use.
+
+    Activations take from the remainder.
+    """
     weights = weight_bytes(model, dtype)
-    pool = min(KV_FRACTION * (total - weights), most_kv_bytes(model, limits, dtype))
-    return Budget(total, weights, activation_bytes(model, limits, dtype), pool)
+    kv_cache = min(FREE_MEMORY_FRACTION * (total - weights), max_kv_cache_bytes(model, limits, dtype))
+    return MemoryBudget(total, weights, activation_bytes(model, limits, dtype), kv_cache)
 
 
-def tensorrt_llm(total: float, model: ModelConfig, limits: BuildConfig, dtype: str = "bfloat16") -> Budget:
-    """A share of what is free after weights and activations, whose size the limits fixed when the engine was built."""
+def tensorrt_llm_budget(
+    total: float, model: ModelConfig, limits: Limits, dtype: str = "bfloat16"
+) -> MemoryBudget:
+    """The KV cache takes a fraction of what weights and activations leave free.
+
+    The limits fixed the size of the activations when the engine was built.
+    """
     weights, activations = weight_bytes(model, dtype), activation_bytes(model, limits, dtype)
-    return Budget(total, weights, activations, KV_FRACTION * (total - weights - activations))
+    return MemoryBudget(total, weights, activations, FREE_MEMORY_FRACTION * (total - weights - activations))
 
 
-def vllm(total: float, model: ModelConfig, limits: BuildConfig, dtype: str = "bfloat16") -> Budget:
-    """A share of the whole GPU, less weights and activations; max_num_batched_tokens is max_num_tokens here."""
+def vllm_budget(total: float, model: ModelConfig, limits: Limits, dtype: str = "bfloat16") -> MemoryBudget:
+    """The KV cache takes a fraction of the whole GPU, less weights and activations.
+
+    `limits.max_num_tokens` is vLLM's max_num_batched_tokens.
+    """
     weights, activations = weight_bytes(model, dtype), activation_bytes(model, limits, dtype)
-    return Budget(total, weights, activations, GPU_MEMORY_UTILIZATION * total - weights - activations)
+    return MemoryBudget(total, weights, activations, GPU_MEMORY_UTILIZATION * total - weights - activations)
 
 
-def requests_that_fit(kv_cache: float, bytes_per_token: int, tokens: int, tokens_per_block: int = 32) -> int:
-    """Requests of `tokens` tokens each, prompt and answer, whose blocks all fit: guaranteed_no_evict's count."""
-    blocks = int(kv_cache // (bytes_per_token * tokens_per_block))
-    return blocks // -(-tokens // tokens_per_block)
+def max_concurrent_requests(
+    kv_cache: float, bytes_per_token: int, tokens: int, tokens_per_block: int = 32
+) -> int:
+    """How many requests of `tokens` tokens, prompt and answer, `guaranteed_no_evict` runs at once.
+
+    `kv_cache` is in bytes.
+    """
+    num_blocks = int(kv_cache // (bytes_per_token * tokens_per_block))
+    blocks_per_request = -(-tokens // tokens_per_block)
+    return num_blocks // blocks_per_request
 
 
-def vllm_kv_cache(server: Server) -> tuple[int, int]:
-    """(bytes, tokens) of a running vLLM's KV cache, as it reports them; start it with kv_cache_memory_bytes."""
+def vllm_kv_cache_size(server: Server) -> tuple[int, int]:
+    """(bytes, tokens) of a running vLLM's KV cache, from its metrics. Start vLLM with kv_cache_memory_bytes."""
     labels = next(sample.labels for sample in fetch(server) if sample.name == "vllm:cache_config_info")
-    return int(labels["kv_cache_memory_bytes"]), int(labels["num_gpu_blocks"]) * int(labels["block_size"])
+    num_tokens = int(labels["num_gpu_blocks"]) * int(labels["block_size"])
+    return int(labels["kv_cache_memory_bytes"]), num_tokens

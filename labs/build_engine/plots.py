@@ -1,4 +1,4 @@
-"""The pictures of lesson 05."""
+"""The plots of lesson 05."""
 
 from __future__ import annotations
 
@@ -6,72 +6,72 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from engineroom.engine.config import BuildConfig
 from engineroom.load.workload import Turn
-from labs.build_engine.memory import Budget
+from labs.build_engine.memory import MemoryBudget
 from labs.kit import show
 
-PARTS = {"weights": show.BLUE, "kv_cache": show.GREEN, "activations": show.ORANGE, "left": "#D9D9D9"}
+PARTS = {"weights": show.BLUE, "kv_cache": show.GREEN, "activations": show.ORANGE, "unused": "#D9D9D9"}
+MIN_LABEL_GIGABYTES = 3  # a narrower bar has no space for its number
 
 
-def workload(trace: Sequence[Turn], limits: BuildConfig) -> None:
-    """Each request by the lengths of its prompt and answer, and what the limits let in."""
-    most, longest = limits.max_input_len, int(limits.max_seq_len or 0)
-    fits = np.array([turn.prompt <= most and turn.total <= longest for turn in trace])
+def workload(trace: Sequence[Turn], max_input_len: int, max_seq_len: int) -> None:
+    """Each request by the lengths of its prompt and its answer, and the area that the limits admit."""
+    fits = np.array([turn.prompt <= max_input_len and turn.total <= max_seq_len for turn in trace])
     prompts, outputs = np.array(trace).T
+    num_served, num_refused = fits.sum(), (~fits).sum()
     alt = (
-        f"{fits.sum()} of {len(trace)} requests lie within max_input_len {most} and max_seq_len {longest}; "
-        f"{(~fits).sum()} would be refused."
+        f"{num_served} of {len(trace)} requests lie within max_input_len {max_input_len} and max_seq_len "
+        f"{max_seq_len}; {num_refused} would be refused."
     )
     with show.picture(alt, size=(8, 3.4)) as (_, axes):
-        edge = [0, min(most, longest), min(most, longest), 0]
-        axes.fill(
-            edge, [0, 0, longest - edge[1], longest], color=show.SKY, alpha=0.25, label="within the limits"
-        )
-        axes.plot(prompts[fits], outputs[fits], ".", color=show.BLUE, label=f"served: {fits.sum()}")
-        axes.plot(prompts[~fits], outputs[~fits], "x", color=show.RED, label=f"refused: {(~fits).sum()}")
-        axes.set(xlabel="prompt, tokens", ylabel="answer, tokens", xlim=(0, 1.15 * max(*prompts, most)))
+        corner = min(max_input_len, max_seq_len)
+        area_x, area_y = [0, corner, corner, 0], [0, 0, max_seq_len - corner, max_seq_len]
+        axes.fill(area_x, area_y, color=show.SKY, alpha=0.25, label="within the limits")
+        axes.plot(prompts[fits], outputs[fits], ".", color=show.BLUE, label=f"served: {num_served}")
+        axes.plot(prompts[~fits], outputs[~fits], "x", color=show.RED, label=f"refused: {num_refused}")
+        axes.set(xlabel="prompt, tokens", ylabel="answer, tokens")
+        axes.set_xlim(0, 1.15 * max(*prompts, max_input_len))
         axes.set_ylim(0, 1.6 * outputs.max())
         axes.legend(frameon=False, loc="upper right")
 
 
-def memory(budgets: Mapping[str, Budget], needed: float, gpu: str) -> None:
-    """What each engine does with one GPU: bars of gigabytes, and a line for the KV cache that `needed` bytes are."""
-    alt = [f"One {gpu}, by three rules."]
+def memory(budgets: Mapping[str, MemoryBudget], full_batch_bytes: float, gpu: str) -> None:
+    """How each engine divides one GPU, as bars; a line marks the KV cache of a full batch of the longest requests."""
+    alt = [f"The memory of one {gpu} under {len(budgets)} rules."]
     with show.picture(alt, size=(9, 3)) as (figure, axes):
-        for row, (name, budget) in enumerate(reversed(budgets.items())):
-            start = 0.0
+        for row, (name, budget) in enumerate(reversed(list(budgets.items()))):
+            left = 0.0
             for part, color in PARTS.items():
                 width = getattr(budget, part) / 1e9
-                axes.barh(row, width, left=start, color=color, edgecolor="white")
-                if width > 3:
-                    axes.text(start + width / 2, row, f"{width:.1f}", ha="center", va="center")
-                start += width
-            axes.plot(
-                2 * [(budget.weights + needed) / 1e9], [row - 0.4, row + 0.4], color="black", linewidth=2
+                axes.barh(row, width, left=left, color=color, edgecolor="white")
+                if width > MIN_LABEL_GIGABYTES:
+                    axes.text(left + width / 2, row, f"{width:.1f}", ha="center", va="center")
+                left += width
+            mark = (budget.weights + full_batch_bytes) / 1e9
+            axes.plot([mark, mark], [row - 0.4, row + 0.4], color="black", linewidth=2)
+            kv_cache, activations = budget.kv_cache / 1e9, budget.activations / 1e9
+            alt.append(
+                f"{' '.join(name.split())}: {kv_cache:.1f} GB KV cache, {activations:.1f} GB activations."
             )
-            used = f"{budget.kv_cache / 1e9:.1f} GB KV cache, {budget.activations / 1e9:.1f} GB activations"
-            alt.append(f"{' '.join(name.split())}: {used}.")
+        alt.append(f"A full batch of the longest requests needs {full_batch_bytes / 1e9:.1f} GB of KV cache.")
         axes.set_yticks(range(len(budgets)), list(budgets)[::-1])
         axes.set(xlabel=f"gigabytes of one {gpu}")
         axes.grid(visible=False)
-        handles = [axes.bar(0, 0, color=color) for color in PARTS.values()]
-        handles += axes.plot([], [], color="black", linewidth=2)
-        names = [*(part.replace("_", " ") for part in PARTS), "a full batch\nof the longest"]
-        figure.legend(handles, names, loc="outside right upper", frameon=False)
-        alt.append(f"A full batch of the longest requests needs {needed / 1e9:.1f} GB of KV cache.")
+        bars = [axes.bar(0, 0, color=color).patches[0] for color in PARTS.values()]
+        marks = axes.plot([], [], color="black", linewidth=2)
+        labels = [*(part.replace("_", " ") for part in PARTS), "a full batch\nof the longest"]
+        figure.legend([*bars, *marks], labels, loc="outside right upper", frameon=False)
 
 
-def concurrency(fits: Mapping[int, int], batch: int, gpu: str) -> None:
-    """Requests that fit at once, over the tokens that each may take; `batch` is max_batch_size."""
-    tokens, counts = list(fits), list(fits.values())
-    alt = f"Requests that fit on one {gpu}: {', '.join(f'{n} of {t:,} tokens' for t, n in fits.items())}."
-    with show.picture(alt, size=(8, 3)) as (_, axes):
-        axes.plot(tokens, counts, "o-", color=show.BLUE)
-        for one, count in fits.items():
-            axes.annotate(f"{count:,}", (one, count), (4, 6), textcoords="offset points")
-        axes.axhline(batch, color=show.RED, linestyle="--", label=f"max_batch_size {batch}")
+def concurrency(counts: Mapping[int, int], max_batch_size: int, gpu: str) -> None:
+    """Requests that fit at once, by the tokens that each may take."""
+    fits = ", ".join(f"{count} of {tokens:,} tokens" for tokens, count in counts.items())
+    with show.picture(f"Requests that fit on one {gpu}: {fits}.", size=(8, 3)) as (_, axes):
+        axes.plot(list(counts), list(counts.values()), "o-", color=show.BLUE)
+        for tokens, count in counts.items():
+            axes.annotate(f"{count:,}", (tokens, count), (4, 6), textcoords="offset points")
+        axes.axhline(max_batch_size, color=show.RED, linestyle="--", label=f"max_batch_size {max_batch_size}")
         axes.set(xscale="log", yscale="log", xlabel="tokens a request may take", ylabel="requests at once")
-        axes.set_xticks(tokens, [f"{one:,}" for one in tokens])
+        axes.set_xticks(list(counts), [f"{tokens:,}" for tokens in counts])
         axes.minorticks_off()
         axes.legend(frameon=False)
