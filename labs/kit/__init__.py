@@ -1,1 +1,1 @@
-"""What every lesson uses: exercise checks, progress, pictures, the list of lessons, the bill."""
+"""Shared by all lessons: exercise checks, progress, pictures, the list of lessons, the bill."""

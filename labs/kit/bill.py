@@ -1,7 +1,7 @@
 """Minutes and dollars of each lesson on a rented GPU.
 
-Reference prices are in ``records/published/gpu-prices.json``; ``ENGINEROOM_PRICE_PER_HOUR`` (dollars)
-overrides them.
+Reference prices are in ``records/published/gpu-prices.json``. ``ENGINEROOM_PRICE_PER_HOUR``, in dollars, overrides
+them.
 """
 
 from __future__ import annotations
@@ -10,49 +10,58 @@ import os
 import re
 import statistics
 
+from engineroom.kit.errors import UserError
 from engineroom.kit.record import find
 from labs.kit.course import LESSONS
 
 PRICES = "gpu-prices"
-PRICE = "ENGINEROOM_PRICE_PER_HOUR"
+PRICE_VARIABLE = "ENGINEROOM_PRICE_PER_HOUR"
+
+
+class PriceError(UserError, ValueError):
+    """A price that is malformed or not known; the message says what to set."""
 
 
 def price_per_hour(gpu: str = "H100") -> float:
-    """Dollars per hour for one GPU on demand: yours if set, else the median of the reference list.
+    """Return dollars per hour for one GPU on demand: your own price if set, else the median of the reference list.
 
-    ``gpu`` is a name as in the list or as nvidia-smi says it. Raises ValueError for one that is not listed.
+    ``gpu`` is a name from the list or from nvidia-smi. Raises PriceError for a GPU that is not listed.
     """
-    if own := os.environ.get(PRICE):
-        if not re.fullmatch(r"\d+(\.\d+)?", own):
-            raise ValueError(f"{PRICE} must be dollars per hour such as 3.99, not {own!r}.")
-        return float(own)
-    prices = find(PRICES, "published").summary
-    listed = [one.median for series, one in prices.items() if series.split()[0] in gpu]
+    if price := os.environ.get(PRICE_VARIABLE):
+        if not re.fullmatch(r"\d+(\.\d+)?", price):
+            raise PriceError(f"{PRICE_VARIABLE} must be dollars per hour such as 3.99, not {price!r}.")
+        return float(price)
+    summaries = find(PRICES, "published").summary
+    listed = [summary.median for series, summary in summaries.items() if series.split()[0] in gpu]
     if not listed:
-        known = ", ".join(sorted({series.split()[0] for series in prices}))
-        raise ValueError(f"No reference price for {gpu!r}, only for {known}. Set {PRICE}.")
+        gpus = ", ".join(sorted({series.split()[0] for series in summaries}))
+        raise PriceError(f"No reference price for {gpu!r}, only for {gpus}. Set {PRICE_VARIABLE}.")
     return statistics.median(listed)
 
 
 def lesson_cost(minutes: float, gpu: str = "H100") -> float:
-    """Dollars for ``minutes`` on one GPU."""
+    """Return dollars for ``minutes`` on one GPU."""
     return minutes / 60 * price_per_hour(gpu)
 
 
 def bill(gpu: str = "H100") -> list[dict[str, object]]:
-    """One row a lesson: minutes on a CPU machine, minutes and dollars on one ``gpu``; the last row is the sum."""
+    """Return a row for each lesson (minutes on a CPU, minutes and dollars on one ``gpu``) and a row with the sums."""
     rows = [
-        {"lesson": one.slug, "minutes": one.minutes_cpu, f"minutes, {gpu}": one.minutes_gpu,
-         f"dollars, {gpu}": round(lesson_cost(one.minutes_gpu, gpu), 2)}
-        for one in LESSONS
-    ]  # fmt: skip
+        {
+            "lesson": lesson.slug,
+            "minutes": lesson.minutes_cpu,
+            f"minutes, {gpu}": lesson.minutes_gpu,
+            f"dollars, {gpu}": round(lesson_cost(lesson.minutes_gpu, gpu), 2),
+        }
+        for lesson in LESSONS
+    ]
     total = {key: sum(row[key] for row in rows) for key in rows[0] if key != "lesson"}
     return [*rows, {"lesson": "all of them", **total}]
 
 
 def time_and_money(number: int, gpu: str = "H100") -> str:
-    """The line that each lesson prints: how long it takes to work through, and what that costs on ``gpu``."""
-    lesson = next(one for one in LESSONS if one.number == number)
+    """Return the line that each lesson prints: minutes to work through it, and what they cost on one ``gpu``."""
+    lesson = next(lesson for lesson in LESSONS if lesson.number == number)
     return (
         f"To work through: about {lesson.minutes_cpu} minutes on a machine without a GPU, for nothing; about "
         f"{lesson.minutes_gpu} minutes on one {gpu}, ${lesson_cost(lesson.minutes_gpu, gpu):.2f} at "

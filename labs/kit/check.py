@@ -12,43 +12,46 @@ import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import isclose
+from numbers import Real
 from pathlib import Path
-from types import FunctionType, MappingProxyType
+from types import EllipsisType, FunctionType, MappingProxyType
 
 from labs.kit import course, progress
 from labs.kit.course import Exercise, exercise, exercises
-from labs.kit.show import say
+from labs.kit.show import show_html
 
-__all__ = ["Mistake", "Result", "Unfinished", "check", "exercise", "exercises", "needs", "require"]
+__all__ = ["CheckResult", "Mistake", "Unfinished", "check", "exercise", "exercises", "needs", "require"]
 __all__ += ["require_function", "require_names", "require_number"]
 
-LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
 ROOT = Path(__file__).parents[2]
-OURS = (
+LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
+COURSE_CODE = (
     *(f"{ROOT / name}{os.sep}" for name in ("engineroom", "labs", "tools")),
     *LIBRARIES,
     "<frozen",
 )  # any other file is the learner's
 COLOURS = {"PASSED": "#1f7a46", "NOT YET": "#a85d00", "CHECK FAILED": "#b3261e"}
-MORE = "<br><small>Still stuck? Run the check again for another hint.</small>"
-EMPTY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # bytecode that does nothing
+ANOTHER_HINT = "<br><small>Still stuck? Run the check again for another hint.</small>"
+EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # bytecode that does nothing
 
 
 class Mistake(Exception):
-    """Hints, from a nudge to nearly the answer; ``{type}``, ``{value}`` in one stand for the first value checked."""
+    """Hints, from a nudge to nearly the answer. ``{type}`` and ``{value}`` in one stand for the first value checked."""
 
 
 class Unfinished(Exception):
-    """A cell needs an exercise that is not done yet; a notebook shows the message alone, without traceback."""
+    """A cell needs an exercise that is not done yet; a notebook shows the message alone, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
 
 
 def needs(exercise: str, *values: object) -> None:
-    """Raise Unfinished when an answer that a cell goes on with is not written yet."""
+    """Raise Unfinished when one of ``values``, answers that a cell continues with, is not written yet."""
     if any(value is None or value is ... or value == [] for value in values):
-        raise Unfinished(f"This cell goes on with your answer to {exercise}: finish that first, then run it.")
+        raise Unfinished(
+            f"This cell continues with your answer to {exercise}: finish that first, then run this cell."
+        )
 
 
 def require(condition: object, *hints: str) -> None:
@@ -58,22 +61,23 @@ def require(condition: object, *hints: str) -> None:
 
 
 def require_function(value: object, name: str) -> None:
-    """Raise Mistake unless ``value``, an argument of the check, can be called."""
+    """Raise Mistake unless ``value``, the first argument of the check, can be called."""
     require(callable(value), f"I expected the function `{name}`, got {{type}}. Pass it uncalled.")
 
 
-def require_number(got: object, mistakes: Mapping[float, str] = MappingProxyType({})) -> None:
-    """Raise Mistake unless what the learner's function gave is an int or a float, and, within a thousandth, none of
-    ``mistakes``: what a known error of thought gives, and the hint for it.
+def require_number(output: object, mistakes: Mapping[float, str] = MappingProxyType({})) -> None:
+    """Raise Mistake unless ``output``, the return value of the learner's function, is a number and no known mistake.
+
+    ``mistakes`` maps the outputs of typical wrong answers to hints; an output within 0.1 % of one gets its hint.
     """
-    if not isinstance(got, int | float):
-        raise Mistake(f"The function gave {got!r}, not a number. Does it `return`?")
+    if not isinstance(output, Real):
+        raise Mistake(f"The function gave {output!r}, not a number. Does it `return`?")
     for value, hint in mistakes.items():
-        require(not isclose(got, value, rel_tol=1e-3), hint)
+        require(not isclose(output, value, rel_tol=1e-3), hint)
 
 
 def require_names(values: object, names: Collection[str]) -> None:
-    """Raise Mistake unless ``values``, the first argument of the check, is a dictionary with these names, all given."""
+    """Raise Mistake unless ``values``, the first argument of the check, is a dictionary with a value for each name."""
     if not isinstance(values, dict) or set(values) != set(names):
         raise Mistake(f"I expected a dictionary with {', '.join(names)}, got {{type}}.")
     empty = [name for name, value in values.items() if value is ... or value is None]
@@ -81,13 +85,16 @@ def require_names(values: object, names: Collection[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Result:
-    """True when passed. ``str()`` is one line, the same for the same answer and hint."""
+class CheckResult:
+    """The verdict on an answer; true when it passed.
+
+    ``str()`` is one line, the same for the same answer and hint. ``more_hints``: the next attempt gets another hint.
+    """
 
     verdict: str
     exercise: str
     message: str
-    more: bool = False
+    more_hints: bool = False
 
     def __bool__(self) -> bool:
         return self.verdict == "PASSED"
@@ -103,82 +110,94 @@ class Result:
         return (
             f'<div style="border-left:4px solid {colour};padding:.3em .8em">'
             f'<b style="background:{colour};color:#fff;padding:.1em .4em;border-radius:3px">{self.verdict}</b> '
-            f"{self.exercise} — {text}{MORE if self.more else ''}</div>"
+            f"{self.exercise} — {text}{ANOTHER_HINT if self.more_hints else ''}</div>"
         )
 
     def _ipython_display_(self) -> None:
-        """Nothing: ``check`` has shown it already, also when its cell goes on."""
+        """Display nothing: ``check`` has displayed the result already, even when its cell continues."""
 
 
-def check(id: str, *values: object) -> Result:
-    """Check an answer, show the verdict, note it in the progress file; the Result is true when it passed.
+def check(id: str, *values: object) -> CheckResult:
+    """Check an answer, display the verdict and record it in the progress file; the result is true when it passed.
 
-    Raises ValueError for an unknown id; a wrong answer raises nothing.
+    Only the checks of the exercise's own lesson are imported. Raises ValueError for an unknown id; a wrong answer
+    raises nothing.
     """
-    known = {one.id: one for lesson in course.LESSONS for one in exercises(lesson)}
-    if id not in known:
-        near = difflib.get_close_matches(str(id), known, n=3, cutoff=0.4) or sorted(known)
-        raise ValueError(f"There is no exercise {id!r}. Did you mean {' or '.join(map(repr, near))}?")
-    result = _judge(known[id], values)
-    say(str(result), result._repr_html_())
+    entry = course.find_exercise(str(id))
+    if entry is None:
+        ids = course.exercise_ids()
+        similar = difflib.get_close_matches(str(id), ids, n=3, cutoff=0.4) or ids
+        raise ValueError(f"There is no exercise {id!r}. Did you mean {' or '.join(map(repr, similar))}?")
+    result = _judge(entry, values)
+    show_html(result._repr_html_(), plain=str(result))
     return result
 
 
-def _judge(one: Exercise, values: tuple[object, ...]) -> Result:
-    unwritten = any(map(_unwritten, values))
+def _judge(entry: Exercise, values: tuple[object, ...]) -> CheckResult:
+    unwritten = any(map(_is_unwritten, values))
     try:
-        one.function(*values)
-        hints = (one.title,) if unwritten else ()
+        entry.function(*values)
+        hints = (entry.title,) if unwritten else ()
     except Mistake as mistake:
         hints = mistake.args or ("That is not it yet.",)
-    except Exception as error:
-        theirs, text = _blame(error)
-        if not (unwritten or theirs):
-            return Result("CHECK FAILED", one.id, text)
+    except Exception as error:  # noqa: BLE001 (whatever the learner's code raises becomes a hint)
+        text = _learner_error(error)
+        if not (unwritten or text):
+            return CheckResult("CHECK FAILED", entry.id, _check_error(error))
         unwritten |= isinstance(error, NotImplementedError)
-        hints = (one.title if unwritten else text,)
-    level = _note(one, hints)
+        hints = (entry.title,) if unwritten else (text,)
+    level = _record_attempt(entry, hints)
     if not hints:
-        return Result("PASSED", one.id, one.title)
+        return CheckResult("PASSED", entry.id, entry.title)
     if unwritten:
-        return Result("NOT YET", one.id, f"not written yet: {_filled(hints[0], values)}")
+        return CheckResult("NOT YET", entry.id, f"not written yet: {_fill_in(hints[0], values)}")
     last = len(hints) - 1
-    return Result("NOT YET", one.id, _filled(hints[min(level, last)], values), more=level < last)
+    return CheckResult(
+        "NOT YET", entry.id, _fill_in(hints[min(level, last)], values), more_hints=level < last
+    )
 
 
-def _filled(hint: str, values: tuple[object, ...]) -> str:
-    first = values[0] if values else None
-    kind = {type(None): "None", type(...): "`...`"}.get(type(first), type(first).__name__)
-    return hint.replace("{type}", kind).replace("{value}", repr(first)[:60])
+def _fill_in(hint: str, values: tuple[object, ...]) -> str:
+    value = values[0] if values else None
+    type_name = {type(None): "None", EllipsisType: "`...`"}.get(type(value), type(value).__name__)
+    return hint.replace("{type}", type_name).replace("{value}", repr(value)[:60])
 
 
-def _note(one: Exercise, hints: tuple[str, ...]) -> int:
+def _record_attempt(entry: Exercise, hints: tuple[str, ...]) -> int:
+    """Record the attempt in the progress file; return which of the hints to show, 0 when that fails."""
+    mistake = hints[0] if hints else None
     try:
-        return progress.note(one.id, one.version, passed=not hints, mistake=hints[0] if hints else None)
+        return progress.record_attempt(entry.id, entry.version, passed=not hints, mistake=mistake)
     except OSError as error:
         print(f"Your progress could not be saved ({error}); the verdict stands.")
         return 0
 
 
-def _unwritten(value: object) -> bool:
-    """``...``, None, or a function whose body is nothing more than that."""
+def _is_unwritten(value: object) -> bool:
+    """Return True for ``...``, None, and a function whose body is nothing more than that."""
     if not isinstance(value, FunctionType):
         return value is None or value is ...
-    steps = {step.opname for step in dis.get_instructions(value)}
-    return steps <= EMPTY and {*value.__code__.co_consts} <= {None, ..., value.__doc__}
+    operations = {instruction.opname for instruction in dis.get_instructions(value)}
+    return operations <= EMPTY_BODY and {*value.__code__.co_consts} <= {None, ..., value.__doc__}
 
 
-def _blame(error: Exception) -> tuple[bool, str]:
-    """Whether the learner's own code raised it, and where: their innermost line, else ours."""
-    text, frames = (
-        traceback.format_exception_only(error)[-1].strip(),
-        traceback.extract_tb(error.__traceback__),
-    )
-    theirs = [frame for frame in frames if not frame.filename.startswith(OURS)]
-    last = (theirs or frames)[-1]
-    name = Path(last.filename).name
-    if not theirs:
-        where = f"{text} ({name}, line {last.lineno})"
-        return False, f"the check itself failed, which is not your fault; please report it: {where}"
-    file = "" if "ipykernel" in last.filename else f" of {name}"
-    return True, f"your code raised {text}, in `{last.name}`, line {last.lineno}{file}: `{last.line}`"
+def _learner_error(error: Exception) -> str:
+    """Describe an error that the learner's code raised, with their innermost line; "" when it came from the check."""
+    frames = traceback.extract_tb(error.__traceback__)
+    learner_frames = [frame for frame in frames if not frame.filename.startswith(COURSE_CODE)]
+    if not learner_frames:
+        return ""
+    frame = learner_frames[-1]
+    file = "" if "ipykernel" in frame.filename else f" of {Path(frame.filename).name}"
+    return f"your code raised {_summary(error)}, in `{frame.name}`, line {frame.lineno}{file}: `{frame.line}`"
+
+
+def _check_error(error: Exception) -> str:
+    """Describe an error of the check itself, with its innermost line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{_summary(error)} ({Path(frame.filename).name}, line {frame.lineno})"
+    return f"the check itself failed, which is not your fault; please report it: {place}"
+
+
+def _summary(error: Exception) -> str:
+    return traceback.format_exception_only(error)[-1].strip()

@@ -1,11 +1,11 @@
-"""What the learner has done: kept in the data home, safe against two kernels and a broken file."""
+"""What the learner has done: a file in the data home that survives two kernels at once and a broken file."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import jinja2
 from pydantic import BaseModel, ValidationError
@@ -22,8 +22,8 @@ PAGE = """<h2>Engine Room: progress</h2>
 <table>
 {% for lesson in lessons %}
   <tr><th colspan=3>{{ lesson.lesson }}: {{ lesson.done }} of {{ lesson.total }}</th></tr>
-  {% for one in lesson.exercises %}
-  <tr><td>{{ one.title }}</td><td>{{ marks[one.status] }}</td><td>attempts: {{ one.attempts }}</td></tr>
+  {% for row in lesson.exercises %}
+  <tr><td>{{ row.title }}</td><td>{{ marks[row.status] }}</td><td>attempts: {{ row.attempts }}</td></tr>
   {% endfor %}
 {% endfor %}
 </table>
@@ -31,7 +31,7 @@ PAGE = """<h2>Engine Room: progress</h2>
 
 
 class Attempts(BaseModel):
-    """What happened with one version of one exercise; ``mistake`` and ``level`` say which hint comes next."""
+    """The attempts at one version of one exercise; ``mistake`` and ``level`` say which hint comes next."""
 
     attempts: int = 0
     passed_at: datetime | None = None
@@ -40,12 +40,12 @@ class Attempts(BaseModel):
 
 
 class Progress(BaseModel):
-    """exercise id -> version -> attempts."""
+    """All attempts: exercise id -> version -> attempts."""
 
     exercises: dict[str, dict[int, Attempts]] = {}
 
     def status(self, exercise: str, version: int) -> Literal["done", "changed", "started", "open"]:
-        """``changed``: an earlier version of the exercise was passed, this one not yet."""
+        """Return how far this version is; ``changed``: an earlier version was passed, this one not yet."""
         versions = self.exercises.get(exercise, {})
         if version in versions and versions[version].passed_at:
             return "done"
@@ -55,18 +55,18 @@ class Progress(BaseModel):
 
 
 def load() -> Progress:
-    """Read the progress file; a broken one is moved aside, which is said, and progress starts anew."""
+    """Read the progress file. A broken file is renamed with a message, and progress starts anew."""
     path = home() / "progress.json"
     try:
         return Progress.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return Progress()
     except ValidationError:
-        print(f"Your progress file could not be read. It is kept as {set_aside(path)}; I start a new one.")
+        print(f"Your progress file could not be read. It is now {set_aside(path)}; a new one is started.")
         return Progress()
 
 
-def note(exercise: str, version: int, *, passed: bool, mistake: str | None = None) -> int:
+def record_attempt(exercise: str, version: int, *, passed: bool, mistake: str | None = None) -> int:
     """Count an attempt; return the level of the hint to show: 0, or one more when ``mistake`` is repeated."""
     with (home() / "progress.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two kernels take turns
@@ -83,15 +83,16 @@ def note(exercise: str, version: int, *, passed: bool, mistake: str | None = Non
 
 
 def report(format: Literal["html", "json"] = "html") -> str:
-    """A page to hand in: done and total by lesson, machine, the course's commit, and a hash over it all.
+    """Return a page to hand in: done and total of each lesson, machine, the course's commit, and a hash of all that.
 
-    The HTML page carries the same JSON inside, so that ``verify`` works on both.
+    The HTML page contains the same JSON, so that ``verify`` works on both. Raises ValueError for another format.
     """
     if format not in ("html", "json"):
         raise ValueError(f"format must be 'html' or 'json', not {format!r}")
     progress = load()
-    facts = {"written": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()}
-    facts |= {"machine": machine().short(), "lessons": [_lesson(one, progress) for one in course.LESSONS]}
+    facts: dict[str, Any] = {"written": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()}
+    lessons = [_lesson_facts(lesson, progress) for lesson in course.LESSONS]
+    facts |= {"machine": machine().short(), "lessons": lessons}
     text = json.dumps(facts | {"sha256": digest(facts)}, indent=1)
     if format == "json":
         return text
@@ -100,7 +101,7 @@ def report(format: Literal["html", "json"] = "html") -> str:
 
 
 def verify(text: str) -> bool:
-    """True when a report's facts agree with its hash. It finds slips and edits, not a determined forger."""
+    """Return True when a report's facts agree with its hash. It detects edits, not a determined forger."""
     try:
         facts = json.loads(text.partition(DATA)[2].partition("</script>")[0] or text)
         return facts.pop("sha256") == digest(facts)
@@ -108,12 +109,12 @@ def verify(text: str) -> bool:
         return False
 
 
-def _lesson(lesson: course.Lesson, progress: Progress) -> dict:
+def _lesson_facts(lesson: course.Lesson, progress: Progress) -> dict[str, Any]:
     rows = []
-    for one in course.exercises(lesson):
-        entry = progress.exercises.get(one.id, {}).get(one.version, Attempts())
-        row = {"id": one.id, "version": one.version, "title": one.title}
-        row["status"] = progress.status(one.id, one.version)
-        rows.append(row | entry.model_dump(mode="json", include={"attempts", "passed_at"}))
+    for exercise in course.exercises(lesson):
+        attempts = progress.exercises.get(exercise.id, {}).get(exercise.version, Attempts())
+        row = {"id": exercise.id, "version": exercise.version, "title": exercise.title}
+        row["status"] = progress.status(exercise.id, exercise.version)
+        rows.append(row | attempts.model_dump(mode="json", include={"attempts", "passed_at"}))
     done = sum(row["status"] == "done" for row in rows)
     return {"lesson": lesson.slug, "done": done, "total": len(rows), "exercises": rows}

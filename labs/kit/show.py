@@ -1,4 +1,4 @@
-"""The few pictures and widgets that lessons share: colour-blind-safe, each picture with a text in its place."""
+"""Pictures and tables that lessons share: colours that colour-blind people can tell apart, text for every picture."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import html
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engineroom.kit.status import in_notebook
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe & Ito, "Color Universal Design" (2008)
@@ -20,8 +19,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A")  # fmt: skip
 
 
-def say(plain: str, page: str) -> None:
-    """Show ``page``, as HTML, in a notebook, and ``plain`` elsewhere and to who reads no pictures."""
+def show_html(page: str, *, plain: str) -> None:
+    """Display ``page``, which is HTML, in a notebook; print ``plain`` elsewhere. A notebook's file contains both."""
     if not in_notebook():
         print(plain)
         return
@@ -32,19 +31,19 @@ def say(plain: str, page: str) -> None:
 
 @contextmanager
 def picture(alt: str | list[str], rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (8, 3.4),
-            **subplots: object) -> Iterator[tuple[Figure, Axes]]:  # fmt: skip
-    """Yield (figure, axes) as from ``plt.subplots``, then show the figure with ``alt`` as its alternative text.
+            **subplots: Any) -> Iterator[tuple[Figure, Any]]:  # fmt: skip
+    """Yield (figure, axes) as ``plt.subplots`` does, then show the figure with ``alt`` as its alternative text.
 
-    ``alt`` may be a list, which the block fills with what it learns while drawing. Raises ValueError without it.
+    ``alt`` may be a list of sentences to which the block appends while it draws. Raises ValueError when it is empty.
     """
     from matplotlib import figure as matplotlib  # slow to import
 
     figure = matplotlib.Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, **subplots)
-    for one in figure.axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(axis="both", alpha=0.25)
-        one.set_axisbelow(True)
+    for plot in figure.axes:
+        plot.spines[["top", "right"]].set_visible(False)
+        plot.grid(axis="both", alpha=0.25)
+        plot.set_axisbelow(True)
     yield figure, axes
     text = alt if isinstance(alt, str) else " ".join(alt)
     if not text.strip():
@@ -52,14 +51,16 @@ def picture(alt: str | list[str], rows: int = 1, columns: int = 1, *, size: tupl
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode()
-    say(text, f'<img style="max-width:100%" alt="{html.escape(text)}" src="data:image/png;base64,{data}">')
+    image = f'<img style="max-width:100%" alt="{html.escape(text)}" src="data:image/png;base64,{data}">'
+    show_html(image, plain=text)
 
 
 def table(rows: list[dict[str, object]], caption: str) -> None:
-    """Show rows as a table; the keys of the first row are the headings, floats get three digits."""
+    """Show rows as a table. The keys of the first row are the headings; floats have three significant digits."""
     import pandas
 
     frame = pandas.DataFrame(rows)
     text = frame.to_string(index=False, float_format="{:.3g}".format)
     page = frame.to_html(index=False, border=0, float_format="{:.3g}".format, justify="left")
-    say(f"{caption}\n{text}", page.replace(">", f"><caption>{html.escape(caption)}</caption>", 1))
+    page = page.replace(">", f"><caption>{html.escape(caption)}</caption>", 1)
+    show_html(page, plain=f"{caption}\n{text}")

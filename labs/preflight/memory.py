@@ -1,4 +1,4 @@
-"""Which model fits into which memory, drawn."""
+"""A picture of which model fits into which memory."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from labs.kit.check import needs
 
 
 def draw_memory(weights_gb: Mapping[str, float], memory_gb: Mapping[str, float]) -> None:
-    """Bars for the weights of each model, lines for the memory of each machine; gigabytes (1e9 bytes), log scale."""
+    """Draw a bar for each model's weights and a line for each machine's memory: gigabytes (1e9 bytes), log scale."""
     needs("00.weights", *weights_gb.values())
-    fits = [
-        f"{model} ({size:.3g} GB) fits into {', '.join(m for m, room in memory_gb.items() if size < room) or 'none'}"
-        for model, size in weights_gb.items()
-    ]
-    with show.picture(f"Weights against memory. {'; '.join(fits)}.", size=(8.5, 3)) as (_, axes):
-        names = list(weights_gb)[::-1]
-        axes.barh(names, [weights_gb[name] for name in names], color=show.BLUE)
-        for (name, room), color in zip(memory_gb.items(), (show.RED, show.GREEN, show.PURPLE), strict=False):
-            axes.axvline(room, color=color, linewidth=2, linestyle="--", label=f"{name}: {room:.3g} GB")
+    sentences = []
+    for model, size in weights_gb.items():
+        machines = [machine for machine, memory in memory_gb.items() if size < memory]
+        sentences.append(f"{model} ({size:.3g} GB) fits into {', '.join(machines) or 'none'}")
+    with show.picture(f"Weights against memory. {'; '.join(sentences)}.", size=(8.5, 3)) as (_, axes):
+        models = list(weights_gb)[::-1]
+        axes.barh(models, [weights_gb[model] for model in models], color=show.BLUE)
+        for (machine, memory), color in zip(
+            memory_gb.items(), (show.RED, show.GREEN, show.PURPLE), strict=False
+        ):
+            axes.axvline(
+                memory, color=color, linewidth=2, linestyle="--", label=f"{machine}: {memory:.3g} GB"
+            )
         axes.set(xscale="log", xlabel="gigabytes", title="weights, and the memory they must fit into")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

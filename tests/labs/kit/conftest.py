@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,26 +11,25 @@ from labs.kit import check, course
 from tests.engineroom.kit.conftest import data_home
 
 __all__ = ["data_home"]
-CHECKS = Path(__file__).with_name("practice_checks.py")
+HERE = Path(__file__).parent
 
 
 @pytest.fixture
 def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Two lessons whose checks lie in a folder ``practice`` inside tmp_path; returns their file."""
-    folder = tmp_path / "practice"
-    folder.mkdir()
-    (folder / "__init__.py").touch()
-    (folder / "checks.py").write_text(CHECKS.read_text())
+    """Create a package ``practice`` in place of ``labs``, with checks for two of three lessons; return its folder."""
+    rooms = tmp_path / "practice"
+    for room in ("a", "b"):
+        (rooms / room).mkdir(parents=True)
+        shutil.copy(HERE / f"practice_{room}.py", rooms / room / "checks.py")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(course, "ROOMS", "practice")
     monkeypatch.setattr(course, "_exercises", {})
     # an author's folder counts as the course's own code, as labs/ does
-    monkeypatch.setattr(check, "OURS", (*check.OURS, str(folder)))
+    monkeypatch.setattr(check, "COURSE_CODE", (*check.COURSE_CODE, str(rooms)))
     lessons = [
-        course.Lesson(1, "01_a", "A", "?", "practice", 1, 1),
-        course.Lesson(2, "02_b", "B", "?", "practice", 1, 1),
-        course.Lesson(3, "03_c", "C", "?", "no_such_lab", 1, 1),
+        course.Lesson(number, f"0{number}_{room}", room, "?", 1, 1) for number, room in enumerate("abc", 1)
     ]
     monkeypatch.setattr(course, "LESSONS", lessons)
-    yield folder / "checks.py"
-    for module in ("practice", "practice.checks"):
-        sys.modules.pop(module, None)
+    yield rooms
+    for module in [name for name in sys.modules if name.partition(".")[0] == "practice"]:
+        del sys.modules[module]

@@ -6,12 +6,12 @@ import pytest
 
 from engineroom.kit.record import find
 from labs.kit import bill
-from labs.kit.bill import PRICE
+from labs.kit.bill import PRICE_VARIABLE
 
 
 @pytest.fixture(autouse=True)
-def no_own_price(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(PRICE, raising=False)
+def no_price_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PRICE_VARIABLE, raising=False)
 
 
 def test_reference_prices_are_plausible_and_sourced() -> None:
@@ -26,14 +26,14 @@ def test_reference_prices_are_plausible_and_sourced() -> None:
 
 
 def test_own_price(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PRICE, "2.40")
+    monkeypatch.setenv(PRICE_VARIABLE, "2.40")
     assert bill.lesson_cost(30) == pytest.approx(1.20)
     for wrong in ("cheap", "-1", "inf", "nan"):
-        monkeypatch.setenv(PRICE, wrong)
-        with pytest.raises(ValueError, match=PRICE):
+        monkeypatch.setenv(PRICE_VARIABLE, wrong)
+        with pytest.raises(ValueError, match=PRICE_VARIABLE):
             bill.lesson_cost(30)
 
 
 def test_unknown_gpu() -> None:
-    with pytest.raises(ValueError, match=rf"RTX 9999.*only for H100, H200.*{PRICE}"):
+    with pytest.raises(ValueError, match=rf"RTX 9999.*only for H100, H200.*{PRICE_VARIABLE}"):
         bill.price_per_hour("RTX 9999")

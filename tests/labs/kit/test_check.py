@@ -1,14 +1,19 @@
-"""Wrong answers of every kind get a hint, right ones pass, a bug of ours is told apart."""
+"""Wrong answers of every kind get a hint, right ones pass, and a bug in a check is reported as one."""
 
 from __future__ import annotations
 
 import errno
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from labs.kit import progress
 from labs.kit.check import check
+
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.usefixtures("practice")
 
@@ -122,6 +127,26 @@ def test_unknown_exercise() -> None:
         check("01.time", 1)
 
 
+def test_an_unknown_id_is_answered_though_another_lesson_cannot_be_imported(practice: Path) -> None:
+    (practice / "b" / "checks.py").write_text("import nowhere_to_be_found")
+    with pytest.raises(ValueError, match=r"no exercise '07.times'. Did you mean '01.times'"):
+        check("07.times", 1)
+    assert check("01.times", [0.1])
+
+
+def test_a_check_imports_the_room_of_its_lesson_alone() -> None:
+    """Nor PyTorch, transformers or vLLM, which lesson 00 does not need to check an answer."""
+    code = "import sys; from labs.kit.check import check; check('00.card', 0, ''); print(*sys.modules)"
+    line = [sys.executable, "-c", code]
+    result = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT)
+    modules = set(result.stdout.split())
+    assert "labs.preflight.checks" in modules and "NOT YET 00.card" in result.stdout
+    rooms = {name for name in modules if re.fullmatch(r"labs\.\w+", name)}
+    assert rooms == {"labs.kit", "labs.preflight"}
+    heavy = {"torch", "transformers", "vllm", "IPython", "matplotlib", "pandas", "httpx"}
+    assert modules.isdisjoint(heavy)
+
+
 def test_full_disk_does_not_change_the_verdict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -134,6 +159,6 @@ def test_full_disk_does_not_change_the_verdict(
 
 
 def test_error_inside_a_checks_module_is_not_hidden(practice: Path) -> None:
-    practice.write_text("import nowhere_to_be_found")
+    (practice / "a" / "checks.py").write_text("import nowhere_to_be_found")
     with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found"):
         check("01.times", 1)

@@ -1,4 +1,4 @@
-"""Progress survives two kernels, a crash in the middle, and a broken file; a report can be verified."""
+"""Progress survives two kernels at once, a failed write and a broken file; a report can be verified."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def test_missing_is_empty() -> None:
 
 
 def test_attempts_levels_and_status() -> None:
-    levels = [progress.note("01.a", 1, passed=False, mistake=mistake) for mistake in "xxyx"]
+    levels = [progress.record_attempt("01.a", 1, passed=False, mistake=mistake) for mistake in "xxyx"]
     assert levels == [0, 1, 0, 0]
     assert progress.load().status("01.a", 1) == "started"
-    progress.note("01.a", 1, passed=True)
+    progress.record_attempt("01.a", 1, passed=True)
     first = progress.load().exercises["01.a"][1]
     assert first.attempts == 5 and first.passed_at.tzinfo
-    progress.note("01.a", 1, passed=False, mistake="x")
+    progress.record_attempt("01.a", 1, passed=False, mistake="x")
     assert progress.load().status("01.a", 1) == "done"
     assert progress.load().exercises["01.a"][1].passed_at == first.passed_at
 
 
 def test_new_version_of_an_exercise() -> None:
-    progress.note("01.a", 1, passed=True)
+    progress.record_attempt("01.a", 1, passed=True)
     assert progress.load().status("01.a", 2) == "changed"
-    progress.note("01.a", 2, passed=False, mistake="x")
+    progress.record_attempt("01.a", 2, passed=False, mistake="x")
     assert progress.load().status("01.a", 2) == "changed"
-    progress.note("01.a", 2, passed=True)
+    progress.record_attempt("01.a", 2, passed=True)
     assert progress.load().status("01.a", 2) == "done"
 
 
@@ -45,15 +45,15 @@ def test_new_version_of_an_exercise() -> None:
 def test_broken_file_is_kept_and_said(text: str, data_home: Path, capsys: pytest.CaptureFixture) -> None:
     data_home.mkdir()
     (data_home / "progress.json").write_text(text)
-    progress.note("01.a", 1, passed=True)
+    progress.record_attempt("01.a", 1, passed=True)
     assert "could not be read" in capsys.readouterr().out
-    [kept] = data_home.glob("progress.json.corrupt-*")
-    assert kept.read_text() == text
+    [broken] = data_home.glob("progress.json.corrupt-*")
+    assert broken.read_text() == text
     assert progress.load().status("01.a", 1) == "done"
 
 
 def test_failed_write_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch, data_home: Path) -> None:
-    progress.note("01.a", 1, passed=True)
+    progress.record_attempt("01.a", 1, passed=True)
     before = (data_home / "progress.json").read_text()
 
     def full(*_: object) -> None:
@@ -62,7 +62,7 @@ def test_failed_write_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch, data_
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space"):
-            progress.note("01.a", 1, passed=False, mistake="x")
+            progress.record_attempt("01.a", 1, passed=False, mistake="x")
     assert (data_home / "progress.json").read_text() == before
     assert sorted(path.name for path in data_home.iterdir()) == ["progress.json", "progress.lock"]
 
@@ -71,7 +71,7 @@ def test_two_kernels_at_once(data_home: Path) -> None:
     code = (
         "import sys; from labs.kit import progress\n"
         "for n in range(40):\n"
-        "    for name in (sys.argv[1], 'both'): progress.note(f'01.{name}', 1, passed=True)"
+        "    for name in (sys.argv[1], 'both'): progress.record_attempt(f'01.{name}', 1, passed=True)"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     writers = [subprocess.Popen([sys.executable, "-c", code, name], env=env) for name in "ab"]
@@ -86,11 +86,11 @@ def test_two_kernels_at_once(data_home: Path) -> None:
 
 @pytest.mark.usefixtures("practice")
 def test_report_counts_and_verifies() -> None:
-    progress.note("01.mean", 1, passed=True)  # an older version
+    progress.record_attempt("01.mean", 1, passed=True)  # an older version
     check.check("01.times", [1])
     text = progress.report("json")
     facts = json.loads(text)
-    assert [(one["lesson"], one["done"], one["total"]) for one in facts["lessons"]] == [
+    assert [(lesson["lesson"], lesson["done"], lesson["total"]) for lesson in facts["lessons"]] == [
         ("01_a", 1, 2),
         ("02_b", 0, 2),
         ("03_c", 0, 0),

@@ -1,4 +1,4 @@
-"""Every exercise's check can fail: the empty answer, and a list of wrong ones, each with the hint that names it."""
+"""Every check can fail: the empty answer, and a list of wrong answers, each with the hint that names its mistake."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from engineroom import load
+from engineroom.load import SLO, Point, Trace
 from engineroom.kit.machine import machine
 from labs.kit import bill, course
-from labs.kit.check import Result, check, exercises
+from labs.kit.check import CheckResult, check, exercises
 from labs.measure.checks import GOAL, RUN
 from labs.serve_with_vllm.checks import _metrics
 from tests.labs.lessons import answers_04, answers_05, answers_06, answers_10
@@ -22,7 +23,6 @@ from tests.labs.lessons import answers_04, answers_05, answers_06, answers_10
 HERE = machine()
 RATE = bill.price_per_hour("H100")
 CHANGE = _metrics(800, 100, at=2.0)
-Trace = load.Trace
 
 
 @pytest.fixture(autouse=True)
@@ -30,17 +30,17 @@ def own_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENGINEROOM_HOME", str(tmp_path))
 
 
-def latencies(trace: Trace, **wrong: Callable[[Trace], object]) -> dict[str, object]:
-    right: dict[str, Callable[[Trace], object]] = {
+def latencies(trace: Trace, **changes: Callable[[Trace], object]) -> dict[str, object]:
+    functions: dict[str, Callable[[Trace], object]] = {
         "ttft": load.ttft, "e2e": load.e2e, "itl": load.itl, "tpot": load.tpot}  # fmt: skip
-    return {name: function(trace) for name, function in (right | wrong).items()}
+    return {name: function(trace) for name, function in (functions | changes).items()}
 
 
-def wrong_latency(**wrong: Callable[[Trace], object]) -> Callable[[Trace], dict[str, object]]:
-    return lambda trace: latencies(trace, **wrong)
+def wrong_latency(**changes: Callable[[Trace], object]) -> Callable[[Trace], dict[str, object]]:
+    return lambda trace: latencies(trace, **changes)
 
 
-def good_requests(traces: list[Trace], slo: load.SLO) -> int:
+def good_requests(traces: list[Trace], slo: SLO) -> int:
     return sum(load.meets(trace, slo) for trace in traces)
 
 
@@ -48,7 +48,7 @@ def mean_e2e(traces: list[Trace]) -> float:
     return statistics.mean(load.e2e(trace) for trace in traces)
 
 
-def best(points: list[load.Point], slo: load.SLO) -> float:
+def best(points: list[Point], slo: SLO) -> float:
     return max((point.rate for point in points if point.share(slo) >= 0.9), default=0)
 
 
@@ -171,15 +171,15 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
 ALL = [exercise.id for lesson in course.LESSONS for exercise in exercises(lesson)]
 
 
-def arguments(id: str) -> int:
+def num_learner_values(id: str) -> int:
     """How many of the check's values the learner writes."""
     return {"00.card": 2, "01.waves": 2, "02.goodput": 2}.get(id, 1)
 
 
 def test_every_exercise_is_here() -> None:
     assert sorted(RIGHT) == sorted(ALL)
-    attacked = [id for id, _, _ in WRONG]
-    assert all(attacked.count(id) >= 4 for id in ALL)
+    attacked_ids = [id for id, _, _ in WRONG]
+    assert all(attacked_ids.count(id) >= 4 for id in ALL)
 
 
 @pytest.mark.parametrize("id", ALL)
@@ -189,7 +189,7 @@ def test_the_right_answer_passes(id: str) -> None:
 
 @pytest.mark.parametrize("id", ALL)
 def test_an_empty_answer_is_not_written_yet(id: str) -> None:
-    values = [..., ...][: arguments(id)] + list(RIGHT[id][arguments(id) :])
+    values = [..., ...][: num_learner_values(id)] + list(RIGHT[id][num_learner_values(id) :])
     result = check(id, *values)
     assert not result
     assert "not written yet" in str(result)
@@ -197,7 +197,7 @@ def test_an_empty_answer_is_not_written_yet(id: str) -> None:
 
 @pytest.mark.parametrize(("id", "values", "hint"), WRONG, ids=[f"{w[0]}-{i}" for i, w in enumerate(WRONG)])
 def test_a_wrong_answer_is_named(id: str, values: tuple[Any, ...], hint: str) -> None:
-    result: Result = check(id, *values)
+    result: CheckResult = check(id, *values)
     assert result.verdict == "NOT YET", result
     assert hint in str(result)
 
@@ -211,6 +211,6 @@ def test_hints_do_not_run_out(id: str) -> None:
 
 
 def test_right_answers_use_the_papers_numbers() -> None:
-    """The answers that checks hold against are those of engineroom.load, not numbers of their own."""
+    """The checks expect what engineroom.load computes, not numbers of their own."""
     assert load.throughput(RUN) == pytest.approx(14 / 4.1)
     assert load.goodput(RUN, GOAL) == pytest.approx(2 / 4.1)

@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def nobodys_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data home of the test's own, and no price that somebody set."""
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test its own data home and no price of this machine."""
     monkeypatch.setenv("ENGINEROOM_HOME", str(tmp_path))
     monkeypatch.delenv("ENGINEROOM_PRICE_PER_HOUR", raising=False)

@@ -1,4 +1,4 @@
-"""The meter counts, warns and stops, and is off where nothing is paid."""
+"""The meter counts, warns and stops; it is off where nothing is paid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from engineroom.kit.machine import Gpu, machine
-from labs.kit.bill import PRICE, price_per_hour
+from labs.kit.bill import PRICE_VARIABLE, price_per_hour
 from labs.preflight import Meter, meter
 
 
@@ -21,26 +21,26 @@ def test_budget() -> None:
 
 
 def test_it_counts_and_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PRICE, "3600")  # a dollar a second
+    monkeypatch.setenv(PRICE_VARIABLE, "3600")  # a dollar a second
     before = time.time()
-    one = Meter(0.05)
-    began = time.time()
+    running = Meter(0.05)
+    begin = time.time()
     time.sleep(0.1)
-    ended = time.time()
-    spent = one.stop()
+    end = time.time()
+    spent = running.stop()
     longest = time.time() - before
-    assert ended - began <= spent + 1e-6 <= longest + 2e-6  # clock: readings in their order
-    assert one.spent == spent
-    assert "used up" in str(one) and "at $3600.00 an hour (your price)" in str(one)
+    assert end - begin <= spent + 1e-6 <= longest + 2e-6  # clock: readings in their order
+    assert running.spent == spent
+    assert "used up" in str(running) and "at $3600.00 an hour (your price)" in str(running)
     time.sleep(0.05)
-    assert one.stop() == spent
+    assert running.stop() == spent
 
 
 def test_it_is_off_where_nothing_is_paid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")  # no nvidia-smi
-    one = Meter()
-    assert one.rate is None and one.spent == 0
-    assert str(one) == "Meter off: no GPU here, so nothing to pay."
+    idle = Meter()
+    assert idle.rate is None and idle.spent == 0
+    assert str(idle) == "Meter off: no GPU here, so nothing to pay."
 
 
 def test_every_gpu_here_is_paid_and_an_unknown_one_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

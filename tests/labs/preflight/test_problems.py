@@ -1,4 +1,4 @@
-"""Each thing that would hurt later is named, with its remedy."""
+"""Each problem of a machine is named with its remedy."""
 
 from __future__ import annotations
 
