@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from engineroom import load
-from engineroom.load import SLO, Point, Trace
 from engineroom.kit.machine import machine
+from engineroom.load import SLO, Point, Trace
 from labs.kit import bill, course
 from labs.kit.check import CheckResult, check, exercises
 from labs.measure.checks import GOAL, RUN
