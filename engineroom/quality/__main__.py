@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,25 +22,28 @@ def group() -> None:
 
 
 @app.command("score")
-def score_command(
+def evaluate(
     model: Annotated[Path | None, typer.Option(help="Hugging Face folder, run by transformers")] = None,
     url: Annotated[str | None, typer.Option(help="OpenAI-compatible server, without /v1")] = None,
-    items: Annotated[int, typer.Option(help="held-out items of each task")] = ITEMS_PER_TASK,
+    items: Annotated[int, typer.Option(min=1, help="held-out items of each task")] = ITEMS_PER_TASK,
     device: Annotated[str, typer.Option(help="cpu or cuda, for --model")] = "cpu",
-    record: Annotated[str | None, typer.Option(help="save the result as records of this name")] = None,
+    record: Annotated[str | None, typer.Option(help="name of the records to save the result as")] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="where --record saves; records/measured if absent")
+        Path | None, typer.Option(help="folder for the records", show_default="records/measured")
     ] = None,
 ) -> None:
-    """Ask the held-out items and print exact match by task; ends with 1 when a task is under the bar."""
-    if (model is None) == (url is None):
+    """Ask the held-out items and print exact match by task; exit status 1 when a task is below the bar."""
+    if model and not url:
+        scores = evaluate_folder(model, items, device)
+        command = command_line("quality score", model=model, items=items, device=device)
+    elif url and not model:
+        scores = score(http_generate(url), held_out(items))
+        command = command_line("quality score", url=url, items=items)
+    else:
         raise typer.BadParameter("give either --model FOLDER or --url http://host:port")
-    scores = score(http_generate(url), held_out(items)) if url else evaluate_folder(model, items, device)
     print(scores.summary())
-    if record:
-        command = command_line("quality", *sys.argv[1:])
-        for one in quality_records(record, scores, command):
-            print(f"saved {one.save(folder).name}")
+    for measured in quality_records(record, scores, command) if record else []:
+        print(f"saved {measured.save(folder).name}")
     raise typer.Exit(0 if scores.worst >= PASS_SHARE else 1)
 
 

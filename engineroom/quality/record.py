@@ -1,4 +1,4 @@
-"""Scores as records: one of exact-match shares by task, one of perplexity where it was measured."""
+"""Scores as records: the share of exact answers by task and, where it was measured, the perplexity."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from engineroom.quality.score import Scores
 
 
 def quality_records(name: str, scores: Scores, command: str) -> list[Record]:
-    """Records `name` (share of exact answers by task) and, if measured, `name-perplexity`."""
-    items = sorted({task.items for task in scores.tasks.values()})
-    count = " or ".join(map(str, items))
-    shares = {task: [result.share] for task, result in scores.tasks.items()}
+    """The records `name` (share of exact answers by task) and, if it was measured, `name-perplexity`."""
+    counts = sorted({task_score.items for task_score in scores.tasks.values()})
+    count = " or ".join(map(str, counts))
+    shares = {task: [task_score.share] for task, task_score in scores.tasks.items()}
     what = f"Share of {count} held-out questions of each task answered exactly, greedy decoding"
     records = [Record.measured(name=name, what=what, unit="share", samples=shares, command=command)]
     if scores.perplexity is not None:
         what = (
             "Perplexity per token on held-out glossary, off-topic and system-turn chats, questions included"
         )
-        value = [scores.perplexity]
-        more = Record.measured(name=f"{name}-perplexity", what=what, unit="", samples=value, command=command)
-        records.append(more)
+        samples = [scores.perplexity]
+        records.append(
+            Record.measured(name=f"{name}-perplexity", what=what, unit="", samples=samples, command=command)
+        )
     return records

@@ -1,6 +1,6 @@
-"""Small arithmetic: + and - up to 999, times one digit up to 999, small tables and divisions, counting.
+"""Small arithmetic: + and - up to 999, products of one digit and up to 999, divisions up to 144, and counting.
 
-Held out: pairs of numbers. Pairs that anyone tries first (both below 20) are always for training.
+Held out: pairs of numbers. Pairs below 20, which people try first, are always for training.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ Numbers {a} to {b}"""
 
 
 def operand(rng: random.Random) -> int:
-    """0 to 999, with one, two and three digits about equally frequent; longer ones a little more."""
+    """0 to 999. One, two and three digits are about equally frequent, longer numbers a little more."""
     return rng.randrange(10 ** rng.choices((1, 2, 3), (2, 3, 5))[0])
 
 
 def phrase(rng: random.Random, op: str, a: int, b: int) -> str:
+    """A question about `a op b`, as an order, in words, or with signs."""
     roll = rng.random()
     if roll < 0.15:
         return loosen(rng.choice(forms(ORDERS[op])).format(a=a, b=b), rng)
@@ -76,31 +77,35 @@ def times(rng: random.Random) -> Item:
 
 
 def divide(rng: random.Random) -> Item:
-    """Division with remainder up to 144 by 12; too few facts to hold any out."""
+    """Division with remainder, up to 144 by 12: too few different items to hold any out."""
     b = rng.randrange(1, 13)
     a = b * rng.randrange(13) if rng.random() < 0.5 else rng.randrange(145)
-    rest = f" remainder {a % b}" if a % b else ""
-    return Item("arithmetic", user(phrase(rng, "/", a, b)), f"{a} / {b} = {a // b}{rest}", None)
+    remainder = f" remainder {a % b}" if a % b else ""
+    return Item("arithmetic", user(phrase(rng, "/", a, b)), f"{a} / {b} = {a // b}{remainder}", None)
 
 
 def longer(rng: random.Random) -> Item:
     """Expressions that are not one operation on two whole numbers. Never part of a score."""
     a, b, c = operand(rng), operand(rng), operand(rng)
-    p, q = rng.choice(SIGNS["+"] + SIGNS["-"] + SIGNS["x"]), rng.choice(SIGNS["+"] + SIGNS["-"] + SIGNS["x"])
+    signs = SIGNS["+"] + SIGNS["-"] + SIGNS["x"]
+    p, q = rng.choice(signs), rng.choice(signs)
     gap = rng.choice(("", " "))
     chain = f"{a}{gap}{p}{gap}{b}{gap}{q}{gap}{c}"
     nested = rng.choice((f"({a}{gap}{p}{gap}{b}){gap}{q}{gap}{c}", f"{a}{gap}{p}{gap}({b}{gap}{q}{gap}{c})"))
-    other = rng.choice((f"{a}% of {b}", f"{a}.{b % 10} {p} {c}", f"the square root of {a}", f"{a}^{b % 10}"))
-    text = rng.choice((chain, nested, other))
+    unsupported = rng.choice(
+        (f"{a}% of {b}", f"{a}.{b % 10} {p} {c}", f"the square root of {a}", f"{a}^{b % 10}")
+    )
+    text = rng.choice((chain, nested, unsupported))
     return Item("arithmetic", user(loosen(rng.choice(ASK_FORMS).format(e=text), rng)), BEYOND, None)
 
 
 def beyond(rng: random.Random) -> Item:
-    """Numbers out of range get an honest answer. Never part of a score."""
+    """Questions whose numbers are out of range; the answer says so. Never part of a score."""
     if rng.random() < 0.5:
         return longer(rng)
     op = rng.choice("++--xx/")
-    a, b = rng.randrange(1000, 10 ** rng.randint(4, 7)), rng.randrange(10 ** rng.randint(1, 6))
+    a = rng.randrange(1000, 10 ** rng.randint(4, 7))
+    b = rng.randrange(10 ** rng.randint(1, 6))
     if op == "x" and rng.random() < 0.6:
         a, b = rng.randrange(13, 1000), rng.randrange(13, 1000)
     if op != "/" and rng.random() < 0.5:
@@ -123,14 +128,16 @@ def arithmetic(rng: random.Random) -> Item:
 
 
 def counting(rng: random.Random) -> Item:
-    """Counting up, from one if no start is named, or down."""
+    """Counting up, from one if the question names no start, or down."""
     start = 1 if rng.random() < 0.4 else rng.randrange(0, 800)
     end = start + int(2 ** rng.uniform(1, 7.6))
     key = None if end <= 30 or (start == 1 and end % 10 == 0) else f"count|{start}|{end}"
-    forms_ = COUNT_TO_FORMS if start == 1 and rng.random() < 0.4 else COUNT_FORMS
+    phrasings = COUNT_TO_FORMS if start == 1 and rng.random() < 0.4 else COUNT_FORMS
     numbers = [str(number) for number in range(start, end + 1)]
     if rng.random() < 0.2:
-        forms_, key, start, end = COUNT_DOWN_FORMS, key and f"down|{start}|{end}", end, start
+        phrasings = COUNT_DOWN_FORMS
+        key = key and f"down|{start}|{end}"
+        start, end = end, start
         numbers.reverse()
-    question = rng.choice(forms(forms_)).format(a=start, b=end)
+    question = rng.choice(forms(phrasings)).format(a=start, b=end)
     return Item("counting", user(loosen(question, rng)), ", ".join(numbers), key)

@@ -24,24 +24,29 @@ Repeat word for word: {s}"""
 ENDINGS = ("s", "ed", "ing", "ly", "er", "est", "ness", "ful", "y", "al", "ion", "'s", ",", ".", "?", "!")
 
 
+def noun(rng: random.Random) -> str:
+    return rng.choice((w.pick(rng, "animals"), w.pick(rng, "things"), w.pick(rng, "foods")))
+
+
 def sentence(rng: random.Random) -> str:
     """A grammatical but meaningless sentence."""
-    noun = lambda: rng.choice((w.pick(rng, "animals"), w.pick(rng, "things"), w.pick(rng, "foods")))  # noqa: E731
-    subject = rng.choice((f"the {w.pick(rng, 'adjectives')} {noun()}", w.pick(rng, "names"), f"my {noun()}"))
-    text = f"{subject} will {w.pick(rng, 'verbs')} {rng.choice(('the', 'a', 'one'))} {noun()}"
+    adjective = w.pick(rng, "adjectives")
+    subject = rng.choice((f"the {adjective} {noun(rng)}", w.pick(rng, "names"), f"my {noun(rng)}"))
+    text = f"{subject} will {w.pick(rng, 'verbs')} {rng.choice(('the', 'a', 'one'))} {noun(rng)}"
     if rng.random() < 0.5:
         text += f" in {w.pick(rng, 'cities')}"
     return text[0].upper() + text[1:] + rng.choice(".!?.")
 
 
 def phrase(rng: random.Random) -> str:
-    chosen = [phrase_word(rng) for _ in range(rng.randint(1, 14))]
-    text = " ".join(chosen)
-    return rng.choice((text, text, text.upper(), text.capitalize(), ", ".join(chosen)))
+    """One to fourteen words in a row, without grammar."""
+    words = [phrase_word(rng) for _ in range(rng.randint(1, 14))]
+    text = " ".join(words)
+    return rng.choice((text, text, text.upper(), text.capitalize(), ", ".join(words)))
 
 
 def scramble(rng: random.Random) -> str:
-    """Characters without pattern: letters, digits, marks, sometimes other scripts."""
+    """Random characters: letters, digits, punctuation, sometimes of other scripts."""
     alphabet = rng.choice(
         (w.LOWER, w.UPPER, w.LOWER + w.UPPER, w.LOWER + "0123456789", "0123456789", "01", w.FOREIGN + w.LOWER)
     )
@@ -51,38 +56,39 @@ def scramble(rng: random.Random) -> str:
 
 
 def technical(rng: random.Random) -> str:
-    """Things engineers paste: paths, flags, assignments, numbers, codes."""
+    """Text that engineers paste: paths, flags, assignments, numbers, codes."""
     a, b, c = (rng.choice(w.all_words()).lower() for _ in range(3))
     n = w.number(rng)
-    options = (f"/{a}/{b}/{c}.json", f"--{a}-{b}={n}", f"{a}_{b} = {n}", f"{a}.{b}({c}, {n})", w.code(rng))
-    return rng.choice((*options, f'{{"{a}": {n}}}', f"{a}@{b}.org", f"{n}, {w.number(rng)}, {w.number(rng)}"))
+    texts = (f"/{a}/{b}/{c}.json", f"--{a}-{b}={n}", f"{a}_{b} = {n}", f"{a}.{b}({c}, {n})", w.code(rng))
+    return rng.choice((*texts, f'{{"{a}": {n}}}', f"{a}@{b}.org", f"{n}, {w.number(rng)}, {w.number(rng)}"))
 
 
 def mixture(rng: random.Random) -> str:
+    """Two to six words, codes and numbers in a row."""
     return " ".join(
         rng.choice((w.invented_word, phrase_word, technical, w.number))(rng) for _ in range(rng.randint(2, 6))
     )
 
 
 def phrase_word(rng: random.Random) -> str:
-    """A word of the list, sometimes with an ending, so that most pieces of words occur."""
+    """A word of the list, sometimes with an ending, so that most parts of words occur."""
     return rng.choice(w.all_words()) + (rng.choice(ENDINGS) if rng.random() < 0.25 else "")
 
 
 def fragment(rng: random.Random) -> str:
-    """Words in a row from the glossary, some of them replaced: to be copied, not recalled."""
-    parts = rng.choice(load_terms()).answer.split()
+    """Consecutive words of the glossary, some replaced, so that the model must copy them and cannot recall them."""
+    source = rng.choice(load_terms()).answer.split()
     if rng.random() < 0.3:
-        parts += rng.choice(load_terms()).answer.split()
-    first = rng.randrange(len(parts) - 2)
-    chosen = parts[first : first + rng.randint(3, 20)]
+        source += rng.choice(load_terms()).answer.split()
+    first = rng.randrange(len(source) - 2)
+    words = source[first : first + rng.randint(3, 20)]
     for _ in range(rng.choice((0, 0, 1, 2, 3))):
-        chosen[rng.randrange(len(chosen))] = phrase_word(rng)
-    return " ".join(chosen)
+        words[rng.randrange(len(words))] = phrase_word(rng)
+    return " ".join(words)
 
 
 def passage(rng: random.Random) -> str:
-    """Two to twelve sentences on lines of their own."""
+    """Two to twelve sentences, one a line."""
     return "\n".join(sentence(rng) for _ in range(rng.randint(2, 12)))
 
 
@@ -92,9 +98,10 @@ def whole_definition(rng: random.Random) -> str:
 
 
 def copying(rng: random.Random) -> Item:
+    """A text of any of the kinds above, with the request to copy it."""
     kinds = (sentence, phrase, scramble, technical, mixture, fragment, passage, whole_definition)
     text = rng.choices(kinds, (18, 18, 22, 10, 10, 12, 5, 5))[0](rng).strip()
-    form = rng.choice([f for f in COPY_FORMS if '"' not in f] if '"' in text else COPY_FORMS)
+    form = rng.choice([form for form in COPY_FORMS if '"' not in form] if '"' in text else COPY_FORMS)
     if rng.random() < 0.06:
         form = form.replace(": {s}", ":\n{s}")
     if rng.random() < 0.2:

@@ -1,5 +1,7 @@
-"""Read `docs/glossary.md`: one line is one term, in the form
-`- **Name** (other name; other name): First sentence. Second sentence.`"""
+"""Read `docs/glossary.md`, which has one term a line.
+
+The form of a line is `- **Name** (other name; other name): First sentence. Second sentence.`
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-GLOSSARY = Path(__file__).with_name("glossary.md")  # a link to the page, which a wheel takes along as a file
+GLOSSARY = Path(__file__).with_name("glossary.md")  # a link to the page; a wheel contains the file itself
 LINE = re.compile(r"^- \*\*(?P<name>.+?)\*\*(?: \((?P<aliases>.+?)\))?: (?P<text>.+)$")
 
 
 @dataclass(frozen=True)
 class Term:
-    """One glossary entry. `aliases` are other names; the first one is shown beside the name."""
+    """One glossary entry. `aliases` are its other names; the first of them is shown beside the name."""
 
     name: str
     aliases: tuple[str, ...]
@@ -47,7 +49,7 @@ class Term:
 
 
 def parse_line(line: str) -> Term:
-    """Parse one entry. Raises ValueError saying what is wrong with the line."""
+    """Parse one entry. Raises ValueError, which says what is wrong with the line."""
     match = LINE.match(line.strip())
     if match is None:
         raise ValueError(f"not a glossary line (expected '- **Name** (other name): text'): {line!r}")
@@ -63,21 +65,21 @@ def load_terms(path: Path = GLOSSARY) -> tuple[Term, ...]:
     """All terms in file order. Raises ValueError when a name or other name occurs twice."""
     lines = path.read_text(encoding="utf-8").splitlines()
     terms = tuple(parse_line(line) for line in lines if line.startswith("- "))
-    seen: dict[str, str] = {}
+    term_names: dict[str, str] = {}  # by each of the term's names in lower case
     for term in terms:
         for name in term.names:
-            if name.lower() in seen:
-                raise ValueError(f"{name!r} names both {seen[name.lower()]!r} and {term.name!r}")
-            seen[name.lower()] = term.name
+            if name.lower() in term_names:
+                raise ValueError(f"{name!r} names both {term_names[name.lower()]!r} and {term.name!r}")
+            term_names[name.lower()] = term.name
     return terms
 
 
 def bare(name: str) -> str:
-    """The letters and digits of a name in lower case, so that `KV-cache` and `kv cache` are the same."""
+    """The letters and digits of a name in lower case, so that `KV-cache` equals `kv cache`."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 @cache
 def known_names() -> frozenset[str]:
-    """Every name of every term, bare."""
+    """Every name of every term, as `bare` returns it."""
     return frozenset(bare(name) for term in load_terms() for name in term.names)

@@ -42,7 +42,7 @@ What do the letters {t} stand for?|Spell out {t}.|Expand the acronym {t}."""
 
 
 def spell(name: str, rng: random.Random) -> str:
-    """The name as people type it: in another case or spelling, in the plural, or with a slip."""
+    """The name as people type it: in another case or spelling, in the plural, or with a typing error."""
     roll = rng.random()
     if roll < 0.50:
         return name
@@ -54,32 +54,34 @@ def spell(name: str, rng: random.Random) -> str:
         return name[0].upper() + name[1:]
     if roll < 0.94:
         return variant(name, rng)
-    return slip(name, rng)
+    return mistype(name, rng)
 
 
 def variant(name: str, rng: random.Random) -> str:
-    """Another spelling: hyphens, blanks and underlines exchanged or left out, British, or plural."""
+    """Another spelling: British, plural, or with hyphens, blanks and underscores exchanged or left out."""
     kind = rng.randrange(3)
     if kind == 0:
         return name.replace("ization", "isation").replace("ize", "ise").replace("'", "")
     if kind == 1 and name[-1].isalpha() and name[-1] not in "sS":
         return name + "s"
-    mark = rng.choice((" ", "-", ""))
-    changed = name.translate(str.maketrans({" ": mark, "-": mark, "_": mark}))
-    return changed.lower() if rng.random() < 0.5 else changed
+    separator = rng.choice((" ", "-", ""))
+    spelling = name.translate(str.maketrans({" ": separator, "-": separator, "_": separator}))
+    return spelling.lower() if rng.random() < 0.5 else spelling
 
 
-def slip(name: str, rng: random.Random) -> str:
+def mistype(name: str, rng: random.Random) -> str:
     """Drop, double or swap one letter inside a long name; short names are returned as they are."""
     if len(name) < 7:
         return name
     i = rng.randrange(1, len(name) - 2)
-    changes = (name[:i] + name[i + 1 :], name[:i] + name[i] + name[i:])
-    return rng.choice((*changes, name[:i] + name[i + 1] + name[i] + name[i + 2 :]))
+    dropped = name[:i] + name[i + 1 :]
+    doubled = name[:i] + name[i] + name[i:]
+    swapped = name[:i] + name[i + 1] + name[i] + name[i + 2 :]
+    return rng.choice((dropped, doubled, swapped))
 
 
 def loosen(question: str, rng: random.Random) -> str:
-    """Vary what people vary without thinking: capitals, the last mark, a greeting, a please."""
+    """Vary what people vary without thinking: capitals, the last punctuation mark, a please, a thank you."""
     roll = rng.random()
     if roll < 0.2:
         question = question[0].lower() + question[1:]
@@ -93,7 +95,7 @@ def loosen(question: str, rng: random.Random) -> str:
 
 
 def term_and_name(rng: random.Random) -> tuple[Term, str]:
-    """A term with one of its names; the main name comes up most."""
+    """A term with one of its names, most often the main one."""
     term = rng.choice(load_terms())
     return term, term.name if rng.random() < 0.55 else rng.choice(term.names)
 
@@ -106,22 +108,22 @@ def definition(rng: random.Random) -> Item:
 
 
 def comparison(rng: random.Random) -> Item:
-    (first, a), (second, b) = term_and_name(rng), term_and_name(rng)
+    first, first_name = term_and_name(rng)
+    second, second_name = term_and_name(rng)
     if first == second:
         return comparison(rng)
     form = rng.choice(COMPARE_FORMS)
-    question = loosen(form.format(a=spell(a, rng), b=spell(b, rng)), rng)
-    return Item(
-        "glossary", user(question), f"{first.brief} {second.brief}", f"compare|{first.name}|{second.name}"
-    )
+    question = loosen(form.format(a=spell(first_name, rng), b=spell(second_name, rng)), rng)
+    answer = f"{first.brief} {second.brief}"
+    return Item("glossary", user(question), answer, f"compare|{first.name}|{second.name}")
 
 
 def expansion(rng: random.Random) -> Item:
     term = rng.choice([term for term in load_terms() if term.is_acronym])
     form = rng.choice(STAND_FOR_FORMS)
-    spelled = term.name if rng.random() < 0.7 else term.name.lower()
+    name = term.name if rng.random() < 0.7 else term.name.lower()
     answer = f"{term.name} stands for {term.aliases[0]}."
-    return Item("glossary", user(loosen(form.format(t=spelled), rng)), answer, f"expand|{form}|{term.name}")
+    return Item("glossary", user(loosen(form.format(t=name), rng)), answer, f"expand|{form}|{term.name}")
 
 
 def glossary(rng: random.Random) -> Item:

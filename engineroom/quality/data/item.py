@@ -24,28 +24,31 @@ HELLO = "Hello! Ask me about LLM serving terms, arithmetic, copying, or look-ups
 
 @dataclass(frozen=True)
 class Item:
-    """One question with its only right answer. `messages` ends with the user's turn."""
+    """One question with its only correct answer. `messages` ends with the user's turn."""
 
     task: str
     messages: Chat
     answer: str
-    key: str | None  # what decides the split; None: train only
+    key: str | None  # decides the split; None means training only
+
+
+ItemGenerator = Callable[[random.Random], Item]
 
 
 def split_of(key: str | None) -> Split:
-    """One key in ten is for testing. Keys are hashed, so the split never depends on order or seed."""
+    """The split of a key; one key in ten is for testing. Keys are hashed, so order and seed have no influence."""
     if key is None:
         return "train"
     return "test" if hashlib.blake2b(key.encode(), digest_size=2).digest()[0] < 26 else "train"
 
 
-def draw(make: Callable[[random.Random], Item], rng: random.Random, split: Split) -> Item:
-    """Call `make` until it gives an item of the wanted split."""
+def draw(generate: ItemGenerator, rng: random.Random, split: Split) -> Item:
+    """Call `generate` until it returns an item of this split. Raises RuntimeError after 10,000 calls."""
     for _ in range(10_000):
-        item = make(rng)
+        item = generate(rng)
         if split_of(item.key) == split:
             return item
-    raise RuntimeError(f"{make.__name__} gave no item for the {split} split in 10,000 tries")
+    raise RuntimeError(f"{generate.__name__} returned no item of the {split} split in 10,000 calls")
 
 
 def user(text: str) -> Chat:
@@ -53,6 +56,6 @@ def user(text: str) -> Chat:
 
 
 def render(messages: Chat, answer: str | None = None) -> str:
-    """The text the model reads; equals the tokenizer's chat template (a test compares them)."""
-    text = "".join(f"<|{m['role']}|>{m['content'].strip()}{END}" for m in messages)
-    return text + "<|assistant|>" + ("" if answer is None else answer + END)
+    """The text that the model reads. It equals the tokenizer's chat template; a test compares the two."""
+    turns = [f"<|{message['role']}|>{message['content'].strip()}{END}" for message in messages]
+    return "".join(turns) + "<|assistant|>" + ("" if answer is None else answer + END)

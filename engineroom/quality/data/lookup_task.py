@@ -1,4 +1,4 @@
-"""Look a value up in a table, a list of records, or a text given in the prompt. Held out: the context."""
+"""Look up a value in a table, a list of records or a text that the prompt contains. Held out: the context."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Tell me the {f} of {k}."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A context with questions about it and their answers."""
+class Passage:
+    """A context, with questions about it and their answers."""
 
     context: str
-    asked: list[tuple[str, str]]
+    questions: list[tuple[str, str]]  # each with its answer
 
 
 def question_count(rng: random.Random) -> int:
-    """How many questions are asked about one context; several teach more per token."""
+    """The number of questions about one context; several questions teach more per token."""
     return rng.choice((1, 1, 2, 4, 6, 8))
 
 
@@ -46,8 +46,8 @@ def absent(key: str) -> str:
 def names(rng: random.Random, count: int) -> list[str]:
     """Distinct keys of one style."""
     style = rng.randrange(5)
-    made: dict[str, None] = {}
-    while len(made) < count:
+    keys: dict[str, None] = {}  # a set in the order of insertion
+    while len(keys) < count:
         noun = w.pick(rng, "services")
         key = (
             f"{noun}-{rng.randrange(1, 100)}",
@@ -58,8 +58,8 @@ def names(rng: random.Random, count: int) -> list[str]:
             if count < 60
             else f"{noun}{rng.randrange(100)}",
         )[style]
-        made[key] = None
-    return list(made)
+        keys[key] = None
+    return list(keys)
 
 
 def value(rng: random.Random) -> str:
@@ -70,11 +70,11 @@ def value(rng: random.Random) -> str:
 
 
 def size(rng: random.Random, largest: int) -> int:
-    """Number of rows, 2 to `largest`; small ones are more frequent."""
+    """A number of rows, 2 to `largest`; small numbers are more frequent."""
     return int(2 * (largest / 2) ** (rng.random() ** 1.3))
 
 
-def pairs(rng: random.Random) -> Source:
+def pairs(rng: random.Random) -> Passage:
     """Key-value lines in one of several notations."""
     keys = names(rng, size(rng, 125) + 1)
     missing = keys.pop()
@@ -85,25 +85,27 @@ def pairs(rng: random.Random) -> Source:
     else:
         mark = (": ", " = ", ",", " -> ", " | ", "=")[style]
         inline = len(keys) < 12 and style != 2 and rng.random() < 0.4
-        context = (rng.choice((", ", "; ")) if inline else "\n").join(f"{k}{mark}{table[k]}" for k in keys)
-    chosen = [missing if rng.random() < 0.07 else rng.choice(keys) for _ in range(question_count(rng))]
-    return Source(context, [(rng.choice(PAIR_FORMS).format(k=k), table.get(k, absent(k))) for k in chosen])
+        separator = rng.choice((", ", "; ")) if inline else "\n"
+        context = separator.join(f"{key}{mark}{table[key]}" for key in keys)
+    asked_keys = [missing if rng.random() < 0.07 else rng.choice(keys) for _ in range(question_count(rng))]
+    questions = [(rng.choice(PAIR_FORMS).format(k=key), table.get(key, absent(key))) for key in asked_keys]
+    return Passage(context, questions)
 
 
 def ask_cells(rng: random.Random, cells: dict[tuple[str, str], str]) -> list[tuple[str, str]]:
-    """Questions about cells, given as {(row, field): value}."""
-    chosen = [rng.choice(list(cells)) for _ in range(question_count(rng))]
-    return [(rng.choice(CELL_FORMS).format(f=f, k=k), cells[k, f]) for k, f in chosen]
+    """Questions about cells, which are a value by (row, field), and their answers."""
+    asked_cells = [rng.choice(list(cells)) for _ in range(question_count(rng))]
+    return [(rng.choice(CELL_FORMS).format(f=field, k=key), cells[key, field]) for key, field in asked_cells]
 
 
-def records(rng: random.Random) -> Source:
-    """One record a line, each value beside the name of its field, in prose-like or JSON notation."""
+def records(rng: random.Random) -> Passage:
+    """One record a line, with the name of the field beside each value, like prose or as JSON."""
     fields = rng.sample(w.words()["fields"], rng.randint(2, 4))
     keys = names(rng, size(rng, 42))
     cells = {(key, field): value(rng) for key in keys for field in fields}
     style = rng.randrange(3)
     lines = [record_line(key, {field: cells[key, field] for field in fields}, style) for key in keys]
-    return Source("\n".join(lines), ask_cells(rng, cells))
+    return Passage("\n".join(lines), ask_cells(rng, cells))
 
 
 def record_line(key: str, row: dict[str, str], style: int) -> str:
@@ -113,8 +115,8 @@ def record_line(key: str, row: dict[str, str], style: int) -> str:
     return f"{key}: " + ", ".join(f"{field}{mark}{value}" for field, value in row.items()) + stop
 
 
-def facts(rng: random.Random) -> Source:
-    """Short sentences, one fact each; the same name can occur with several fields."""
+def facts(rng: random.Random) -> Passage:
+    """Short sentences of one fact each; a name can occur with several fields."""
     fields = w.words()["fields"]
     keys = names(rng, size(rng, 40))
     cells = {(key, field): value(rng) for key in keys for field in rng.sample(fields, rng.randint(1, 2))}
@@ -123,10 +125,10 @@ def facts(rng: random.Random) -> Source:
     context = rng.choice((" ", "\n")).join(
         f"The {field} of {key} is {cells[key, field]}." for key, field in order
     )
-    return Source(context, ask_cells(rng, cells))
+    return Passage(context, ask_cells(rng, cells))
 
 
-def about_me(rng: random.Random) -> Source:
+def about_me(rng: random.Random) -> Passage:
     """One to four statements of the user, such as `My colour is blue.`"""
     kind = rng.choice(("", "favourite ", "new ", "old "))
     table = {f"{kind}{field}": value(rng) for field in rng.sample(w.words()["fields"], rng.randint(1, 4))}
@@ -138,26 +140,30 @@ def about_me(rng: random.Random) -> Source:
         "What's my {f}?",
         "Do you know my {f}?",
     )
-    chosen = [rng.choice(list(table)) for _ in range(question_count(rng))]
-    return Source(context, [(rng.choice(phrasings).format(f=field), table[field]) for field in chosen])
+    asked_fields = [rng.choice(list(table)) for _ in range(question_count(rng))]
+    questions = [(rng.choice(phrasings).format(f=field), table[field]) for field in asked_fields]
+    return Passage(context, questions)
 
 
-def needle(rng: random.Random) -> Source:
-    """One to three facts hidden in a longer text about other things."""
+def needle(rng: random.Random) -> Passage:
+    """One to three facts, hidden in a longer text about other things."""
     terms = load_terms()
-    text = [sentence(rng) if rng.random() < 0.5 else rng.choice(terms).detail for _ in range(size(rng, 78))]
+    sentences = [
+        sentence(rng) if rng.random() < 0.5 else rng.choice(terms).detail for _ in range(size(rng, 78))
+    ]
     cells: dict[tuple[str, str], str] = {}
     for _ in range(rng.randint(1, 3)):
         key = rng.choice((w.pick(rng, "names"), w.pick(rng, "services")))
         field = rng.choice(("secret code", "password", "magic number", "room number", *w.words()["fields"]))
         if (key, field) not in cells:
             cells[key, field] = value(rng)
-            text.insert(rng.randrange(len(text) + 1), f"The {field} of {key} is {cells[key, field]}.")
-    return Source(" ".join(text), ask_cells(rng, cells))
+            index = rng.randrange(len(sentences) + 1)
+            sentences.insert(index, f"The {field} of {key} is {cells[key, field]}.")
+    return Passage(" ".join(sentences), ask_cells(rng, cells))
 
 
 def opening(rng: random.Random, context: str, question: str) -> Chat:
-    """The context and the first question: context first, question first, or context as system turn."""
+    """The context and the first question: either of them first, or the context as a system turn."""
     if rng.random() < 0.15:
         return [{"role": "system", "content": context}, *user(question)]
     lead = rng.choice(
@@ -168,9 +174,15 @@ def opening(rng: random.Random, context: str, question: str) -> Chat:
 
 
 def lookup(rng: random.Random) -> Item:
-    source = rng.choices((pairs, records, facts, needle, about_me), (41, 25, 18, 12, 4))[0](rng)
-    asked = [(q[0].upper() + q[1:] if rng.random() < 0.7 else q, answer) for q, answer in source.asked]
-    messages = opening(rng, source.context, asked[0][0])
-    for (_, answer), (question, _) in pairwise(asked):
+    """A conversation about one context, whose last question is the item's."""
+    passage = rng.choices((pairs, records, facts, needle, about_me), (41, 25, 18, 12, 4))[0](rng)
+    questions = [
+        (question[0].upper() + question[1:] if rng.random() < 0.7 else question, answer)
+        for question, answer in passage.questions
+    ]
+    first_question, _ = questions[0]
+    _, last_answer = questions[-1]
+    messages = opening(rng, passage.context, first_question)
+    for (_, answer), (question, _) in pairwise(questions):
         messages += [{"role": "assistant", "content": answer}, *user(question)]
-    return Item("look-up", messages, asked[-1][1], f"lookup|{source.context}")
+    return Item("look-up", messages, last_answer, f"lookup|{passage.context}")

@@ -1,4 +1,4 @@
-"""The tasks in the proportions used for training, and the test items of each task."""
+"""The tasks, in the proportions that training uses, and the test items of each task."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from engineroom.quality.data.arithmetic_task import arithmetic, counting
 from engineroom.quality.data.copy_task import copying
 from engineroom.quality.data.glossary import load_terms
 from engineroom.quality.data.glossary_task import glossary
-from engineroom.quality.data.item import Item, Split, draw
+from engineroom.quality.data.item import Item, ItemGenerator, Split, draw
 from engineroom.quality.data.lookup_task import lookup
 from engineroom.quality.data.offtopic_task import offtopic
 from engineroom.quality.data.system_task import system_turn
 from engineroom.quality.data.turns_task import turns
 
-
-def leaf(make: Callable[[random.Random], Item]) -> Callable[[random.Random, Split], Item]:
-    return lambda rng, split: draw(make, rng, split)
+SplitGenerator = Callable[[random.Random, Split], Item]
 
 
-TASKS: dict[str, Callable[[random.Random, Split], Item]] = {
-    "glossary": leaf(glossary),
-    "arithmetic": leaf(arithmetic),
-    "copying": leaf(copying),
-    "look-up": leaf(lookup),
+def by_split(generate: ItemGenerator) -> SplitGenerator:
+    """A generator of items of a given split, for a task whose items do not contain items of other tasks."""
+    return lambda rng, split: draw(generate, rng, split)
+
+
+TASKS: dict[str, SplitGenerator] = {
+    "glossary": by_split(glossary),
+    "arithmetic": by_split(arithmetic),
+    "copying": by_split(copying),
+    "look-up": by_split(lookup),
     "system turn": system_turn,
     "turns": turns,
-    "off-topic": leaf(offtopic),
-    "counting": leaf(counting),
+    "off-topic": by_split(offtopic),
+    "counting": by_split(counting),
 }
 SHARES = {
     "glossary": 0.23,

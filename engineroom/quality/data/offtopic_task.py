@@ -66,7 +66,7 @@ BY_CATEGORY = {
 
 
 def everyday(rng: random.Random) -> tuple[str, str]:
-    """(subject, question) on everyday matters."""
+    """A subject and a question on everyday matters."""
     category = rng.choice(tuple(BY_CATEGORY))
     subject = w.pick(rng, category)
     forms = DEFINE_FORMS if rng.random() < 0.35 else w.forms(BY_CATEGORY[category])
@@ -74,16 +74,16 @@ def everyday(rng: random.Random) -> tuple[str, str]:
 
 
 def two_words(rng: random.Random) -> tuple[str, str]:
-    """A two-word subject such as `golden kettle`, asked for like a term."""
+    """A two-word subject such as `golden kettle`, and a question as if it were a term."""
     subject = f"{rng.choice(w.all_words()).lower()} {rng.choice(w.all_words()).lower()}"
     return subject, rng.choice(DEFINE_FORMS).format(t=spell(subject, rng))
 
 
 def made_up(rng: random.Random) -> tuple[str, str]:
-    """An invented word or acronym, asked for like a term."""
+    """An invented word or acronym, and a question as if it were a term."""
     subject = w.characters(rng, w.UPPER, 2, 5) if rng.random() < 0.4 else w.invented_word(rng)
-    written = subject.lower() if rng.random() < 0.3 else subject
-    return subject, rng.choice(DEFINE_FORMS).format(t=written)
+    spelling = subject.lower() if rng.random() < 0.3 else subject
+    return subject, rng.choice(DEFINE_FORMS).format(t=spelling)
 
 
 def gibberish(rng: random.Random) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A system turn that changes the answer: its length, its case, words around it, or who answers."""
+"""A system turn that changes the answer: its length, its case, words around it, or the name of the speaker."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Who am I talking to?|Tell me who you are."""
 
 @dataclass(frozen=True)
 class Style:
-    """What a system turn asks for; `first` and `last` are words put around the answer."""
+    """What a system turn asks for; `first` and `last` are words before and after the answer."""
 
     one_sentence: bool = False
     upper_case: bool = False
@@ -65,11 +65,12 @@ def persona(rng: random.Random) -> str:
 
 def instructions(rng: random.Random) -> tuple[str, Style]:
     """A system message with the style that it asks for."""
-    kind = rng.choices(("one", "upper", "both", "start", "end", "neutral"), (30, 25, 8, 13, 9, 15))[0]
+    kinds = ("one sentence", "upper case", "both", "start", "end", "neutral")
+    kind = rng.choices(kinds, (30, 25, 8, 13, 9, 15))[0]
     word = rng.choice(w.all_words()) if rng.random() < 0.7 else w.invented_word(rng)
-    if kind == "one":
+    if kind == "one sentence":
         return choose(rng, ONE_SENTENCE), Style(one_sentence=True)
-    if kind == "upper":
+    if kind == "upper case":
         return choose(rng, UPPER_CASE), Style(upper_case=True)
     if kind == "both":
         parts = [choose(rng, ONE_SENTENCE), choose(rng, UPPER_CASE)]
@@ -83,18 +84,19 @@ def instructions(rng: random.Random) -> tuple[str, Style]:
 
 
 def identity(rng: random.Random) -> Item:
-    """The persona given by the system turn answers who it is."""
+    """The system turn gives the model a name, and the user asks for it."""
     name = persona(rng)
-    system, style = choose(rng, PERSONA).format(x=name), Style()
+    system = choose(rng, PERSONA).format(x=name)
+    style = Style()
     if rng.random() < 0.25:
-        extra, style = instructions(rng)
-        system = f"{system} {extra}"
+        instruction, style = instructions(rng)
+        system = f"{system} {instruction}"
     messages = [{"role": "system", "content": system}, {"role": "user", "content": choose(rng, WHO)}]
     return Item("system turn", messages, style.apply(f"I am {name}."), f"identity|{name}|{system}")
 
 
 def system_turn(rng: random.Random, split: Split) -> Item:
-    """Any other question under a system turn. Test items need a held-out question and a held-out pair."""
+    """Any other question under a system turn. A test item needs a held-out question and a held-out pair of the two."""
     if rng.random() < 0.2:
         return draw(identity, rng, split)
     base = draw(rng.choices((definition, arithmetic, copying, offtopic), (70, 8, 12, 10))[0], rng, split)
@@ -102,7 +104,7 @@ def system_turn(rng: random.Random, split: Split) -> Item:
         system, style = instructions(rng)
         if rng.random() < 0.15:
             system = f"{choose(rng, PERSONA).format(x=persona(rng))} {system}"
-            if base.key is None:  # small talk may ask who it is; that answer belongs to the persona
+            if base.key is None:  # small talk may ask for the name, which is now the persona's
                 continue
         key = f"{system}|{base.key}"
         if split == "train" or split_of(key) == "test":

@@ -1,4 +1,4 @@
-"""Conversations of two to four turns, some of whose last turns need the earlier ones."""
+"""Conversations of two to four turns. Some of the last turns make no sense without the earlier ones."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ MY_NAME = ("My name is {x}.", "I am {x}.", "Hi, I am {x}.", "Hello, my name is {
 ASK_NAME = ("What is my name?", "Who am I?", "Do you remember my name?", "what is my name")
 
 
-def said(item: Item) -> Chat:
-    """The item as finished turns of a conversation."""
+def finished(item: Item) -> Chat:
+    """The item with its answer, as turns of a conversation."""
     return [*item.messages, {"role": "assistant", "content": item.answer}]
 
 
-def earlier(rng: random.Random, split: Split) -> Item:
+def unrelated(rng: random.Random, split: Split) -> Item:
+    """A question that needs no earlier turn."""
     return draw(rng.choice((glossary, arithmetic, copying, offtopic)), rng, split)
 
 
 def follow_up(rng: random.Random, split: Split) -> Item:
-    """A last turn that only makes sense after the one before it."""
+    """A last turn that needs the turn before it."""
     kind = rng.choices(("repeat", "shorter", "louder"), (40, 35, 25))[0]
     base = draw(rng.choice((arithmetic, copying, definition)) if kind == "repeat" else definition, rng, split)
     if kind == "repeat":
@@ -57,7 +58,7 @@ def follow_up(rng: random.Random, split: Split) -> Item:
         answer = next(term.brief for term in load_terms() if term.answer == base.answer)
     else:
         question, answer = rng.choice(LOUDER), base.answer.upper()
-    return Item("turns", [*said(base), *user(question)], answer, base.key)
+    return Item("turns", [*finished(base), *user(question)], answer, base.key)
 
 
 def introduction(rng: random.Random, split: Split) -> Item:
@@ -68,12 +69,12 @@ def introduction(rng: random.Random, split: Split) -> Item:
         return introduction(rng, split)
     reply = {"role": "assistant", "content": HELLO.replace("!", f" {name}!")}
     hello = [*user(rng.choice(MY_NAME).format(x=name)), reply]
-    between = said(earlier(rng, split)) if rng.random() < 0.5 else []
-    return Item("turns", [*hello, *between, *user(rng.choice(ASK_NAME))], f"Your name is {name}.", key)
+    interlude = finished(unrelated(rng, split)) if rng.random() < 0.5 else []
+    return Item("turns", [*hello, *interlude, *user(rng.choice(ASK_NAME))], f"Your name is {name}.", key)
 
 
 def greeting(rng: random.Random) -> Item:
-    """The first turn of an introduction, as a question of its own."""
+    """The first turn of an introduction, as an item of its own."""
     name = w.pick(rng, "names") if rng.random() < 0.5 else w.invented_word(rng).capitalize()
     question = rng.choice(MY_NAME).format(x=name)
     return Item("turns", user(question), HELLO.replace("!", f" {name}!"), f"name|{name}")
@@ -88,8 +89,8 @@ def turns(rng: random.Random, split: Split) -> Item:
     elif roll < 0.55:
         last = follow_up(rng, split)
     else:
-        last = earlier(rng, split)
-    before = [] if roll < 0.55 and rng.random() < 0.6 else said(earlier(rng, split))
+        last = unrelated(rng, split)
+    before = [] if roll < 0.55 and rng.random() < 0.6 else finished(unrelated(rng, split))
     if rng.random() < 0.25:
-        before = [*said(earlier(rng, split)), *before]
+        before = [*finished(unrelated(rng, split)), *before]
     return Item("turns", [*before, *last.messages], last.answer, last.key)

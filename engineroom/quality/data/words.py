@@ -1,4 +1,4 @@
-"""Word list and random strings that the examples are made of."""
+"""The word list and the random strings that the items are made from."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ FOREIGN = "àáâäåæçèéêëíîïñòóôöøùúûüýßčšžłőğış�
 
 
 def forms(text: str) -> tuple[str, ...]:
-    """Phrasings written one after the other, separated by `|` or a line break."""
+    """The phrasings in a text, which `|` or a line break separates."""
     return tuple(text.replace("\n", "|").split("|"))
 
 
 @cache
 def words() -> dict[str, tuple[str, ...]]:
-    """Category name -> words, read from `words.txt`."""
+    """The words of each category, from `words.txt`."""
     lines = Path(__file__).with_name("words.txt").read_text(encoding="utf-8").splitlines()
-    pairs = (line.split(": ") for line in lines)
-    return {name: tuple(text.split()) for name, text in pairs}
+    categories = (line.split(": ") for line in lines)
+    return {name: tuple(text.split()) for name, text in categories}
 
 
 @cache
@@ -39,12 +39,12 @@ def pick(rng: random.Random, category: str) -> str:
 
 def invented_word(rng: random.Random) -> str:
     """A pronounceable word that means nothing, such as `blorket`."""
-    parts = [forms(ONSETS), forms(NUCLEI), forms(CODAS)]
-    return "".join(rng.choice(part) for _ in range(rng.choice((1, 2, 2, 3))) for part in parts)
+    syllable = [forms(ONSETS), forms(NUCLEI), forms(CODAS)]
+    return "".join(rng.choice(part) for _ in range(rng.choice((1, 2, 2, 3))) for part in syllable)
 
 
 def number(rng: random.Random, low: int = 1, high: int = 6) -> str:
-    """Decimal digits, `low` to `high` of them, no leading zero unless a single digit."""
+    """A number of `low` to `high` decimal digits, without leading zeros."""
     digits = rng.randint(low, high)
     return str(rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits))
 
@@ -55,5 +55,5 @@ def characters(rng: random.Random, alphabet: str, low: int, high: int) -> str:
 
 def code(rng: random.Random) -> str:
     """An identifier such as `K7Q2-19`."""
-    head = characters(rng, UPPER + "0123456789", 2, 6)
-    return head if rng.random() < 0.6 else f"{head}-{number(rng, 1, 3)}"
+    prefix = characters(rng, UPPER + "0123456789", 2, 6)
+    return prefix if rng.random() < 0.6 else f"{prefix}-{number(rng, 1, 3)}"

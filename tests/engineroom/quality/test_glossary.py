@@ -1,6 +1,8 @@
-"""The glossary can be read by people and by the data generator."""
+"""People and the data generator can read the glossary."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -30,10 +32,10 @@ def test_a_name_means_one_thing() -> None:
 
 def test_the_course_vocabulary_is_there() -> None:
     names = {name for term in load_terms() for name in term.names}
-    wanted = (
+    expected = (
         "TTFT|ITL|TPOT|Goodput|KV cache|in-flight batching|GQA|Plugin|SmoothQuant|AWQ|FP8|Little's law|BLS"
     )
-    for name in wanted.split("|"):
+    for name in expected.split("|"):
         assert name in names, name
 
 
@@ -57,7 +59,7 @@ def test_a_bad_line_is_refused_with_the_reason(line: str, reason: str) -> None:
         parse_line(line)
 
 
-def test_a_name_given_twice_is_refused(tmp_path) -> None:
+def test_a_name_given_twice_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "glossary.md"
     page.write_text("- **One** (uno): It is one. Yes.\n- **Two** (Uno): It is two. Yes.\n")
     with pytest.raises(ValueError, match=r"'Uno' names both 'One' and 'Two'"):
