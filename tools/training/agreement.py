@@ -1,6 +1,6 @@
-"""How often the draft model would be right: its best next token against the course model's.
+"""How often the draft model's most likely next token is the course model's.
 
-`python -m tools.training.agreement` asks both for the tokens of held-out answers and saves a record.
+`python -m tools.training.agreement` predicts the tokens of held-out answers with both models and saves a record.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from engineroom.kit.record import Record
 from engineroom.quality.data import TASKS, Item, held_out_items
 from engineroom.quality.data.item import render
-from engineroom.quality.local import load
+from engineroom.quality.local import load_model
+from engineroom.quality.local import load_model
 
 MODELS = Path(__file__).parents[2] / "models"
 ITEMS = 100
 
 
-def choices(model: PreTrainedModel, prompt: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
-    """Best token at each place of the answer, given the tokens before it; both int64 [1, tokens]."""
+def predict(model: PreTrainedModel, prompt: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+    """The most likely token at each position of the answer, given the tokens before it: int64 [answer tokens].
+
+    `prompt` int64 [1, prompt tokens], `answer` int64 [1, answer tokens].
+    """
     with torch.inference_mode():
         logits = model(torch.cat([prompt, answer], dim=1)).logits
     return logits[0, prompt.shape[1] - 1 : -1].argmax(-1)
@@ -31,18 +35,19 @@ def agreement(
     target: PreTrainedModel, draft: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, items: Sequence[Item]
 ) -> float:
     """Share of answer tokens on which both models agree, over all items."""
-    same, total = 0, 0
+    agreeing = total = 0
     for item in items:
         prompt = tokenizer(render(item.messages), return_tensors="pt")["input_ids"]
-        answer = tokenizer(item.answer + tokenizer.eos_token, return_tensors="pt")["input_ids"]
-        chosen = choices(target, prompt, answer)
-        same += int((chosen == choices(draft, prompt, answer)).sum())
-        total += len(chosen)
-    return same / total
+        answer = tokenizer(f"{item.answer}{tokenizer.eos_token}", return_tensors="pt")["input_ids"]
+        predicted = predict(target, prompt, answer)
+        agreeing += int((predicted == predict(draft, prompt, answer)).sum())
+        total += len(predicted)
+    return agreeing / total
 
 
 def main() -> None:
-    (target, tokenizer), (draft, _) = load(MODELS / "course"), load(MODELS / "draft")
+    target, tokenizer = load_model(MODELS / "course")
+    draft, _ = load_model(MODELS / "draft")
     shares = {
         task: [round(agreement(target, draft, tokenizer, held_out_items(task, ITEMS)), 4)] for task in TASKS
     }

@@ -1,12 +1,11 @@
 """Write the two model cards and the loss picture from the training logs and the records.
 
-`python -m tools.training.card`; every number in the cards comes from a file, none is typed.
+Run `python -m tools.training.card`. Every number in the cards comes from a file.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import jinja2
 import matplotlib
 
+from engineroom.kit.files import write_atomic
 from engineroom.kit.record import Record, find
 from engineroom.quality.data.item import UNKNOWN
 
@@ -36,7 +36,7 @@ def smooth(values: list[float], width: int = 11) -> list[float]:
 
 
 def draw_loss(logs: dict[str, dict[str, Any]], path: Path) -> None:
-    """Loss by step, both models, on a logarithmic scale."""
+    """Draw the loss of both models by step, on a logarithmic scale."""
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for (name, log), colour in zip(logs.items(), ("tab:blue", "tab:orange"), strict=True):
         steps, losses = zip(*log["curve"], strict=True)
@@ -48,12 +48,12 @@ def draw_loss(logs: dict[str, dict[str, Any]], path: Path) -> None:
     temporary = path.with_suffix(".tmp.png")
     figure.savefig(temporary, dpi=110, metadata={"Software": None})
     plt.close(figure)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def alternative_text(logs: dict[str, dict[str, Any]]) -> str:
-    """What the picture shows, in words: where each curve starts, where it is a tenth on, where it ends."""
-    parts = []
+    """What the picture shows, in words: each curve's first value, its value after a tenth of the steps, its last."""
+    parts: list[str] = []
     for name, log in logs.items():
         losses = smooth([loss for _, loss in log["curve"]])
         start, early, end = log["curve"][0][1], losses[len(losses) // 10], losses[-1]
@@ -64,41 +64,49 @@ def alternative_text(logs: dict[str, dict[str, Any]]) -> str:
 
 
 def origin(record: Record) -> str:
-    """Last line of a record's text: where, when and with which versions it was measured."""
+    """The last line of a record's text: where, when and with which versions it was measured."""
     return str(record).splitlines()[-1].strip()
 
 
-def asked(record: Record) -> str:
-    """What was asked, out of the record's own words: `200 held-out questions of each task`."""
-    return re.search(r"\d+ held-out \w+ of each task", record.what)[0]
+def sample_size(record: Record) -> str:
+    """How many items were asked, in the record's own words, such as `200 held-out questions of each task`.
+
+    Raises ValueError for a record that does not say.
+    """
+    match = re.search(r"\d+ held-out \w+ of each task", record.what)
+    if match is None:
+        raise ValueError(f"{record.name} does not say how many held-out items it is about: {record.what}")
+    return match[0]
 
 
-def middle(record: Record, series: str = "value") -> float:
-    """Median of one series, which is the value itself where there is one sample."""
+def median(record: Record, series: str = "value") -> float:
+    """The median of one series, which is the value itself if there is one sample."""
     return record.summary[series].median
 
 
 def worst(record: Record) -> float:
-    return min(middle(record, task) for task in record.values)
+    """The smallest median of all tasks."""
+    return min(median(record, task) for task in record.values)
 
 
 def training_record(logs: dict[str, dict[str, Any]]) -> Record:
     """Seconds of each part of the training run, with the machine and the versions of that run."""
-    log = logs["course"]
-    parts = {"data": [log["data"]["seconds"]]} | {name: [one["seconds"]] for name, one in logs.items()}
-    origin = {key: log[key] for key in ("started", "command", "commit", "machine", "versions")}
+    course_log = logs["course"]
+    seconds = {"data": [course_log["data"]["seconds"]]}
+    seconds |= {name: [log["seconds"]] for name, log in logs.items()}
+    provenance = {key: course_log[key] for key in ("started", "command", "commit", "machine", "versions")}
     what = "Time to train the course model and its draft model from nothing"
-    return Record.measured(name="course-model-training", what=what, unit="s", samples=parts, **origin)
+    return Record.measured(name="course-model-training", what=what, unit="s", samples=seconds, **provenance)
 
 
 def facts(logs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Everything the templates print."""
+    """Everything that both templates print."""
     training = find("course-model-training")
     return {
         "unknown": UNKNOWN,
         "alt": alternative_text(logs),
         "training": training,
-        "minutes": sum(middle(training, part) for part in training.values) / 60,
+        "minutes": sum(median(training, part) for part in training.values) / 60,
         "course": logs["course"],
         "quality": find("course-model-quality"),
         "perplexity": find("course-model-quality-perplexity"),
@@ -108,16 +116,19 @@ def facts(logs: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "agreement": find("draft-model-agreement"),
         "origin": origin,
         "worst": worst,
-        "asked": asked,
-        "middle": middle,
+        "sample_size": sample_size,
+        "median": median,
     }
 
 
 def cards() -> dict[str, str]:
-    """Text of each model's README by model name."""
+    """The text of each model's README, by the model's name."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        loader=loader,
+        autoescape=False,  # noqa: S701  the output is Markdown
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
     )
     logs = {name: load_json(name, "training.json") for name in NAMES}
     common = facts(logs)
@@ -134,9 +145,7 @@ def main() -> None:
     training_record(logs).save()
     draw_loss(logs, MODELS / "course" / "loss.png")
     for name, text in cards().items():
-        temporary = MODELS / name / "README.md.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, MODELS / name / "README.md")
+        write_atomic(MODELS / name / "README.md", text)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from transformers import LlamaConfig
 
+from engineroom.kit.files import write_atomic
 from engineroom.quality.data.item import END, PAD, SPECIAL_TOKENS
 
 VOCAB_SIZE = 4096
@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-# Every width is a multiple of 128, also after a split over two ranks, so that each quantisation applies.
+# Every width is a multiple of 128, also when two ranks share it, so that every quantisation applies.
 SHAPES: dict[str, dict[str, int]] = {
     "course": {
         "hidden_size": 512,
@@ -50,18 +50,21 @@ def llama_config(name: str) -> LlamaConfig:
         eos_token_id=END_ID,
         pad_token_id=PAD_ID,
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-        **shape,
+        hidden_size=shape["hidden_size"],
+        intermediate_size=shape["intermediate_size"],
+        num_hidden_layers=shape["num_hidden_layers"],
+        num_attention_heads=shape["num_attention_heads"],
     )
 
 
 def config_json(name: str) -> dict[str, Any]:
-    """`config.json` with the keys that both transformers 4 and 5 read."""
+    """`config.json` with the keys that transformers 4 and 5 read."""
     config = llama_config(name).to_diff_dict()
     config.pop("transformers_version", None)
-    both = {"rope_theta": ROPE_THETA, "torch_dtype": "bfloat16", "dtype": "bfloat16", "head_dim": 64}
+    for_both = {"rope_theta": ROPE_THETA, "torch_dtype": "bfloat16", "dtype": "bfloat16", "head_dim": 64}
     fixed = {"num_key_value_heads": SHAPES[name]["num_attention_heads"] // 2, "hidden_act": "silu"}
     flags = {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False}
-    return config | {"architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5} | both | fixed | flags
+    return config | {"architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5} | for_both | fixed | flags
 
 
 def tokenizer_config() -> dict[str, Any]:
@@ -78,19 +81,17 @@ def tokenizer_config() -> dict[str, Any]:
 
 
 def generation_config() -> dict[str, Any]:
-    """Greedy unless the caller asks for a temperature; ends at the end token."""
+    """Greedy decoding unless the caller sets a temperature; generation ends at the end token."""
     return {"eos_token_id": END_ID, "pad_token_id": PAD_ID, "do_sample": False, "temperature": 0.0}
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Write indented JSON; a reader sees the old file or the new one."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_model_files(folder: Path, name: str) -> None:
-    """Everything but weights and `tokenizer.json`."""
+    """Write every file of the model but the weights and `tokenizer.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config_json(name))
     write_json(folder / "generation_config.json", generation_config())

@@ -24,9 +24,9 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Causal attention inside each document.
 
-    query [1, heads, tokens, head_dim]; key and value [1, KV heads, tokens, head_dim]; bounds int32
-    [documents + 1]. Returns [1, tokens, heads, head_dim]. On a GPU it is FlashAttention's
-    variable-length kernel, on a CPU (tests) plain attention with a dense mask.
+    query [1, heads, tokens, head_dim]; key and value [1, KV heads, tokens, head_dim]; bounds int32 [documents + 1].
+    Returns [1, tokens, heads, head_dim]. A GPU runs FlashAttention's variable-length kernel; a CPU, in the tests, runs
+    plain attention with a dense mask.
     """
     query, key = query.to(value.dtype), key.to(value.dtype)  # the rotation is computed in float32
     groups = query.shape[1] // key.shape[1]
@@ -34,12 +34,13 @@ def packed_attention(
     if query.is_cuda:
         from torch.nn.attention.varlen import varlen_attn
 
-        rows = [x[0].transpose(0, 1) for x in (query, key, value)]
-        out = varlen_attn(*rows, bounds, bounds, CONTEXT, CONTEXT, window_size=(-1, 0))
-        return out[None], None
-    place = torch.arange(query.shape[2])
-    owner = torch.searchsorted(bounds, place, right=True)
-    mask = (owner[:, None] == owner[None]) & (place[:, None] >= place[None])
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, head_dim]
+        output = varlen_attn(q, k, v, bounds, bounds, CONTEXT, CONTEXT, window_size=(-1, 0))
+        assert isinstance(output, Tensor)  # a tuple only with return_aux
+        return output[None], None
+    position = torch.arange(query.shape[2])
+    document = torch.searchsorted(bounds, position, right=True)  # [tokens], 1 for the first document
+    mask = (document[:, None] == document[None]) & (position[:, None] >= position[None])  # [tokens, tokens]
     return F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2), None
 
 
@@ -53,8 +54,11 @@ def packed_logits(
     bounds: Tensor,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Logits [tokens, vocabulary] for `ids` and `positions` int64 [tokens]; `dtype` is that of the
-    residual stream. The model's configuration must have `_attn_implementation = "packed"`."""
+    """Logits [tokens, vocabulary], with the residual stream in `dtype`.
+
+    `ids` and `positions` int64 [tokens]; `bounds` int32 [documents + 1]. The model's configuration must have
+    `_attn_implementation = "packed"`.
+    """
     hidden = model.model.embed_tokens(ids[None])
     rotation = model.model.rotary_emb(hidden, positions[None])
     hidden = hidden.to(dtype)
@@ -66,7 +70,10 @@ def packed_logits(
 def packed_loss(
     model: LlamaForCausalLM, ids: Tensor, positions: Tensor, labels: Tensor, weights: Tensor, bounds: Tensor
 ) -> Tensor:
-    """Weighted mean cross-entropy, a scalar in nats, with activations in bfloat16 as when it is served."""
+    """Weighted mean cross-entropy, a scalar in nats, with activations in bfloat16 as in serving.
+
+    `ids`, `positions`, `labels` int64 [tokens]; `weights` float32 [tokens]; `bounds` int32 [documents + 1].
+    """
     with torch.autocast(ids.device.type, torch.bfloat16):
         logits = packed_logits(model, ids, positions, bounds, torch.bfloat16).float()
     losses = F.cross_entropy(logits, labels, reduction="none")

@@ -1,4 +1,4 @@
-"""Train the byte-level BPE tokenizer: 4,096 tokens, each digit alone, no text that it cannot encode."""
+"""Train the byte-level BPE tokenizer: 4,096 tokens, a token for each digit; it can encode any text."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from engineroom.quality.data.item import SPECIAL_TOKENS
 from engineroom.quality.data.mix import document, training_items
 from tools.training.config import VOCAB_SIZE
 
-SAMPLE = 60_000
+NUM_ITEMS = 60_000
 
 
-def corpus(seed: int) -> Iterator[str]:
-    """Messages and answers of training items, and plain glossary lines in both cases."""
-    for item in islice(training_items(seed), SAMPLE):
+def training_texts(seed: int) -> Iterator[str]:
+    """Messages and answers of training items, and plain glossary lines, as they are and in upper case."""
+    for item in islice(training_items(seed), NUM_ITEMS):
         yield from (message["content"] for message in item.messages)
         yield item.answer
     rng = random.Random(seed)
-    for _ in range(SAMPLE // 20):
+    for _ in range(NUM_ITEMS // 20):
         text = document(rng)
         yield text
         yield text.upper()
 
 
 def train_tokenizer(seed: int) -> Tokenizer:
-    """Train on generated text. Raises ValueError when the text is too small for the vocabulary."""
+    """Train on generated text. Raises ValueError when the text is too short for the vocabulary."""
     tokenizer = Tokenizer(BPE())
     digits = pre_tokenizers.Digits(individual_digits=True)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -43,9 +43,9 @@ def train_tokenizer(seed: int) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(corpus(seed), trainer)
+    tokenizer.train_from_iterator(training_texts(seed), trainer)
     if tokenizer.get_vocab_size() != VOCAB_SIZE:
         raise ValueError(
-            f"expected {VOCAB_SIZE} tokens, got {tokenizer.get_vocab_size()}; the text is too small"
+            f"expected {VOCAB_SIZE} tokens, got {tokenizer.get_vocab_size()}; the text is too short"
         )
     return tokenizer

@@ -1,9 +1,10 @@
-"""What is shipped: standard files, shapes that every later lesson can split and quantise, a tokenizer
-that loses nothing, and cards whose numbers are those of the records."""
+"""The shipped models: standard files, shapes that every later lesson can shard and quantise, a lossless tokenizer,
+and cards whose numbers are those of the records."""
 
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -42,12 +43,13 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 
 def test_files_are_what_the_code_writes(folder: Path) -> None:
-    for name, made in (
-        ("config.json", config_json(folder.name)),
-        ("generation_config.json", generation_config()),
-        ("tokenizer_config.json", tokenizer_config()),
-    ):
-        assert json.loads((folder / name).read_text()) == made, name
+    expected = {
+        "config.json": config_json(folder.name),
+        "generation_config.json": generation_config(),
+        "tokenizer_config.json": tokenizer_config(),
+    }
+    for name, content in expected.items():
+        assert json.loads((folder / name).read_text()) == content, name
 
 
 def test_configuration_suits_every_lesson(folder: Path) -> None:
@@ -62,7 +64,7 @@ def test_configuration_suits_every_lesson(folder: Path) -> None:
     assert config.eos_token_id == END_ID
 
 
-def test_course_model_splits_over_four_ranks() -> None:
+def test_course_model_can_be_sharded_over_four_ranks() -> None:
     config = AutoConfig.from_pretrained(MODELS / "course")
     assert config.num_key_value_heads == 4 and config.num_attention_heads == 8
     assert config.hidden_size % 512 == config.intermediate_size % 512 == 0
@@ -73,16 +75,15 @@ def test_weights_are_bfloat16_and_complete(folder: Path) -> None:
     with safe_open(folder / "model.safetensors", "pt") as weights:
         slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
         assert weights.metadata() == {"format": "pt"}
-    sizes = {name: one.get_shape() for name, one in slices.items()}
-    assert {one.get_dtype() for one in slices.values()} == {"BF16"}
-    assert "lm_head.weight" in sizes
-    total = sum(shape[0] * (shape[1] if len(shape) == 2 else 1) for shape in sizes.values())
+    assert {tensor.get_dtype() for tensor in slices.values()} == {"BF16"}
+    assert "lm_head.weight" in slices
+    total = sum(prod(tensor.get_shape()) for tensor in slices.values())
     assert total == log["parameters"]
     assert {"course": 8e6 < total < 15e6, "draft": 2e6 < total < 4e6}[folder.name]
 
 
 def test_size_on_disk() -> None:
-    sizes = {name: sum(f.stat().st_size for f in (MODELS / name).iterdir()) for name in NAMES}
+    sizes = {name: sum(file.stat().st_size for file in (MODELS / name).iterdir()) for name in NAMES}
     assert sizes["course"] < 40e6 and sizes["draft"] < 10e6
 
 
@@ -106,14 +107,14 @@ def test_each_digit_is_a_token(number: int) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_chat_template_is_what_was_trained(task: str, tokenizer: PreTrainedTokenizerBase) -> None:
     for item in held_out_items(task, 20):
-        made = tokenizer.apply_chat_template(item.messages, tokenize=False, add_generation_prompt=True)
-        assert made == render(item.messages)
+        prompt = tokenizer.apply_chat_template(item.messages, tokenize=False, add_generation_prompt=True)
+        assert prompt == render(item.messages)
 
 
 def test_chat_template_with_system_turn(tokenizer: PreTrainedTokenizerBase) -> None:
     chat = [{"role": "system", "content": " Be brief. "}, {"role": "user", "content": "What is TTFT?"}]
-    made = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    assert made == "<|system|>Be brief.<|end|><|user|>What is TTFT?<|end|><|assistant|>"
+    prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert prompt == "<|system|>Be brief.<|end|><|user|>What is TTFT?<|end|><|assistant|>"
 
 
 def test_an_unknown_role_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -127,7 +128,7 @@ def test_held_out_items_fit_the_context(tokenizer: PreTrainedTokenizerBase) -> N
             assert len(tokenizer.encode(render(item.messages, item.answer))) <= CONTEXT
 
 
-def test_training_record_is_the_logs() -> None:
+def test_training_record_equals_the_logs() -> None:
     logs = {name: load_json(name, "training.json") for name in NAMES}
     record = find("course-model-training")
     assert record == training_record(logs)

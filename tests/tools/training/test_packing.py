@@ -1,4 +1,4 @@
-"""Packed documents do not see each other, and only answers count fully."""
+"""Packed documents do not attend to each other, and only answers count fully."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
 from tools.training.config import CONTEXT, llama_config
-from tools.training.corpus import answer_mask, batches, make_corpus, mask_of, pack
+from tools.training.corpus import Corpus, answer_mask, batches, full_weight_mask, make_corpus, pack
 from tools.training.packed import packed_logits, packed_loss
 
 
@@ -19,7 +19,7 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def corpus(tokenizer: Tokenizer):
+def corpus(tokenizer: Tokenizer) -> Corpus:
     return make_corpus(tokenizer, seed=5, items=200, workers=1)
 
 
@@ -29,25 +29,25 @@ def model() -> LlamaForCausalLM:
     return LlamaForCausalLM(llama_config("draft")).eval()
 
 
-def test_same_seed_same_corpus(tokenizer: Tokenizer, corpus) -> None:
-    again = make_corpus(tokenizer, seed=5, items=200, workers=2)
-    assert np.array_equal(again.ids, corpus.ids) and np.array_equal(again.starts, corpus.starts)
+def test_same_seed_same_corpus(tokenizer: Tokenizer, corpus: Corpus) -> None:
+    repeated = make_corpus(tokenizer, seed=5, items=200, workers=2)
+    assert np.array_equal(repeated.ids, corpus.ids) and np.array_equal(repeated.starts, corpus.starts)
 
 
-def test_packed_equals_alone(corpus, model: LlamaForCausalLM) -> None:
+def test_packed_logits_equal_those_of_each_document_alone(corpus: Corpus, model: LlamaForCausalLM) -> None:
     batch = next(batches(corpus, 2048, 0.1, seed=0))
-    tensors = [torch.from_numpy(array) for array in (batch.ids, batch.positions, batch.bounds)]
+    ids, positions, bounds = map(torch.from_numpy, (batch.ids, batch.positions, batch.bounds))
     spans = list(zip(batch.bounds[:4], batch.bounds[1:5], strict=True))
     with torch.no_grad():
         model.config._attn_implementation = "sdpa"
-        alone = [model(tensors[0][None, a:b]).logits[0] for a, b in spans]
+        expected = [model(ids[None, begin:end]).logits[0] for begin, end in spans]
         model.config._attn_implementation = "packed"
-        together = packed_logits(model, *tensors)
-    for (a, b), expected in zip(spans, alone, strict=True):
-        torch.testing.assert_close(together[a:b], expected, atol=1e-4, rtol=1e-4)
+        packed = packed_logits(model, ids, positions, bounds)
+    for (begin, end), logits in zip(spans, expected, strict=True):
+        torch.testing.assert_close(packed[begin:end], logits, atol=1e-4, rtol=1e-4)
 
 
-def test_labels_are_the_next_token_of_the_same_document(corpus) -> None:
+def test_labels_are_the_next_token_of_the_same_document(corpus: Corpus) -> None:
     batch = pack(corpus, np.array([3, 1, 4]), CONTEXT, 0.1)
     ends = batch.bounds[1:4]
     used = ends[-1]
@@ -62,27 +62,27 @@ def test_the_answer_and_its_end_count_fully(tokenizer: Tokenizer) -> None:
     ids = np.array(tokenizer.encode(text).ids)
     counted = tokenizer.decode(ids[answer_mask(ids)].tolist(), skip_special_tokens=False)
     assert counted == "b c<|end|>e<|end|>"
-    assert mask_of(np.array(tokenizer.encode("plain text<|end|>").ids)).all()
+    assert full_weight_mask(np.array(tokenizer.encode("plain text<|end|>").ids)).all()
 
 
-def test_a_batch_shorter_than_a_document_is_refused(corpus) -> None:
+def test_a_batch_shorter_than_a_document_is_refused(corpus: Corpus) -> None:
     with pytest.raises(ValueError, match="too short"):
         next(batches(corpus, 128, 0.1, seed=0))
 
 
-def test_a_few_steps_lower_the_loss(corpus) -> None:
+def test_a_few_steps_lower_the_loss(corpus: Corpus) -> None:
     torch.manual_seed(0)
     config = llama_config("draft")
     config._attn_implementation = "packed"
     model = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     batch = pack(corpus, np.arange(12), CONTEXT, 0.1)
-    cut = 128
-    arrays = (batch.ids[:cut], batch.positions[:cut], batch.labels[:cut], batch.weights[:cut])
-    bounds = np.minimum(batch.bounds, cut)
-    losses = []
+    num_tokens = 128
+    arrays = [array[:num_tokens] for array in (batch.ids, batch.positions, batch.labels, batch.weights)]
+    arrays.append(np.minimum(batch.bounds, num_tokens))
+    losses: list[float] = []
     for _ in range(3):
-        loss = packed_loss(model, *map(torch.from_numpy, (*arrays, bounds)))
+        loss = packed_loss(model, *map(torch.from_numpy, arrays))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
