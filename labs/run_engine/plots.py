@@ -1,126 +1,140 @@
-"""The pictures of lesson 06."""
+"""The plots of lesson 06."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from engineroom.kit.record import Record
 from labs.kit import show
-from labs.run_engine.replay import Run
+from labs.run_engine.replay import Replay
 
 COLORS = (show.BLUE, show.ORANGE, show.GREEN, show.PURPLE)
-WORK = {"waits": "#D9D9D9", "context": show.ORANGE, "generation": show.BLUE}
+LIGHT_GREY = "#D9D9D9"
+WORK_COLORS = {"waits": LIGHT_GREY, "context": show.ORANGE, "generation": show.BLUE}
 
 
-def steps(run: Run) -> None:
-    """A row for each request: context and generation, step by step; below, how many were computed together."""
-    many, last = len(run.requests), len(run.steps)
+def steps(replay: Replay) -> None:
+    """What each request did in each step, one row for each request; below, how many were computed in the step."""
+    num_requests, num_steps = len(replay.requests), len(replay.steps)
     alt = (
-        f"{many} requests over {last} steps. A row shows when a request waited, computed its prompt and got its "
-        f"tokens; below, how many were computed in each step, {run.together} at most."
+        f"{num_requests} requests over {num_steps} steps. A row shows when a request waited, computed its prompt and "
+        f"got its tokens; below, how many were computed in each step, {replay.largest_batch} at most."
     )
     with show.picture(alt, 2, 1, size=(8.5, 4.6), height_ratios=(2, 1), sharex=True) as (
         figure,
         (top, bottom),
     ):
-        for x, step in enumerate(run.steps, 1):
-            for rows, color in zip((step.waiting, step.context, step.generation), WORK.values(), strict=True):
-                top.barh([row + 1 for row in rows], 0.9, left=x - 0.45, height=0.7, color=color)
-        top.set(ylabel="request", ylim=(many + 0.6, 0.4), yticks=range(1, many + 1))
+        for number, step in enumerate(replay.steps, 1):
+            work = (step.waiting, step.context, step.generation)
+            for request_indices, color in zip(work, WORK_COLORS.values(), strict=True):
+                rows = [index + 1 for index in request_indices]
+                top.barh(rows, 0.9, left=number - 0.45, height=0.7, color=color)
+        top.set(ylabel="request", ylim=(num_requests + 0.6, 0.4), yticks=range(1, num_requests + 1))
         top.grid(visible=False)
-        handles = [bottom.bar(0, 0, color=color) for color in WORK.values()]
-        figure.legend(handles, WORK, loc="outside upper right", ncols=3, frameon=False)
-        bottom.bar(range(1, last + 1), [step.together for step in run.steps], 0.9, color=show.GREEN)
-        bottom.set(xlabel="step", ylabel="computed\ntogether", xlim=(0, last + 1))
+        handles = [bottom.bar(0, 0, color=color) for color in WORK_COLORS.values()]
+        figure.legend(handles, WORK_COLORS, loc="outside upper right", ncols=3, frameon=False)
+        batch_sizes = [step.batch_size for step in replay.steps]
+        bottom.bar(range(1, num_steps + 1), batch_sizes, 0.9, color=show.GREEN)
+        bottom.set(xlabel="step", ylabel="computed\ntogether", xlim=(0, num_steps + 1))
 
 
-def rules(runs: Mapping[str, Run]) -> None:
+def rules(replays: Mapping[str, Replay]) -> None:
     """Requests in flight over the steps, one panel for each rule, on the same axes."""
-    alt = [f"{name}: {len(run.steps)} steps, paused {run.paused} times." for name, run in runs.items()]
-    longest = max(len(run.steps) for run in runs.values())
-    with show.picture(alt, len(runs), 1, size=(8.5, 1.35 * len(runs) + 0.6), sharex=True, sharey=True) as (
-        _,
-        panels,
-    ):
-        for (name, run), axes, color in zip(runs.items(), panels, COLORS, strict=False):
-            numbers = range(1, len(run.steps) + 1)
-            waiting = [step.together + len(step.waiting) for step in run.steps]
-            axes.fill_between(numbers, waiting, step="mid", color="#D9D9D9")
-            axes.fill_between(numbers, [step.together for step in run.steps], step="mid", color=color)
-            axes.set_title(f"{name}: {len(run.steps)} steps", loc="left", fontsize=10)
-            axes.set(ylabel="requests", xlim=(0, longest + 1), ylim=(0, None))
+    alt = [
+        f"{name}: {len(replay.steps)} steps, paused {replay.num_preemptions} times."
+        for name, replay in replays.items()
+    ]
+    max_steps = max(len(replay.steps) for replay in replays.values())
+    size = (8.5, 1.35 * len(replays) + 0.6)
+    with show.picture(alt, len(replays), 1, size=size, sharex=True, sharey=True) as (_, panels):
+        for (name, replay), axes, color in zip(replays.items(), panels, COLORS, strict=False):
+            numbers = range(1, len(replay.steps) + 1)
+            batch_sizes = [step.batch_size for step in replay.steps]
+            unfinished = [step.batch_size + len(step.waiting) for step in replay.steps]
+            axes.fill_between(numbers, unfinished, step="mid", color=LIGHT_GREY)
+            axes.fill_between(numbers, batch_sizes, step="mid", color=color)
+            axes.set_title(f"{name}: {len(replay.steps)} steps", loc="left", fontsize=10)
+            axes.set(ylabel="requests", xlim=(0, max_steps + 1), ylim=(0, None))
         panels[-1].set_xlabel("step; grey: waiting")
 
 
-def chunks(runs: Mapping[int, Run], watched: int, long: int) -> None:
-    """When one request got its tokens while a long prompt came; by max_num_tokens. Request numbers from 0."""
-    alt, last = ["One request's tokens on a time line while a long prompt comes."], 0.0
-    with show.picture(alt, size=(8.5, 0.75 * len(runs) + 1.2)) as (_, axes):
-        for row, (most, run) in enumerate(runs.items()):
-            clock = run.clock
-            came = clock[run.trace[long].step - 1]
-            times = [1000 * (clock[step] - came) for step in run.token_steps(watched)]
-            first = 1000 * (clock[run.token_steps(long)[0]] - came)
-            gap, begin = max((b - a, a) for a, b in pairwise(times) if b > 0 and a < first)
-            last = max(last, first)
+def chunks(replays: Mapping[int, Replay], watched: int, long: int) -> None:
+    """When the request `watched` got its tokens while the request `long` arrived with its long prompt.
+
+    `replays` are by max_num_tokens; `watched` and `long` are indices in the trace.
+    """
+    alt = ["The tokens of one request on a time line while a long prompt arrives."]
+    max_ttft = 0.0
+    with show.picture(alt, size=(8.5, 0.75 * len(replays) + 1.2)) as (_, axes):
+        for row, (max_num_tokens, replay) in enumerate(replays.items()):
+            end_times = replay.step_end_times
+            arrival_time = end_times[replay.trace[long].step - 1]
+            token_times = [1000 * (end_times[step] - arrival_time) for step in replay.token_steps(watched)]
+            ttft = 1000 * (end_times[replay.token_steps(long)[0]] - arrival_time)
+            max_ttft = max(max_ttft, ttft)
+            gaps = [
+                (later - earlier, earlier)
+                for earlier, later in pairwise(token_times)
+                if later > 0 and earlier < ttft
+            ]
+            gap, begin = max(gaps)
             axes.hlines(row, begin, begin + gap, color=show.RED, linewidth=2)
-            axes.plot(times, [row] * len(times), ".", color=show.BLUE, label="a token" if not row else None)
-            axes.plot(
-                first, row, "D", color=show.ORANGE, label="the long prompt's first" if not row else None
-            )
-            axes.annotate(
-                f"{gap:.0f} ms", (begin + gap / 2, row), (0, 7), textcoords="offset points", ha="center"
-            )
+            token_label, first_label = ("a token", "the long prompt's first") if row == 0 else (None, None)
+            axes.plot(token_times, [row] * len(token_times), ".", color=show.BLUE, label=token_label)
+            axes.plot(ttft, row, "D", color=show.ORANGE, label=first_label)
+            middle = (begin + gap / 2, row)
+            axes.annotate(f"{gap:.0f} ms", middle, (0, 7), textcoords="offset points", ha="center")
             alt.append(
-                f"max_num_tokens {most}: longest gap {gap:.0f} ms, the long prompt answered after {first:.0f} ms."
+                f"max_num_tokens {max_num_tokens}: longest gap {gap:.0f} ms, first token of the long prompt after "
+                f"{ttft:.0f} ms."
             )
         axes.axvline(0, color=show.GREY, linestyle="--")
-        axes.set_yticks(range(len(runs)), [str(most) for most in runs])
-        axes.set(
-            xlabel="ms since the long prompt came", ylabel="max_num_tokens", ylim=(-0.5, len(runs) - 0.3)
-        )
-        axes.set_xlim(-0.2 * last, 1.3 * last)
+        axes.set_yticks(range(len(replays)), [str(max_num_tokens) for max_num_tokens in replays])
+        axes.set(xlabel="ms since the long prompt arrived", ylabel="max_num_tokens")
+        axes.set(xlim=(-0.2 * max_ttft, 1.3 * max_ttft), ylim=(-0.5, len(replays) - 0.3))
         axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1.25), ncols=2)
 
 
-def ratios(places: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
-    """A panel for each machine, a row of dots by streams: this engine's tokens per second over vLLM's in that round."""
+def ratios(machines: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
+    """This engine's tokens per second over vLLM's in the same round: a panel for each machine, a row by streams."""
     alt = ["This engine's tokens per second over vLLM's, median."]
-    with show.picture(alt, 1, len(places), size=(9, 2.4)) as (_, panels):
-        for (place, rounds), axes in zip(places.items(), panels, strict=True):
-            for row, (streams, values) in enumerate(rounds.items()):
-                median = statistics.median(values)
-                axes.plot(values, [row] * len(values), "o", color=show.BLUE, alpha=0.6, markersize=5)
-                axes.plot(2 * [median], [row - 0.3, row + 0.3], color="black", linewidth=2)
-                alt.append(f"{place}, {streams} at once: {median:.2f}.")
+    with show.picture(alt, 1, len(machines), size=(9, 2.4)) as (_, panels):
+        for (machine, ratios_by_streams), axes in zip(machines.items(), panels, strict=True):
+            for row, (streams, round_ratios) in enumerate(ratios_by_streams.items()):
+                median = statistics.median(round_ratios)
+                rows = [row] * len(round_ratios)
+                axes.plot(round_ratios, rows, "o", color=show.BLUE, alpha=0.6, markersize=5)
+                axes.plot([median, median], [row - 0.3, row + 0.3], color="black", linewidth=2)
+                alt.append(f"{machine}, {streams} at once: {median:.2f}.")
             axes.axvline(1, color=show.RED, linestyle="--", label="as fast as vLLM")
-            axes.set_yticks(range(len(rounds)), [f"{streams} at once" for streams in rounds])
-            axes.set(xlabel="this engine / vLLM", ylim=(len(rounds) - 0.5, -0.5), title=place)
+            num_rows = len(ratios_by_streams)
+            axes.set_yticks(range(num_rows), [f"{streams} at once" for streams in ratios_by_streams])
+            axes.set(xlabel="this engine / vLLM", ylim=(num_rows - 0.5, -0.5), title=machine)
         panels[0].legend(frameon=False, fontsize=8)
 
 
-def graphs(records: Mapping[int, Record]) -> None:
+def cuda_graphs(records: Mapping[int, Record]) -> None:
     """Milliseconds for one token of every stream, with and without CUDA graphs, by streams."""
-    steps: dict[str, list[float]] = {"aot_without_cuda_graphs": [], "aot": []}
-    for streams, record in records.items():
-        for name, values in steps.items():
-            values.append(1000 * streams / record.summary[name].median)
-    without, with_ = steps.values()
-    saved = [a - b for a, b in zip(without, with_, strict=True)]
-    names = [f"{n} streams" if n > 1 else "1 stream" for n in records]
-    alt = ", ".join(
-        f"{n}: {b:.1f} ms instead of {a:.1f} ms" for n, a, b in zip(names, without, with_, strict=True)
-    )
-    with show.picture(f"With CUDA graphs a token takes, at {alt}.", size=(7, 3)) as (_, axes):
-        places: Any = range(len(records))
-        axes.bar(places, with_, 0.6, color=show.BLUE, label="with CUDA graphs")
-        axes.bar(places, saved, 0.6, bottom=with_, color=show.ORANGE, label="more, without")
-        for place, high, more in zip(places, without, saved, strict=True):
-            text = f"{more:.2f} ms\n{more / high:.0%}"
-            axes.annotate(text, (place, high), (0, 4), textcoords="offset points", ha="center", fontsize=9)
-        axes.set_xticks(places, names)
+    labels = [f"{streams} streams" if streams > 1 else "1 stream" for streams in records]
+    with_graphs = _ms_per_token(records, "aot")
+    without = _ms_per_token(records, "aot_without_cuda_graphs")
+    saved = [slow - fast for slow, fast in zip(without, with_graphs, strict=True)]
+    changes = [
+        f"{label}: {fast:.1f} ms instead of {slow:.1f} ms"
+        for label, slow, fast in zip(labels, without, with_graphs, strict=True)
+    ]
+    alt = f"With CUDA graphs a token takes, at {', '.join(changes)}."
+    with show.picture(alt, size=(7, 3)) as (_, axes):
+        axes.bar(labels, with_graphs, 0.6, color=show.BLUE, label="with CUDA graphs")
+        axes.bar(labels, saved, 0.6, bottom=with_graphs, color=show.ORANGE, label="more, without")
+        for column, (slow, difference) in enumerate(zip(without, saved, strict=True)):
+            text = f"{difference:.2f} ms\n{difference / slow:.0%}"
+            axes.annotate(text, (column, slow), (0, 4), textcoords="offset points", ha="center", fontsize=9)
         axes.set(ylabel="ms for a token of each", ylim=(0, 1.3 * max(without)))
         axes.legend(frameon=False, loc="upper left")
+
+
+def _ms_per_token(records: Mapping[int, Record], engine: str) -> list[float]:
+    return [1000 * streams / record.summary[engine].median for streams, record in records.items()]

@@ -1,4 +1,4 @@
-"""The same requests through an engine again and again, one step at a time, and who computed what in which step."""
+"""Serve a trace of requests one step at a time, and record what each step computed."""
 
 from __future__ import annotations
 
@@ -8,157 +8,174 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
-from engineroom.engine.config import BuildConfig
+from engineroom.engine.config import Limits
 from engineroom.engine.directory import EngineDir
-from engineroom.engine.runtime.executor import Executor, KvCacheConfig, Output
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.kv_cache import BlockManager
+from engineroom.engine.runtime.request import Request, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
-from engineroom.engine.runtime.scheduler import Plan, Policy, Request, Scheduler
+from engineroom.engine.runtime.scheduler import CapacitySchedulerPolicy, ScheduledBatch, Scheduler
 
-Rule = Callable[[Request, Sequence[Request], BlockManager], bool]
+# Whether a waiting request may start beside the running ones; all blocks belong to the block manager.
+AdmissionRule = Callable[[Request, Sequence[Request], BlockManager], bool]
 
 
 class Arrival(NamedTuple):
-    """A request of a trace: token ids of the prompt, tokens of the answer, the step before which it comes."""
+    """A request of a trace. It arrives before step `step` and generates exactly `max_tokens` tokens."""
 
-    prompt: list[int]
-    answer: int
+    token_ids: list[int]
+    max_tokens: int
     step: int = 0
 
 
 @dataclass(frozen=True)
-class Step:
-    """By the requests' numbers: tokens of context computed, who generated, who got a token, who waited.
+class ReplayStep:
+    """One step. A request is named by its index in the trace.
 
-    `seconds` it took; `blocks` of the KV cache that were held when it ended.
+    - `seconds`: the duration of the step.
+    - `context`: how many tokens of its context each request computed.
+    - `generation`: the requests that computed one token of their answer.
+    - `received`: the requests that got a token.
+    - `waiting`: the requests that had to wait, preempted ones included.
+    - `num_used_blocks`: KV cache blocks in use at the end of the step.
     """
 
     seconds: float
     context: dict[int, int]
     generation: list[int]
-    given: list[int]
+    received: list[int]
     waiting: list[int]
-    blocks: int
+    num_used_blocks: int
 
     @property
-    def together(self) -> int:
-        """Requests that were computed."""
+    def batch_size(self) -> int:
+        """How many requests the step computed."""
         return len(self.context) + len(self.generation)
 
 
 @dataclass(frozen=True)
-class Run:
+class Replay:
     """A trace that was served. Lists by request are in the order of the trace."""
 
     trace: Sequence[Arrival]
     requests: list[Request]
-    steps: list[Step] = field(default_factory=list)
-    reused: int = 0
+    steps: list[ReplayStep] = field(default_factory=list)
+    num_reused_tokens: int = 0
 
     @property
     def answers(self) -> list[list[int]]:
-        return [request.tokens[request.prompt :] for request in self.requests]
+        """The token ids of each answer."""
+        return [request.output_token_ids for request in self.requests]
 
     @property
-    def paused(self) -> int:
-        """How often a running request lost its blocks, to be computed again."""
-        return sum(request.paused for request in self.requests)
+    def num_preemptions(self) -> int:
+        """How often a running request lost its blocks and had to be computed again."""
+        return sum(request.num_preemptions for request in self.requests)
 
     @property
-    def together(self) -> int:
-        """The most requests that were computed in one step."""
-        return max((step.together for step in self.steps), default=0)
+    def largest_batch(self) -> int:
+        """The most requests that one step computed."""
+        return max((step.batch_size for step in self.steps), default=0)
 
     @property
-    def clock(self) -> list[float]:
-        """Seconds from the start to the end of each step."""
+    def step_end_times(self) -> list[float]:
+        """Seconds from the start of the replay to the end of each step."""
         return list(accumulate(step.seconds for step in self.steps))
 
-    def token_steps(self, request: int) -> list[int]:
-        """The steps, from 0, in which a request got its tokens."""
-        return [number for number, step in enumerate(self.steps) if request in step.given]
+    def token_steps(self, request_index: int) -> list[int]:
+        """The indices of the steps in which a request got its tokens."""
+        return [index for index, step in enumerate(self.steps) if request_index in step.received]
 
     @property
-    def ttft(self) -> list[int]:
-        """Steps from each request's arrival to its first token, 1 at least; the same on every machine."""
-        return [1 + self.token_steps(n)[0] - one.step for n, one in enumerate(self.trace)]
+    def ttft_steps(self) -> list[int]:
+        """Steps from each request's arrival to its first token, at least 1. They are the same on every machine."""
+        return [1 + self.token_steps(index)[0] - arrival.step for index, arrival in enumerate(self.trace)]
 
 
-class Recorder(Scheduler):
-    """The engine's scheduler, which keeps its last plan; `rule`, if given, says who may start."""
+class RecordingScheduler(Scheduler):
+    """The engine's scheduler, which keeps its last batch. If `rule` is given, it decides instead of the policy."""
 
     def __init__(
         self,
-        limits: BuildConfig,
-        blocks: BlockManager,
-        policy: Policy = "guaranteed_no_evict",
-        rule: Rule | None = None,
+        limits: Limits,
+        block_manager: BlockManager,
+        policy: CapacitySchedulerPolicy = "guaranteed_no_evict",
+        rule: AdmissionRule | None = None,
     ) -> None:
-        super().__init__(limits, blocks, policy)
-        self.rule, self.last = rule, Plan()
+        super().__init__(limits, block_manager, policy)
+        self.rule = rule
+        self.last_batch = ScheduledBatch()
 
     def admits(self, request: Request) -> bool:
-        return self.rule(request, list(self.running), self.blocks) if self.rule else super().admits(request)
+        if self.rule is None:
+            return super().admits(request)
+        return self.rule(request, list(self.running), self.block_manager)
 
-    def plan(self) -> Plan:
-        self.last = super().plan()
-        return self.last
+    def schedule(self) -> ScheduledBatch:
+        self.last_batch = super().schedule()
+        return self.last_batch
 
 
-class Engine(Protocol):
-    """What is driven: an Executor, or a scheduler alone."""
+class StepLoop(Protocol):
+    """What `drive` can drive: an Executor, or the simulation of one."""
 
-    def step(self) -> list[tuple[Request, Output]]: ...
+    def step(self) -> list[tuple[Request, TokenOutput]]: ...
 
 
 def replay(
     engine: EngineDir,
     trace: Sequence[Arrival],
     *,
-    rule: Rule | None = None,
-    policy: Policy = "guaranteed_no_evict",
+    rule: AdmissionRule | None = None,
+    policy: CapacitySchedulerPolicy = "guaranteed_no_evict",
     kv_tokens: int | None = None,
     reuse: bool = False,
     **limits: int,
-) -> Run:
-    """Serve a trace from an empty KV cache of `kv_tokens` tokens, each token read before the next step.
+) -> Replay:
+    """Serve a trace with an empty KV cache of `kv_tokens` tokens. The host reads every token before the next step.
 
-    `rule` takes the place of `policy`; `reuse` shares equal prefixes; `limits` are smaller ones than the engine's, of
-    its own names, such as max_num_tokens=64. Raises RequestError for a request beyond the limits, ValueError for an
-    arrival before step 0, RuntimeError when the rule lets nobody start.
+    `rule` admits requests instead of `policy`. `reuse`: whether requests share the blocks of equal prefixes. `limits`
+    such as max_num_tokens=64 replace the engine's own and must not exceed them. Raises RequestError for a request
+    beyond the limits, ValueError for an arrival before step 0, and RuntimeError if the rule lets no request start while
+    none runs.
     """
-    executor = Executor(engine, KvCacheConfig(kv_tokens, enable_block_reuse=reuse), policy, lag=0)
-    executor.scheduler = recorder = Recorder(replace(engine.build, **limits), executor.blocks, policy, rule)
-    return drive(executor, recorder, trace)
+    executor = Executor(engine, KvCacheConfig(kv_tokens, enable_block_reuse=reuse), policy, overlap=0)
+    scheduler = RecordingScheduler(replace(engine.limits, **limits), executor.block_manager, policy, rule)
+    executor.scheduler = scheduler
+    return drive(executor, scheduler, trace)
 
 
-def drive(engine: Engine, recorder: Recorder, trace: Sequence[Arrival]) -> Run:
-    """Take steps of an engine, whose scheduler is `recorder`, until the trace is answered. Raises as `replay`."""
-    requests = [Request(list(one.prompt), SamplingParams(max_tokens=one.answer)) for one in trace]
+def drive(loop: StepLoop, scheduler: RecordingScheduler, trace: Sequence[Arrival]) -> Replay:
+    """Run the steps of `loop`, which uses `scheduler`, until every request is finished. Raises as `replay`."""
+    requests = [
+        Request(list(arrival.token_ids), SamplingParams(max_tokens=arrival.max_tokens)) for arrival in trace
+    ]
     for request in requests:
-        recorder.check(request)
-    if any(one.step < 0 for one in trace):
-        raise ValueError("a request arrives before step 0; the first step of a trace is 0.")
-    run = Run(trace, requests)
+        scheduler.check(request)
+    if any(arrival.step < 0 for arrival in trace):
+        raise ValueError("A request arrives before step 0. The first step of a trace is 0.")
+    indices = {request: index for index, request in enumerate(requests)}
+    steps: list[ReplayStep] = []
     while not all(request.finished for request in requests):
-        for request, one in zip(requests, trace, strict=True):
-            if one.step == len(run.steps):
-                recorder.add(request)
-        run.steps.append(_step(engine, recorder, {request: n for n, request in enumerate(requests)}))
-        if not run.steps[-1].together and recorder.waiting:
-            raise RuntimeError("nobody runs, and the rule lets nobody start: the others would wait for ever.")
-    return replace(run, reused=recorder.blocks.reused_tokens)
+        for request, arrival in zip(requests, trace, strict=True):
+            if arrival.step == len(steps):
+                scheduler.add(request)
+        steps.append(_record_step(loop, scheduler, indices))
+        if not steps[-1].batch_size and scheduler.waiting:
+            raise RuntimeError("No request runs, and the rule lets none start: they would wait for ever.")
+    return Replay(trace, requests, steps, scheduler.block_manager.num_reused_tokens)
 
 
-def _step(engine: Engine, recorder: Recorder, number: dict[Request, int]) -> Step:
+def _record_step(loop: StepLoop, scheduler: RecordingScheduler, indices: dict[Request, int]) -> ReplayStep:
     began = time.perf_counter()
-    given = engine.step()
-    seconds, plan = time.perf_counter() - began, recorder.last
-    return Step(
+    outputs = loop.step()
+    seconds = time.perf_counter() - began
+    batch, block_manager = scheduler.last_batch, scheduler.block_manager
+    return ReplayStep(
         seconds=seconds,
-        context={number[request]: count for request, count in plan.context},
-        generation=[number[request] for request in plan.generation],
-        given=[number[request] for request, _ in given],
-        waiting=[number[request] for request in recorder.waiting],
-        blocks=recorder.blocks.total - recorder.blocks.available,
+        context={indices[request]: num_tokens for request, num_tokens in batch.context},
+        generation=[indices[request] for request in batch.generation],
+        received=[indices[request] for request, _ in outputs],
+        waiting=[indices[request] for request in scheduler.waiting],
+        num_used_blocks=block_manager.num_blocks - block_manager.num_free_blocks,
     )

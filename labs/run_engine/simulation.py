@@ -1,80 +1,93 @@
-"""Rules on paper: one situation of a KV cache, or a trace that is scheduled without a model."""
+"""Admission rules without a model: one decision in a given KV cache, or a whole trace."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engineroom.engine.config import BuildConfig
-from engineroom.engine.runtime.executor import Output
+from engineroom.engine.config import Limits
 from engineroom.engine.runtime.kv_cache import BlockManager
+from engineroom.engine.runtime.request import Request, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
-from engineroom.engine.runtime.scheduler import Request
-from labs.run_engine.replay import Arrival, Recorder, Rule, Run, drive
+from labs.run_engine.replay import AdmissionRule, Arrival, RecordingScheduler, Replay, drive
 
-SIZE = 32  # tokens of a block
-LIMITS = BuildConfig(max_batch_size=8, max_input_len=512, max_seq_len=1024, max_num_tokens=512)
+TOKENS_PER_BLOCK = 32
+LIMITS = Limits(max_batch_size=8, max_input_len=512, max_seq_len=1024, max_num_tokens=512)
 
 
-@dataclass
-class Situation:
-    """A cache of `blocks` blocks, in which requests of (prompt, answer, answered so far) run, and one asks."""
+@dataclass(frozen=True)
+class CacheSituation:
+    """A KV cache of `num_blocks` blocks, the requests that run in it, and a request that waits to start.
 
-    blocks: int
+    `running`: (prompt tokens, max_tokens, tokens generated so far) of each running request. `candidate`: (prompt
+    tokens, max_tokens) of the waiting request.
+    """
+
+    num_blocks: int
     running: list[tuple[int, int, int]]
-    asks: tuple[int, int]
+    candidate: tuple[int, int]
 
-    def ask(self, rule: Rule) -> Any:
-        blocks = BlockManager(self.blocks + 1, SIZE)
-        many = [_request(*one) for one in (*self.running, (*self.asks, 0))]
-        for one in many[:-1]:
-            one.computed = one.prompt
-            blocks.grow(one.pages, len(one.tokens))
-        return rule(many[-1], many[:-1], blocks)
+    def decide(self, rule: AdmissionRule) -> Any:
+        """What the rule returns for the waiting request; a wrong rule may return anything."""
+        block_manager = BlockManager(self.num_blocks, TOKENS_PER_BLOCK)
+        running = [_request(*sizes) for sizes in self.running]
+        for request in running:
+            request.num_computed_tokens = request.num_prompt_tokens
+            block_manager.allocate(request.block_table, len(request.token_ids))
+        return rule(_request(*self.candidate), running, block_manager)
 
     def __str__(self) -> str:
-        held = [f"{p} + {a}, {-(-(p + done) // SIZE)} held" for p, a, done in self.running]
+        running = []
+        for num_prompt_tokens, max_tokens, num_generated in self.running:
+            num_held = -(-(num_prompt_tokens + num_generated) // TOKENS_PER_BLOCK)
+            running.append(f"{num_prompt_tokens} + {max_tokens}, {num_held} blocks held")
+        num_prompt_tokens, max_tokens = self.candidate
         return (
-            f"{self.blocks} blocks of {SIZE} tokens; running (prompt + answer, blocks): {'; '.join(held) or 'nobody'}; "
-            f"{self.asks[0]} + {self.asks[1]} asks"
+            f"{self.num_blocks} blocks of {TOKENS_PER_BLOCK} tokens; running (prompt + answer): "
+            f"{'; '.join(running) or 'none'}; waiting: {num_prompt_tokens} + {max_tokens}"
         )
 
 
-def _request(prompt: int, answer: int, answered: int) -> Request:
-    made = Request([1] * prompt, SamplingParams(max_tokens=answer))
-    made.tokens += [1] * answered
-    return made
+def _request(num_prompt_tokens: int, max_tokens: int, num_generated: int = 0) -> Request:
+    request = Request([1] * num_prompt_tokens, SamplingParams(max_tokens=max_tokens))
+    request.token_ids += [1] * num_generated
+    return request
 
 
-def right(request: Request, running: list[Request], blocks: BlockManager) -> bool:
-    """guaranteed_no_evict."""
-    return (
-        sum(blocks.needed(one.longest) - len(one.pages.blocks) for one in [request, *running])
-        <= blocks.available
+def reference_rule(request: Request, running: Sequence[Request], block_manager: BlockManager) -> bool:
+    """The rule of the policy guaranteed_no_evict, the answer of exercise 06.admission."""
+    blocks_to_come = sum(
+        block_manager.blocks_needed(other.max_total_tokens) - len(other.block_table.block_ids)
+        for other in [request, *running]
     )
+    return blocks_to_come <= block_manager.num_free_blocks
 
 
-class Paper:
-    """Steps of a scheduler alone: nothing is computed, and every token is 1."""
+class SimulatedExecutor:
+    """Runs the steps of a scheduler without a model: nothing is computed, and every token id is 1."""
 
-    def __init__(self, scheduler: Recorder) -> None:
+    def __init__(self, scheduler: RecordingScheduler) -> None:
         self.scheduler = scheduler
 
-    def step(self) -> list[tuple[Request, Output]]:
-        plan, done = self.scheduler.plan(), []
-        for request, count in [*plan.context, *((one, 1) for one in plan.generation)]:
-            request.computed += count
-            self.scheduler.blocks.commit(request.pages, request.tokens[: request.computed])
-            if request.computed == len(request.tokens):
-                request.tokens.append(1)
-                done.append(request)
-        for request in done:
-            if request.complete:
+    def step(self) -> list[tuple[Request, TokenOutput]]:
+        batch = self.scheduler.schedule()
+        sampled: list[Request] = []
+        for request, num_tokens in [*batch.context, *((request, 1) for request in batch.generation)]:
+            request.num_computed_tokens += num_tokens
+            computed_token_ids = request.token_ids[: request.num_computed_tokens]
+            self.scheduler.block_manager.cache_full_blocks(request.block_table, computed_token_ids)
+            if request.num_computed_tokens == len(request.token_ids):
+                request.token_ids.append(1)
+                sampled.append(request)
+        for request in sampled:
+            if request.is_fully_scheduled:
                 self.scheduler.finish(request)
-        return [(request, Output(1, 0.0)) for request in done]
+        return [(request, TokenOutput(1, 0.0)) for request in sampled]
 
 
-def on_paper(rule: Rule, trace: list[Arrival], blocks: int = 24) -> Run:
-    """A trace under a rule, in a cache of so many blocks, without a model. Raises as `replay`."""
-    recorder = Recorder(LIMITS, BlockManager(blocks + 1, SIZE, enable_block_reuse=False), rule=rule)
-    return drive(Paper(recorder), recorder, trace)
+def simulate(rule: AdmissionRule, trace: Sequence[Arrival], num_blocks: int = 24) -> Replay:
+    """Serve a trace under a rule, without a model, in a KV cache of `num_blocks` blocks. Raises as `replay`."""
+    block_manager = BlockManager(num_blocks, TOKENS_PER_BLOCK, enable_block_reuse=False)
+    scheduler = RecordingScheduler(LIMITS, block_manager, rule=rule)
+    return drive(SimulatedExecutor(scheduler), scheduler, trace)

@@ -14,8 +14,8 @@ def shard(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tp: int, rank: int)
     return torch.cat([x.chunk(tp)[rank] for x in (q, k, v)])
 
 
-def copies(model: ModelConfig, tp: int, least: int = 0) -> int:
-    heads = max(least, tp - model.num_key_value_heads)
+def copies(model: ModelConfig, tp: int, min_heads: int = 0) -> int:
+    heads = max(min_heads, tp - model.num_key_value_heads)
     return 2 * heads * model.head_size * model.hidden_size * model.num_hidden_layers * 2
 
 
@@ -45,14 +45,14 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("04.shard", (lambda q, k, v, tp, r: shard(q, v, k, tp, r),), "part of q, then of k"),
     ("04.shard", (lambda q, k, v, tp, r: shard(q, k, v, max(tp, 2), r),), "With tp_size 1"),
     ("04.copies", (100, TOY, 8, 0), "Pass it uncalled"),
-    ("04.copies", (lambda m, tp: None, TOY, 8, 0), "not a number"),
-    ("04.copies", (lambda m, tp: copies(m, tp) // 2, TOY, 8, 0), "Half of it"),
-    ("04.copies", (lambda m, tp: copies(m, tp) // 4, TOY, 8, 0), "factor of four"),
-    ("04.copies", (lambda m, tp: copies(m, tp) // m.num_hidden_layers, TOY, 8, 0), "one layer"),
-    ("04.copies", (lambda m, tp: copies(m, tp) * 16 // 12, TOY, 8, 0), "originals"),
-    ("04.copies", (lambda m, tp: copies(m, tp) // m.hidden_size, TOY, 8, 0), "head is a matrix"),
-    ("04.copies", (lambda m, tp: 5, TOY, 8, 0), "Copies: one KV head a rank"),
-    ("04.copies", (lambda m, tp: abs(copies(m, tp, least=-99)), TOY, 8, 0), "the answer is 0"),
+    ("04.copies", (lambda model, tp: None, TOY, 8, 0), "not a number"),
+    ("04.copies", (lambda model, tp: copies(model, tp) // 2, TOY, 8, 0), "Half of it"),
+    ("04.copies", (lambda model, tp: copies(model, tp) // 4, TOY, 8, 0), "factor of four"),
+    ("04.copies", (lambda model, tp: copies(model, tp) // model.num_hidden_layers, TOY, 8, 0), "one layer"),
+    ("04.copies", (lambda model, tp: copies(model, tp) * 16 // 12, TOY, 8, 0), "originals"),
+    ("04.copies", (lambda model, tp: copies(model, tp) // model.hidden_size, TOY, 8, 0), "head is a matrix"),
+    ("04.copies", (lambda model, tp: 5, TOY, 8, 0), "Copies: one KV head a rank"),
+    ("04.copies", (lambda model, tp: abs(copies(model, tp, min_heads=-99)), TOY, 8, 0), "the answer is 0"),
     ("04.copies", (copies, TOY, 8, 7), "the files say 7"),
     ("04.names", (..., "up_proj"), "name in quotes"),
     ("04.names", ("gate_proj", "down_proj"), "look at the shapes"),

@@ -2,118 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
 from engineroom.engine.runtime.kv_cache import BlockManager
-from engineroom.engine.runtime.scheduler import Request
-from labs.run_engine import Arrival, Run
-from labs.run_engine.simulation import LIMITS, SIZE, Paper, on_paper, right
-from labs.run_engine.replay import Recorder, drive
+from engineroom.engine.runtime.request import Request
+from labs.run_engine import Arrival, Replay
+from labs.run_engine.replay import RecordingScheduler, drive
+from labs.run_engine.simulation import LIMITS, TOKENS_PER_BLOCK, SimulatedExecutor, reference_rule, simulate
 
 
-def lacks(blocks: BlockManager, *many: Request) -> int:
-    return sum(blocks.needed(one.longest) - len(one.pages.blocks) for one in many)
+def lacking(block_manager: BlockManager, *requests: Request) -> int:
+    return sum(
+        block_manager.blocks_needed(request.max_total_tokens) - len(request.block_table.block_ids)
+        for request in requests
+    )
 
 
-def once_then_never(answers: int) -> Callable[..., bool]:
-    """As it should be for so many questions, then nobody."""
-    asked = iter(range(answers))
-    return lambda one, running, blocks: next(asked, None) is not None and right(one, running, blocks)
+def lacking_tokens(request: Request) -> int:
+    return request.max_total_tokens - TOKENS_PER_BLOCK * len(request.block_table.block_ids)
 
 
-def serve(seats: int = 8, blocks: int = 24, policy: Any = "guaranteed_no_evict", reuse: bool = False) -> Run:
-    """A scheduler alone; every request has the same beginning."""
+def right_then_never(calls: int) -> Callable[..., bool]:
+    """The right rule for that many calls; then it admits no request."""
+    remaining = iter(range(calls))
+    return lambda request, running, block_manager: (
+        next(remaining, None) is not None and reference_rule(request, running, block_manager)
+    )
+
+
+def serve(
+    slots: int = 8, num_blocks: int = 24, policy: Any = "guaranteed_no_evict", reuse: bool = False
+) -> Replay:
+    """A scheduler without a model; every request has the same prefix."""
     trace = [Arrival([1] * (40 + 10 * n), 20 + n) for n in range(8)]
-    made = Recorder(replace(LIMITS, max_batch_size=seats), BlockManager(blocks + 1, SIZE, reuse), policy)
-    paper = Paper(made)
-    return drive(paper, made, trace)
+    limits = replace(LIMITS, max_batch_size=slots)
+    scheduler = RecordingScheduler(limits, BlockManager(num_blocks, TOKENS_PER_BLOCK, reuse), policy)
+    return drive(SimulatedExecutor(scheduler), scheduler, trace)
 
 
-def other(run: Run, token: int) -> Run:
-    """The same run with one token of an answer changed."""
-    requests = [copy(request) for request in run.requests]
-    requests[3].tokens = [*requests[3].tokens[:-1], token]
-    return replace(run, requests=requests)
+def with_other_token(replay: Replay, token_id: int) -> Replay:
+    """The same replay with one token of an answer changed."""
+    requests = [copy(request) for request in replay.requests]
+    requests[3].token_ids = [*requests[3].token_ids[:-1], token_id]
+    return replace(replay, requests=requests)
 
 
 PROOF = {
-    "alone": serve(seats=1),
-    "together": serve(blocks=100),
-    "paused": serve(policy="max_utilization", blocks=8),
-    "reused": serve(seats=2, reuse=True),
+    "alone": serve(slots=1),
+    "together": serve(num_blocks=100),
+    "paused": serve(policy="max_utilization", num_blocks=8),
+    "reused": serve(slots=2, reuse=True),
 }
-MIXED = on_paper(right, [Arrival([1] * 50, 30)] * 4)
+OTHER_TRACE = simulate(reference_rule, [Arrival([1] * 50, 30)] * 4)
 
 
 def proof(dtype: str = "float32", **changed: object) -> tuple[Any, ...]:
     return PROOF | changed, dtype
 
 
-def break_even(build: float, ours: float, theirs: float) -> float:
-    return inf if ours <= theirs else build / (1 / theirs - 1 / ours)
+def break_even(build_seconds: float, rate: float, other_rate: float) -> float:
+    return inf if rate <= other_rate else build_seconds / (1 / other_rate - 1 / rate)
 
 
-def unless(value: float) -> Callable[[float, float, float], float]:
-    """Right where it pays; this number where it never does."""
-    return lambda build, ours, theirs: break_even(build, ours, theirs) if ours > theirs else value
+def never_pays_gives(value: float) -> Callable[[float, float, float], float]:
+    """Right where the build pays; this number where it never does."""
+    return lambda build, rate, other: break_even(build, rate, other) if rate > other else value
 
-
-Many = Sequence[Request]
 
 RIGHT: dict[str, tuple[Any, ...]] = {
-    "06.admission": (right,),
+    "06.admission": (reference_rule,),
     "06.same": proof(),
     "06.break_even": (break_even,),
 }
 
+WRONG_RULES: list[tuple[Callable[..., object], str]] = [
+    (lambda request, running, blocks: print(end=""), "not True or False"),
+    (lambda request, running, blocks: lacking(blocks, request, *running), "not True or False"),
+    (lambda request, running, blocks: bool(running), "when none runs, all wait"),
+    (lambda request, running, blocks: not running, "still static batching"),
+    (lambda request, running, blocks: True, "Its prompt fits"),
+    (
+        lambda request, running, blocks: (
+            blocks.blocks_needed(request.num_prompt_tokens) <= blocks.num_free_blocks
+        ),
+        "Its prompt fits",
+    ),
+    (lambda request, running, blocks: len(running) < 8, "Its prompt fits"),
+    (
+        lambda request, running, blocks: lacking(blocks, request) <= blocks.num_free_blocks,
+        "all its blocks yet",
+    ),
+    (
+        lambda request, running, blocks: (
+            sum(lacking_tokens(other) for other in [request, *running])
+            <= TOKENS_PER_BLOCK * blocks.num_free_blocks
+        ),
+        "a block has one owner",
+    ),
+    (
+        lambda request, running, blocks: lacking(blocks, request, *running) < blocks.num_free_blocks,
+        "equal is enough",
+    ),
+    (
+        lambda request, running, blocks: (
+            sum(blocks.blocks_needed(other.max_total_tokens) for other in [request, *running])
+            <= blocks.num_free_blocks
+        ),
+        "only what it lacks",
+    ),
+    (
+        lambda request, running, blocks: reference_rule(request, running, blocks) and len(running) < 2,
+        "wait that fit",
+    ),
+    (right_then_never(12), "your rule still lets none start"),
+    (
+        lambda request, running, blocks: reference_rule(request, running, blocks) or len(running) > 2,
+        "blocks ran out",
+    ),
+]
+
 WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("06.admission", (True,), "Pass it uncalled"),
-    ("06.admission", (lambda one, running, blocks: print(end=""),), "not True or False"),
-    ("06.admission", (lambda one, running, blocks: lacks(blocks, one, *running),), "not True or False"),
-    ("06.admission", (lambda one, running, blocks: bool(running),), "when nobody runs, all wait"),
-    ("06.admission", (lambda one, running, blocks: not running,), "static batching still"),
-    ("06.admission", (lambda one, running, blocks: True,), "Its prompt fits"),
-    ("06.admission", (lambda one, running, blocks: blocks.needed(one.prompt) <= blocks.available,), "Its prompt fits"),
-    ("06.admission", (lambda one, running, blocks: len(running) < 8,), "Its prompt fits"),
-    ("06.admission", (lambda one, running, blocks: lacks(blocks, one) <= blocks.available,), "not all its blocks yet"),
-    ("06.admission", (lambda one, running, blocks: sum(r.longest - SIZE * len(r.pages.blocks) for r in [one, *running])
-     <= SIZE * blocks.available,), "a block has one owner"),
-    ("06.admission", (lambda one, running, blocks: lacks(blocks, one, *running) < blocks.available,),
-     "equal is enough"),
-    ("06.admission", (lambda one, running, blocks: sum(blocks.needed(r.longest) for r in [one, *running])
-     <= blocks.available,), "only what it lacks"),
-    ("06.admission", (lambda one, running, blocks: right(one, running, blocks) and len(running) < 2,), "wait that fit"),
-    ("06.admission", (once_then_never(12),), "you still let nobody start"),
-    ("06.admission", (lambda one, running, blocks: right(one, running, blocks) or len(running) > 2,), "blocks ran out"),
+    *(("06.admission", (rule,), hint) for rule, hint in WRONG_RULES),
     ("06.same", ([*PROOF.values()], "float32"), "a dictionary with"),
     ("06.same", proof(**{"batched": PROOF["together"]}), "a dictionary with"),
     ("06.same", proof(paused=...), "Still `...`: paused"),
     ("06.same", proof(paused=[[1, 2]]), "`paused` is list"),
     ("06.same", proof(alone=PROOF["together"]), "One at a time"),
-    ("06.same", proof(together=PROOF["alone"]), "nobody was batched"),
+    ("06.same", proof(together=PROOF["alone"]), "no requests were batched"),
     ("06.same", proof(together=PROOF["paused"]), "that is `paused` already"),
-    ("06.same", proof(paused=PROOF["together"]), "paused nobody"),
+    ("06.same", proof(paused=PROOF["together"]), "paused no request"),
     ("06.same", proof(reused=PROOF["together"]), "Reuse is off"),
-    ("06.same", proof(together=MIXED), "served other requests"),
-    ("06.same", proof(together=other(PROOF["together"], 7)), "`together`: 1 answers differ"),
+    ("06.same", proof(together=OTHER_TRACE), "served other requests"),
+    ("06.same", proof(together=with_other_token(PROOF["together"], 7)), "`together`: 1 answers differ"),
     ("06.break_even", (1e5,), "Pass it uncalled"),
-    ("06.break_even", (lambda build, ours, theirs: None,), "not a number"),
-    ("06.break_even", (lambda build, ours, theirs: build / (ours - theirs),), "Rates do not add up"),
-    ("06.break_even", (lambda build, ours, theirs: build / (1 / theirs - 1 / ours) / ours,), "Those are seconds: how"),
-    ("06.break_even", (lambda build, ours, theirs: build / (1 / theirs - 1 / ours) / theirs,), "of the slower engine"),
-    ("06.break_even", (lambda build, ours, theirs: build * ours,), "catch up with itself"),
-    ("06.break_even", (lambda build, ours, theirs: build * theirs,), "It goes on serving"),
-    ("06.break_even", (lambda build, ours, theirs: build * (ours - theirs),), "saved on each token is a time"),
-    ("06.break_even", (lambda build, ours, theirs: build / (1 / ours - 1 / theirs),), "but for the sign"),
-    ("06.break_even", (lambda build, ours, theirs: 1.0,), "I get 100,000 tokens"),
-    ("06.break_even", (lambda build, ours, theirs: build / (1 / theirs - 1 / ours),), "divide by zero"),
-    ("06.break_even", (unless(nan),), "Never is `math.inf`"),
-    ("06.break_even", (unless(-5.0),), "Never is `math.inf`"),
-    ("06.break_even", (unless(0.0),), "Never is `math.inf`"),
-    ("06.break_even", (unless(1e12),), "never pays: return"),
-    ("06.break_even", (lambda build, ours, theirs: break_even(build, ours, theirs) if build else inf,), "no time"),
+    ("06.break_even", (lambda build, rate, other: None,), "not a number"),
+    ("06.break_even", (lambda build, rate, other: build / (rate - other),), "Rates do not add up"),
+    ("06.break_even", (lambda build, rate, other: build / (1 / other - 1 / rate) / rate,), "Those are seconds: how"),
+    ("06.break_even", (lambda build, rate, other: build / (1 / other - 1 / rate) / other,), "of the slower engine"),
+    ("06.break_even", (lambda build, rate, other: build * rate,), "catch up with itself"),
+    ("06.break_even", (lambda build, rate, other: build * other,), "It goes on serving"),
+    ("06.break_even", (lambda build, rate, other: build * (rate - other),), "saved on each token is a time"),
+    ("06.break_even", (lambda build, rate, other: build / (1 / rate - 1 / other),), "but for the sign"),
+    ("06.break_even", (lambda build, rate, other: 1.0,), "I get 100,000 tokens"),
+    ("06.break_even", (lambda build, rate, other: build / (1 / other - 1 / rate),), "divide by zero"),
+    ("06.break_even", (never_pays_gives(nan),), "Never is `math.inf`"),
+    ("06.break_even", (never_pays_gives(-5.0),), "Never is `math.inf`"),
+    ("06.break_even", (never_pays_gives(0.0),), "Never is `math.inf`"),
+    ("06.break_even", (never_pays_gives(1e12),), "never pays: return"),
+    ("06.break_even", (lambda build, rate, other: break_even(build, rate, other) if build else inf,), "no time"),
 ]  # fmt: skip
