@@ -40,14 +40,14 @@ from transformers import AutoTokenizer
 
 # %%
 from engineroom import checkpoint, engine, load, trtllm
-from engineroom.compare import Job, Workload, compare
-from engineroom.engine.runtime.scheduler import Request
+from engineroom.compare import BatchWorkload, EngineSettings, compare
+from engineroom.engine.runtime.request import Request
 from engineroom.kit import process, record
 from engineroom.kit.machine import machine
 from engineroom.load import workload
 from engineroom.load.client import session
 from engineroom.openai.start import serve_engine
-from engineroom.vllm.model import dtype, local
+from engineroom.vllm.model import dtype, local_folder
 from labs.kit import show
 from labs.kit.check import check, needs
 from labs.preflight import time_and_money
@@ -67,7 +67,7 @@ def fresh(name: str) -> Path:
     return folder / name
 
 
-model_dir, precision = local(model), dtype(machine())
+model_dir, precision = local_folder(model), dtype(machine())
 device = "cuda" if torch.cuda.is_available() else "cpu"
 limits = engine.BuildConfig(max_batch_size=8, max_input_len=1024, max_seq_len=1536, max_num_tokens=1024)
 converted = checkpoint.convert(model_dir, fresh("checkpoint"), dtype=precision)
@@ -87,19 +87,19 @@ def tokens_of(question: str, manner: str = "Answer in one sentence.") -> list[in
     return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
 
 
-executor = engine.Executor(made, lag=0)
+executor = engine.Executor(made, overlap=0)
 for name, answer in {"TTFT": 3, "goodput": 5, "prefill": 2}.items():
     executor.scheduler.add(Request(tokens_of(f"What is {name}?"), engine.SamplingParams(max_tokens=answer)))
-while executor.scheduler.waiting or executor.scheduler.running:
-    given = [tokenizer.decode([output.token]) for _, output in executor.step()]
-    print(f"step {executor.steps}: {given}, {len(executor.scheduler.running)} go on")
+while executor.scheduler.has_requests:
+    given = [tokenizer.decode([output.token_id]) for _, output in executor.step()]
+    print(f"step {executor.num_steps}: {given}, {len(executor.scheduler.running)} go on")
 
 # %% [markdown]
 # The first step computed three prompts and returned three tokens: that is **context** (vLLM says prefill). Each later step
 # computed one token for each remaining request: **generation** (decode). Finished requests left the batch at once; none
 # waited for the longest.
 #
-# Now ten requests and four seats, and steps of at most 96 tokens. `replay` turns the same crank and takes notes.
+# Now ten requests and four slots, and steps of at most 96 tokens. `replay` runs the same loop and takes notes.
 
 # %%
 def prompts(lengths: list[int], seed: int = 6) -> list[list[int]]:
@@ -114,13 +114,13 @@ in_steps = replay(made, few, max_batch_size=4, max_num_tokens=96)
 plots.steps(in_steps)
 
 # %% [markdown]
-# A seat is taken in the very step after it was left, and orange above blue is a prompt computed in the same step as
+# A slot is taken in the very step after it was left, and orange above blue is a prompt computed in the same step as
 # other people's tokens: that is **in-flight batching**. Requests 3 and 5 took two steps for their prompts, in pieces of
 # what the others left of 96 tokens. That is **chunked context**.
 #
 # ## Who may start?
 #
-# A seat is not enough. A request also needs blocks of the KV cache, more with each token, and nobody knows how many
+# A slot is not enough. A request also needs blocks of the KV cache, more with each token, and nobody knows how many
 # before it ends. Here is a busier trace: somebody new comes every other step, and the cache is small.
 
 # %%
@@ -138,29 +138,33 @@ print(f"{len(trace)} requests, the longest has {longest} tokens; the cache holds
 
 # %%
 # NBVAL_CHECK_OUTPUT
-def static(request, running, blocks):
-    begun = any(one.computed for one in running)
-    return not begun and (len(running) + 1) * blocks.needed(longest) <= blocks.total
+def static(request, running, block_manager):
+    begun = any(other.num_computed_tokens for other in running)
+    return not begun and (len(running) + 1) * block_manager.blocks_needed(longest) <= block_manager.num_blocks
 
 
 runs = {"static": replay(made, trace, rule=static, kv_tokens=kv_tokens)}
-print(f"{len(runs['static'].steps)} steps, at most {runs['static'].together} requests together")
+print(f"{len(runs['static'].steps)} steps, at most {runs['static'].largest_batch} requests together")
 
 # %% [markdown]
 # ### Exercise: the admission rule
 #
 # Write the rule that is TensorRT-LLM's default, `GUARANTEED_NO_EVICT`: a request starts as soon as its longest possible
-# answer is sure to fit beside those of all who run. Whoever starts will finish. Seats are seen to by the scheduler.
+# answer is sure to fit beside those of all who run. A request that starts will finish. The scheduler itself sees to the slots.
 #
-# - `request` and each of `running` has `.longest`, tokens of prompt and answer at most, and `.pages.blocks`, the list
-#   of blocks that it holds already
-# - `blocks.needed(tokens)` says how many blocks that many tokens take; `blocks.available` how many are free
+# - `request` and each request in `running` has `.max_total_tokens`, the length of prompt and answer at most, and
+#   `.block_table.block_ids`, the list of blocks that it holds already
+# - `block_manager.blocks_needed(num_tokens)` is the number of blocks for that many tokens, and
+#   `block_manager.num_free_blocks` the number of free blocks
 
 # %%
-def in_flight(request, running, blocks):
+def in_flight(request, running, block_manager):
     ### BEGIN SOLUTION
-    lacking = [blocks.needed(one.longest) - len(one.pages.blocks) for one in [request, *running]]
-    return sum(lacking) <= blocks.available
+    blocks_to_come = sum(
+        block_manager.blocks_needed(other.max_total_tokens) - len(other.block_table.block_ids)
+        for other in [request, *running]
+    )
+    return blocks_to_come <= block_manager.num_free_blocks
     ### STARTER
     # ...
     ### END SOLUTION
@@ -173,7 +177,7 @@ check("06.admission", in_flight)
 # the blocks run out, pause the newest request, discard what it computed, and compute it again later.
 
 # %%
-needs("06.admission", in_flight(Request([1], engine.SamplingParams()), [], executor.blocks))
+needs("06.admission", in_flight(Request([1], engine.SamplingParams()), [], executor.block_manager))
 runs["yours, in flight"] = replay(made, trace, rule=in_flight, kv_tokens=kv_tokens)
 runs["max_utilization"] = replay(made, trace, policy="max_utilization", kv_tokens=kv_tokens)
 plots.rules(runs)
@@ -184,13 +188,13 @@ rows = []
 for name, run in runs.items():
     rows.append({
         "rule": name, "steps": len(run.steps), "tokens a step": sum(map(len, run.answers)) / len(run.steps),
-        "mean TTFT, steps": statistics.mean(run.ttft), "paused": run.paused,
+        "mean TTFT, steps": statistics.mean(run.ttft_steps), "paused": run.num_preemptions,
         "tokens of context": sum(sum(step.context.values()) for step in run.steps),
     })
 show.table(rows, "The same trace under three rules")
 
 # %% [markdown]
-# Static batching loses twice. Seats stand empty until the longest answer of the batch ends, and places are as large as
+# Static batching loses twice. Slots stand empty until the longest answer of the batch ends, and places are as large as
 # the largest. Your rule takes back the first whole, and much of the second. What it still keeps free is for answers
 # that may never come: people who ask for 1,000 tokens and get 50. `max_utilization` bets on that, and pays with context
 # that it computes again.
@@ -220,7 +224,7 @@ manner = "You are the assistant of an engine room, and a patient one. Answer in 
 manner += "Never guess a number: say that you do not know it, and where one could measure it."
 names = ["TTFT", "goodput", "prefill", "the KV cache", "paged attention", "a tokenizer", "latency", "the roofline"]
 asked = [Arrival(tokens_of(f"What is {name}?", manner), 40) for name in names]
-print(f"{len(asked)} prompts of {min(len(one.prompt) for one in asked)} tokens and more, answers of 40")
+print(f"{len(asked)} prompts of {min(len(arrival.token_ids) for arrival in asked)} tokens and more, answers of 40")
 
 # %%
 ### BEGIN SOLUTION
@@ -244,8 +248,8 @@ check("06.same", proof, precision)
 needs("06.same", *proof.values())
 for name, run in proof.items():
     same = sum(a == b for a, b in zip(run.answers, proof["alone"].answers, strict=True))
-    print(f"{name:9} {same} of {len(asked)} as alone; {run.together} together, {run.paused} pauses,", end=" ")
-    print(f"{run.reused} tokens from the cache, {len(run.steps)} steps")
+    print(f"{name:9} {same} of {len(asked)} as alone; {run.largest_batch} together, {run.num_preemptions} pauses,", end=" ")
+    print(f"{run.num_reused_tokens} tokens from the cache, {len(run.steps)} steps")
 
 # %% [markdown]
 # In float32 all answers must be equal. In bfloat16, two batch sizes may use two kernels that add in a different order.
@@ -314,7 +318,7 @@ four = [Arrival(prompt, 120) for prompt in prompts([20, 30, 40, 50])]
 chunked = {}
 for most in (1024, 256, 64):
     tries = [replay(made, [*four, Arrival(long, 10, 40)], max_num_tokens=most) for _ in range(3)]
-    chunked[most] = min(tries, key=lambda run: run.clock[-1])
+    chunked[most] = min(tries, key=lambda run: run.step_end_times[-1])
 plots.chunks(chunked, watched=0, long=4)
 
 # %% [markdown]
@@ -329,11 +333,10 @@ plots.chunks(chunked, watched=0, long=4)
 
 # %%
 threads = torch.get_num_threads()  # for which the engine was compiled
-job = Job(model_dir, made.path, precision, device, 8 * 256, limits.max_batch_size, int(limits.max_seq_len),
-          int(limits.max_num_tokens), threads)  # fmt: skip
-loads = [Workload(1, 128, 64), Workload(8, 128, 64)]
+settings = EngineSettings.of_engine(made, model_dir, kv_cache_tokens=8 * 256, threads=threads)
+workloads = [BatchWorkload(1, 128, 64), BatchWorkload(8, 128, 64)]
 engines = ["aot", "vllm"] + (["aot_without_cuda_graphs"] if device == "cuda" else [])
-versus = compare(job, loads, engines, rounds=rounds, vocabulary=made.model.vocab_size)
+versus = compare(settings, workloads, engines, rounds=rounds, vocab_size=made.model.vocab_size)
 
 # %% [markdown]
 # The next picture adds what the same code recorded on an H200, with a model of the sizes of Llama 3.1 8B. The right panel
@@ -351,7 +354,7 @@ def against_vllm(one: record.Record) -> list[float]:
 
 
 dots = {
-    "this machine": {one.streams: versus.ratios(one, "vllm")["aot"] for one in loads},
+    "this machine": {one.streams: versus.ratios(one, "vllm")["aot"] for one in workloads},
     "H200, recorded": {n: against_vllm(one) for n, one in recorded.items()},
     "H200, over HTTP": {n: against_vllm(one) for n, one in over_http.items()},
 }
@@ -359,7 +362,7 @@ plots.ratios(dots)
 
 # %%
 print("seconds from the start of the process to the first token")
-print(f"  here: {', '.join(f'{name} {one[-1]:.1f}' for name, one in versus.starts.items())}")
+print(f"  here: {', '.join(f'{name} {one[-1]:.1f}' for name, one in versus.start_seconds.items())}")
 record.find(f"compare-{h200}-start")
 
 # %% [markdown]
@@ -408,10 +411,10 @@ show.table(rows, f"H200: a build of {build_seconds:.0f} s has paid after … (in
 # batch size when it is loaded. Here is the same engine with and without CUDA graphs.
 
 # %%
-plots.graphs(recorded)
+plots.cuda_graphs(recorded)
 if device == "cuda":
-    for one in loads:
-        speeds = versus.median(one)
+    for one in workloads:
+        speeds = versus.median_rates(one)
         print(f"here, {one}: {speeds['aot'] / speeds['aot_without_cuda_graphs']:.2f} times the tokens")
 else:
     print("No GPU on this machine: CUDA graphs were not run here. The picture is the record.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import sys
 import threading
 from collections import defaultdict, deque
@@ -11,134 +10,168 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from engineroom.engine.runtime.executor import Executor, Output
+from engineroom.engine.runtime.executor import Executor
+from engineroom.engine.runtime.request import Request, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
-from engineroom.engine.runtime.scheduler import Request
+
+SWITCH_INTERVAL = (
+    0.0005  # seconds until a thread that waits for the GIL gets it; Python's 5 ms are several steps
+)
 
 
 class QueueFull(RuntimeError):
-    """As many requests as the engine may hold are running or waiting; ask again later."""
+    """The engine holds as many running and waiting requests as it may; ask again later."""
 
 
 class EngineStopped(RuntimeError):
-    """The engine was shut down; no request runs any more."""
+    """The engine was shut down and runs no more requests."""
 
 
 @dataclass(frozen=True)
-class Load:
-    """Requests that run and that wait, and the share of the KV cache's blocks that running requests hold."""
+class EngineStats:
+    """How busy an engine is; each value is NaN where it is not known.
 
-    running: int
-    waiting: int
+    `kv_cache_usage`: the share, from 0 to 1, of the KV cache's blocks that running requests hold.
+    """
+
+    num_running_requests: float
+    num_waiting_requests: float
     kv_cache_usage: float
 
 
-Queue = asyncio.Queue[Output | Exception]
-SWITCH = 0.0005  # seconds until a thread that waits for the GIL gets it; Python's own 5 ms are several steps
+OutputQueue = asyncio.Queue[TokenOutput | Exception]
 
 
 class AsyncExecutor:
-    """The loop in a thread of its own: `async for output in executor.generate(tokens, params)`.
+    """Serves requests from async code: `async for output in executor.generate(token_ids, params)`.
 
-    Leaving the loop early, or cancelling the task, cancels the request: its blocks are free before the next step.
-    At most max_batch_size + `max_queue_size` requests are held (the name is TensorRT-LLM's); None: no bound.
-    AOTInductor holds the GIL while the host computes a step, so on a CPU Python's threads take turns more often.
+    Leaving that loop early, or cancelling its task, cancels the request; its blocks are free before the next step. At
+    most max_batch_size + `max_queue_size` requests are held (the name is TensorRT-LLM's); None means no limit.
+
+    On a CPU, AOTInductor holds the GIL while it computes a step, so Python's threads must take turns more often than by
+    default.
     """
 
     def __init__(self, executor: Executor, max_queue_size: int | None = None) -> None:
         self.executor, self.max_queue_size = executor, max_queue_size
-        self._work, self._stop, self._failure = threading.Event(), False, ""
-        self._inbox: deque[Request] = deque()
-        self._queues: dict[Request, tuple[asyncio.AbstractEventLoop, Queue]] = {}
-        if executor.lag == 0:
-            sys.setswitchinterval(SWITCH)
-        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+        self._new_requests: deque[Request] = deque()
+        self._queues: dict[Request, tuple[asyncio.AbstractEventLoop, OutputQueue]] = {}
+        self._wake_up = threading.Event()
+        self._stopped = False
+        self._failure: str | None = None  # of the last step
+        if executor.overlap == 0:
+            sys.setswitchinterval(SWITCH_INTERVAL)
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> AsyncGenerator[Output]:
-        """Stream one answer. Raises at once RequestError for a request beyond the limits, QueueFull, EngineStopped."""
-        request, queue = Request(list(tokens), params), Queue()
-        self._admit(request)
+    async def generate(self, token_ids: Sequence[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
+        """Stream the output of one prompt.
+
+        Before the first token it raises RequestError for a request beyond the limits, QueueFull or EngineStopped.
+        Later it raises EngineStopped, or the error that made a step fail.
+        """
+        request = Request(list(token_ids), params)
+        self._check(request)
+        queue: OutputQueue = asyncio.Queue()
         self._queues[request] = (asyncio.get_running_loop(), queue)
-        self._inbox.append(request)
-        self._work.set()
+        self._new_requests.append(request)
+        self._wake_up.set()
         try:
-            if self._stop:
+            if self._stopped:
                 raise EngineStopped("the engine was shut down")
-            for number in itertools.count():
+            finished, is_first = False, True
+            while not finished:
                 output = await queue.get()
                 if isinstance(output, Exception):
                     raise output
-                if number == 0 and request.scheduled is not None:
-                    waited = request.scheduled - request.arrived
-                    output = replace(output, queue_seconds=waited, cached_tokens=request.reused)
-                yield output
-                if output.finish_reason:
-                    return
+                finished = output.finish_reason is not None
+                yield _with_queue_time(output, request) if is_first else output
+                is_first = False
         finally:
             request.cancelled = True
             self._queues.pop(request, None)
-            self._work.set()
+            self._wake_up.set()
 
-    def load(self) -> Load:
-        """Read from another thread than the loop's, so each figure is right by itself only."""
-        scheduler, blocks = self.executor.scheduler, self.executor.blocks
-        waiting = len(scheduler.waiting) + len(self._inbox)
-        return Load(len(scheduler.running), waiting, 1 - blocks.available / blocks.total)
+    def stats(self) -> EngineStats:
+        """Read while the engine's thread goes on, so the values need not belong to the same step."""
+        scheduler, block_manager = self.executor.scheduler, self.executor.block_manager
+        num_waiting = len(scheduler.waiting) + len(self._new_requests)
+        usage = 1 - block_manager.num_free_blocks / block_manager.num_blocks
+        return EngineStats(len(scheduler.running), num_waiting, usage)
 
     def problem(self) -> str | None:
-        """Why no answer can be expected now: it was shut down, or its last step failed."""
-        return "the engine was shut down" if self._stop else self._failure or None
+        """Why no output can be expected now: the engine was shut down, or its last step failed. None if all is well."""
+        return "the engine was shut down" if self._stopped else self._failure
 
     def close(self) -> None:
-        """Stop the loop after the step that runs; streams that are still open end with EngineStopped."""
-        self._stop = True
-        self._work.set()
+        """Stop the loop after the step that runs now; streams that are still open end with EngineStopped."""
+        self._stopped = True
+        self._wake_up.set()
         self._thread.join()
-        self._fail(EngineStopped("the engine was shut down while this request ran"))
+        self._fail_all(EngineStopped("the engine was shut down while this request ran"))
 
-    def _admit(self, request: Request) -> None:
+    def _check(self, request: Request) -> None:
+        """Raises RequestError or QueueFull."""
         self.executor.scheduler.check(request)
-        seats = self.executor.engine.build.max_batch_size
-        if self.max_queue_size is not None and len(self._queues) >= seats + self.max_queue_size:
+        if self.max_queue_size is None:
+            return
+        max_batch_size = self.executor.engine.limits.max_batch_size
+        if len(self._queues) >= max_batch_size + self.max_queue_size:
             raise QueueFull(
-                f"{seats} requests may run and {self.max_queue_size} wait (max_queue_size), and so many do; ask later."
+                f"{max_batch_size} requests may run and {self.max_queue_size} wait (max_queue_size), and so many do; "
+                f"ask later."
             )
 
-    def _loop(self) -> None:
+    def _run(self) -> None:
+        """The engine's thread."""
         scheduler = self.executor.scheduler
-        while not self._stop:
-            self._work.clear()  # before the look at the inbox: what comes later sets it again
-            while self._inbox:
-                scheduler.add(self._inbox.popleft())
-            try:
-                if given := self.executor.step():
-                    self._failure = ""
-                    self._send(given)
-            except Exception as error:
-                self._failure = f"the last step of the engine failed: {type(error).__name__}: {error}"
-                self._fail(error)
-            if not (scheduler.waiting or scheduler.running):
-                self._work.wait()
+        while not self._stopped:
+            self._wake_up.clear()  # before the queue of new requests is read: a later request sets it again
+            while self._new_requests:
+                scheduler.add(self._new_requests.popleft())
+            self._step()
+            if not scheduler.has_requests:
+                self._wake_up.wait()
 
-    def _send(self, given: Sequence[tuple[Request, Output | Exception]]) -> None:
-        """One wake-up of an event loop for all tokens of a step, not one for each."""
-        letters: defaultdict[asyncio.AbstractEventLoop, list[tuple[Queue, Output | Exception]]]
-        letters = defaultdict(list)
-        for request, output in given:
-            if found := self._queues.get(request):
-                letters[found[0]].append((found[1], output))
-        for loop, batch in letters.items():
-            with suppress(RuntimeError):  # that loop is closed: nobody waits there
-                loop.call_soon_threadsafe(_deliver, batch)
+    def _step(self) -> None:
+        try:
+            outputs = self.executor.step()
+        except Exception as error:  # noqa: BLE001 - whatever fails in a step, each request's stream raises it
+            self._failure = f"the last step of the engine failed: {type(error).__name__}: {error}"
+            self._fail_all(error)
+            return
+        if outputs:
+            self._failure = None
+            self._send(outputs)
 
-    def _fail(self, error: Exception) -> None:
-        """Nothing is lost in silence: whoever waits is told."""
-        self.executor.abandon()
-        self._inbox.clear()
+    def _send(self, outputs: Sequence[tuple[Request, TokenOutput | Exception]]) -> None:
+        """Put each output into its request's queue, with one wake-up of an event loop for all tokens of a step."""
+        batches: defaultdict[asyncio.AbstractEventLoop, list[tuple[OutputQueue, TokenOutput | Exception]]]
+        batches = defaultdict(list)
+        for request, output in outputs:
+            entry = self._queues.get(request)
+            if entry is None:  # its client has left
+                continue
+            loop, queue = entry
+            batches[loop].append((queue, output))
+        for loop, batch in batches.items():
+            with suppress(RuntimeError):  # the loop is closed: nobody reads these queues any more
+                loop.call_soon_threadsafe(_put_all, batch)
+
+    def _fail_all(self, error: Exception) -> None:
+        """Drop all requests, and let every open stream raise `error`."""
+        self.executor.abort_all()
+        self._new_requests.clear()
         self._send([(request, error) for request in list(self._queues)])
 
 
-def _deliver(batch: Sequence[tuple[Queue, Output | Exception]]) -> None:
+def _with_queue_time(output: TokenOutput, request: Request) -> TokenOutput:
+    if request.first_scheduled_time is None:
+        return output
+    queue_seconds = request.first_scheduled_time - request.arrival_time
+    return replace(output, queue_seconds=queue_seconds, num_cached_tokens=request.num_cached_tokens)
+
+
+def _put_all(batch: Sequence[tuple[OutputQueue, TokenOutput | Exception]]) -> None:
     for queue, output in batch:
         queue.put_nowait(output)

@@ -1,7 +1,8 @@
-"""The loop: plan a step, run it, sample, hand tokens out.
+"""The engine's loop: schedule a step, run it, sample, and hand the tokens out.
 
-The device is asked for the next step before the tokens of the last are read (`lag`): a step reads its own input from
-`Graphs.last`. A request that ends by a stop word has then computed one token too many, which is dropped.
+With `overlap` 1 the host launches a step before it has read the tokens of the step before, so the device never waits
+for the host. The next step finds its input tokens on the device (`ModelRunner.last_token_ids`). On the host a token is
+a placeholder until it is read. A request that ends by a stop word has then computed one token too many; it is dropped.
 """
 
 from __future__ import annotations
@@ -16,33 +17,23 @@ import torch
 from torch import Tensor
 
 from engineroom.engine.directory import EngineDir, open_engine
-from engineroom.engine.model import UNKNOWN
-from engineroom.engine.runtime.model_runner import Chunk, Graphs, shapes
+from engineroom.engine.model import PLACEHOLDER_TOKEN_ID, KvCacheShape
 from engineroom.engine.runtime.kv_cache import BlockManager
+from engineroom.engine.runtime.model_runner import ContextChunk, ModelRunner
+from engineroom.engine.runtime.request import Request, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams, logprobs, sample
-from engineroom.engine.runtime.scheduler import Policy, Request, Scheduler
+from engineroom.engine.runtime.scheduler import CapacitySchedulerPolicy, Scheduler
 
-CPU_SHARE = 0.2  # of the free memory, for the KV cache, when nothing else is said
-
-
-@dataclass(frozen=True)
-class Output:
-    """One token of an answer; `finish_reason` is set with the last: "stop" or "length".
-
-    `AsyncExecutor` tells with the first how long the request waited for its turn, in seconds, and how many tokens of
-    its prompt were in the cache.
-    """
-
-    token: int
-    logprob: float
-    finish_reason: str | None = None
-    queue_seconds: float | None = None
-    cached_tokens: int = 0
+CPU_FREE_MEMORY_FRACTION = 0.2  # for the KV cache on a CPU, unless KvCacheConfig.max_tokens is given
 
 
 @dataclass(frozen=True)
 class KvCacheConfig:
-    """Names as in TensorRT-LLM's KvCacheConfig. `max_tokens` wins; else a share of the free memory is taken."""
+    """The size of the KV cache; the names are those of TensorRT-LLM's KvCacheConfig.
+
+    `max_tokens`, if given, wins over `free_gpu_memory_fraction`, a share of the memory that is free once the weights
+    are loaded. `enable_block_reuse`: whether requests share the blocks of equal prefixes.
+    """
 
     max_tokens: int | None = None
     free_gpu_memory_fraction: float = 0.9
@@ -50,143 +41,195 @@ class KvCacheConfig:
 
 
 @dataclass
-class Asked:
-    """Tokens that the device was asked for in one step, on their way to the host."""
+class PendingStep:
+    """Tokens of one step on their way from the device to the host.
 
-    step: int
+    token_ids: int64 [num_requests]; logprobs: float32 [num_requests], or None if no request asked for them. Both are
+    on the host, and valid once `copied` has happened; on a CPU there is nothing to wait for and it is None.
+    """
+
+    number: int
     requests: list[Request]
-    tokens: Tensor
+    token_ids: Tensor
     logprobs: Tensor | None
-    ready: torch.cuda.Event | None
+    copied: torch.cuda.Event | None
 
-    def read(self) -> list[tuple[int, float]]:
-        if self.ready:
-            self.ready.synchronize()
-        chosen = self.tokens.tolist()
-        return list(
-            zip(chosen, [0.0] * len(chosen) if self.logprobs is None else self.logprobs.tolist(), strict=True)
-        )
+    def read(self) -> list[tuple[Request, int, float]]:
+        """(request, token id, log-probability or 0.0) for each request; waits for the device."""
+        if self.copied:
+            self.copied.synchronize()
+        log_probabilities = [0.0] * len(self.requests) if self.logprobs is None else self.logprobs.tolist()
+        return list(zip(self.requests, self.token_ids.tolist(), log_probabilities, strict=True))
 
 
 class Executor:
-    """An engine that serves requests together. `step` is one turn of the loop; not thread-safe by itself."""
+    """An engine that serves many requests together. Not thread-safe; see AsyncExecutor."""
 
-    graphs_class = Graphs
+    model_runner_class = ModelRunner
 
     def __init__(
         self,
         engine: EngineDir | str | Path,
-        kv: KvCacheConfig | None = None,
-        policy: Policy = "guaranteed_no_evict",
-        lag: int | None = None,
+        kv_cache_config: KvCacheConfig | None = None,
+        policy: CapacitySchedulerPolicy = "guaranteed_no_evict",
+        overlap: int | None = None,
     ) -> None:
-        """`lag`: steps that the host reads behind; 1 on a GPU and 0 on a CPU unless given. Raises EngineError."""
+        """`overlap`: how many steps the host may be behind the device; the default is 1 on a GPU and 0 on a CPU.
+
+        Raises EngineError for an engine that cannot run here.
+        """
         self.engine = engine if isinstance(engine, EngineDir) else open_engine(engine)
-        kv = kv or KvCacheConfig()
-        self.graphs = self.graphs_class(self.engine)
-        count = num_blocks(self.engine, kv)
-        self.blocks = BlockManager(count, self.engine.build.tokens_per_block, kv.enable_block_reuse)
-        self.scheduler = Scheduler(self.engine.build, self.blocks, policy)
-        self.graphs.allocate(count)
-        self.lag = int(self.graphs.device == "cuda") if lag is None else lag
-        self.steps = 0
-        self._asked: deque[Asked] = deque()
+        kv_cache_config = kv_cache_config or KvCacheConfig()
+        self.model_runner = self.model_runner_class(self.engine)
+        num_blocks = num_kv_cache_blocks(self.engine, kv_cache_config)
+        tokens_per_block = self.engine.limits.tokens_per_block
+        self.block_manager = BlockManager(num_blocks, tokens_per_block, kv_cache_config.enable_block_reuse)
+        self.scheduler = Scheduler(self.engine.limits, self.block_manager, policy)
+        self.model_runner.allocate_kv_cache(num_blocks)
+        self.overlap = int(self.model_runner.device == "cuda") if overlap is None else overlap
+        self.num_steps = 0
+        self._pending_steps: deque[PendingStep] = deque()
 
-    def step(self) -> list[tuple[Request, Output]]:
-        """Ask for one more step of everybody, and give the tokens that are due. Empty when nothing is to do."""
-        plan, given = self.scheduler.plan(), []
-        self.steps += (busy := bool(plan.context or plan.generation))
-        if any(UNKNOWN in r.tokens[r.computed : r.computed + count] for r, count in plan.context):
-            given += self._read(self.steps)  # a paused request comes back: its own tokens are its prompt now
-        if chunks := [(request, count) for request, count in plan.context if not request.finished]:
-            self._context(chunks)
-        if many := [request for request in plan.generation if not request.finished]:
-            self._generation(many)
-        return given + self._read(self.steps - self.lag if busy else self.steps)
-
-    def _context(self, chunks: list[tuple[Request, int]]) -> None:
-        logits, tokens = self.graphs.context(
-            [
-                Chunk(r.tokens[r.computed : r.computed + n], r.computed, r.seat, r.pages.blocks)
-                for r, n in chunks
-            ]
-        )
-        for request, count in chunks:
-            request.computed += count
-            self.blocks.commit(request.pages, request.tokens[: request.computed])
-        if done := [row for row, (r, _) in enumerate(chunks) if r.computed == len(r.tokens)]:
-            self._choose([chunks[row][0] for row in done], logits[done], tokens[done])
-
-    def _generation(self, many: list[Request]) -> None:
-        rows = [(r.tokens[-1], r.computed, r.seat, r.pages.blocks) for r in many]
-        logits, tokens = self.graphs.generation(*zip(*rows, strict=True))
-        for request in many:
-            request.computed += 1
-        self._choose(many, logits, tokens)
-
-    def _choose(self, requests: list[Request], logits: Tensor, tokens: Tensor) -> None:
-        """Sample on the device and let the tokens travel; on the host they are UNKNOWN until `_read`."""
-        params, places = [r.params for r in requests], [len(r.tokens) for r in requests]
-        if not all(one.greedy for one in params):
-            tokens = sample(logits, tokens, params, [r.seed for r in requests], places)
-            self.graphs.remember([r.seat for r in requests], tokens)
-        chances = (
-            logprobs(logits, tokens).to("cpu", non_blocking=True) if any(p.logprobs for p in params) else None
-        )
-        there = tokens.to("cpu", non_blocking=True)
-        ready = torch.cuda.Event() if tokens.is_cuda else None
-        if ready:
-            ready.record()
-        self._asked.append(Asked(self.steps, requests, there, chances, ready))
-        for request in requests:
-            request.tokens.append(UNKNOWN)
-            request.pending += 1
-
-    def _read(self, until: int) -> list[tuple[Request, Output]]:
-        """The tokens of all steps up to number `until`."""
-        given = []
-        while self._asked and self._asked[0].step <= until:
-            asked = self._asked.popleft()
-            for request, (token, chance) in zip(asked.requests, asked.read(), strict=True):
-                if not request.finished:
-                    given.append((request, Output(token, chance, self._receive(request, token))))
-        return given
-
-    def _receive(self, request: Request, token: int) -> str | None:
-        reason = request.receive(token)
-        known = len(request.tokens) - request.pending
-        if reason:
-            del request.tokens[known:]
-            self.scheduler.finish(request)
-        elif request.seat is not None and (full := min(known, request.computed)) % self.graphs.size == 0:
-            self.blocks.commit(request.pages, request.tokens[:full])
-        return reason
-
-    def abandon(self) -> None:
-        """Forget all requests: what they held is free, and nobody waits for a token that was asked for."""
-        self._asked.clear()
-        for request in [*self.scheduler.running, *self.scheduler.waiting]:
-            self.scheduler.finish(request)
+    def step(self) -> list[tuple[Request, TokenOutput]]:
+        """Run one step for all requests; returns the tokens that are due. Without requests it does nothing."""
+        batch = self.scheduler.schedule()
+        if batch.is_empty:
+            return self._read_steps(self.num_steps)
+        self.num_steps += 1
+        outputs: list[tuple[Request, TokenOutput]] = []
+        if any(self._has_placeholders(request, num_tokens) for request, num_tokens in batch.context):
+            outputs = self._read_steps(self.num_steps)
+        self._run_context([chunk for chunk in batch.context if not chunk[0].finished])
+        self._run_generation([request for request in batch.generation if not request.finished])
+        return outputs + self._read_steps(self.num_steps - self.overlap)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[int]]:
-        """Answers to all prompts, served together. Raises RequestError for a prompt beyond the limits."""
+        """The output token ids of each prompt; all are served together.
+
+        Raises RequestError for a prompt beyond the limits, before any of them runs.
+        """
         requests = [Request(list(prompt), params) for prompt in prompts]
         for request in requests:
             self.scheduler.check(request)
         for request in requests:
             self.scheduler.add(request)
-        while self.scheduler.waiting or self.scheduler.running:
+        while self.scheduler.has_requests:
             self.step()
-        return [request.tokens[request.prompt :] for request in requests]
+        return [request.output_token_ids for request in requests]
+
+    def abort_all(self) -> None:
+        """Drop all requests and every token that was not read yet; what the requests held is free."""
+        self._pending_steps.clear()
+        for request in [*self.scheduler.running, *self.scheduler.waiting]:
+            self.scheduler.finish(request)
+
+    def _has_placeholders(self, request: Request, num_tokens: int) -> bool:
+        """Whether the next `num_tokens` tokens of context are not all known.
+
+        That happens to a request that was preempted: its output so far is context now, and must be read first.
+        """
+        begin = request.num_computed_tokens
+        return PLACEHOLDER_TOKEN_ID in request.token_ids[begin : begin + num_tokens]
+
+    def _run_context(self, chunks: list[tuple[Request, int]]) -> None:
+        """Compute (request, number of tokens) chunks, and sample a token for each request whose context is complete."""
+        if not chunks:
+            return
+        logits, greedy_token_ids = self.model_runner.run_context(  # [num_chunks, vocab_size], [num_chunks]
+            [_context_chunk(request, num_tokens) for request, num_tokens in chunks]
+        )
+        complete_rows = []
+        for row, (request, num_tokens) in enumerate(chunks):
+            request.num_computed_tokens += num_tokens
+            computed_token_ids = request.token_ids[: request.num_computed_tokens]
+            self.block_manager.cache_full_blocks(request.block_table, computed_token_ids)
+            if request.num_computed_tokens == len(request.token_ids):
+                complete_rows.append(row)
+        if complete_rows:
+            requests = [chunks[row][0] for row in complete_rows]
+            self._sample(requests, logits[complete_rows], greedy_token_ids[complete_rows])
+
+    def _run_generation(self, requests: list[Request]) -> None:
+        """Compute the newest token of each request, and sample the next one."""
+        if not requests:
+            return
+        logits, greedy_token_ids = (
+            self.model_runner.run_generation(  # [num_requests, vocab_size], [num_requests]
+                [request.token_ids[-1] for request in requests],
+                [request.num_computed_tokens for request in requests],
+                [_slot(request) for request in requests],
+                [request.block_table.block_ids for request in requests],
+            )
+        )
+        for request in requests:
+            request.num_computed_tokens += 1
+        self._sample(requests, logits, greedy_token_ids)
+
+    def _sample(self, requests: list[Request], logits: Tensor, greedy_token_ids: Tensor) -> None:
+        """Choose the next token of each request on the device and start its copy to the host.
+
+        logits: float32 [num_requests, vocab_size]; greedy_token_ids: int64 [num_requests].
+        """
+        params = [request.params for request in requests]
+        token_ids = greedy_token_ids
+        if not all(request_params.greedy for request_params in params):
+            seeds = [request.seed for request in requests]
+            positions = [len(request.token_ids) for request in requests]
+            token_ids = sample(logits, greedy_token_ids, params, seeds, positions)
+            self.model_runner.set_last_token_ids([_slot(request) for request in requests], token_ids)
+        host_logprobs = None
+        if any(request_params.logprobs for request_params in params):
+            host_logprobs = logprobs(logits, token_ids).to("cpu", non_blocking=True)
+        host_token_ids = token_ids.to("cpu", non_blocking=True)
+        copied = torch.cuda.Event() if token_ids.is_cuda else None
+        if copied:
+            copied.record()
+        for request in requests:
+            request.append_placeholder()
+        self._pending_steps.append(
+            PendingStep(self.num_steps, requests, host_token_ids, host_logprobs, copied)
+        )
+
+    def _read_steps(self, last_step: int) -> list[tuple[Request, TokenOutput]]:
+        """Read the tokens of all pending steps up to step number `last_step`."""
+        outputs: list[tuple[Request, TokenOutput]] = []
+        while self._pending_steps and self._pending_steps[0].number <= last_step:
+            for request, token_id, logprob in self._pending_steps.popleft().read():
+                if not request.finished:
+                    outputs.append((request, self._receive(request, token_id, logprob)))
+        return outputs
+
+    def _receive(self, request: Request, token_id: int, logprob: float) -> TokenOutput:
+        """Take a token that the host has read; ends the request, or caches the block that the token filled."""
+        finish_reason = request.resolve_placeholder(token_id)
+        if finish_reason:
+            self.scheduler.finish(request)
+        elif request.is_running:
+            num_tokens = min(request.num_known_tokens, request.num_computed_tokens)
+            if num_tokens % self.block_manager.tokens_per_block == 0:
+                self.block_manager.cache_full_blocks(request.block_table, request.token_ids[:num_tokens])
+        return TokenOutput(token_id, logprob, finish_reason)
 
 
-def num_blocks(engine: EngineDir, kv: KvCacheConfig) -> int:
-    """Blocks to allocate, one for padding among them; never more than all sequences at their longest could use."""
-    pool, most = shapes(engine), engine.build.blocks_per_sequence * engine.build.max_batch_size
-    if kv.max_tokens is not None:
-        wanted = -(-kv.max_tokens // engine.build.tokens_per_block)
-    elif pool.device == "cuda":
-        wanted = int(torch.cuda.mem_get_info()[0] * kv.free_gpu_memory_fraction) // pool.bytes_per_block()
+def _context_chunk(request: Request, num_tokens: int) -> ContextChunk:
+    begin = request.num_computed_tokens
+    token_ids = request.token_ids[begin : begin + num_tokens]
+    return ContextChunk(token_ids, begin, _slot(request), request.block_table.block_ids)
+
+
+def _slot(request: Request) -> int:
+    assert request.slot is not None, "only a running request, which has a slot, is computed"
+    return request.slot
+
+
+def num_kv_cache_blocks(engine: EngineDir, config: KvCacheConfig) -> int:
+    """Blocks that sequences may use; at least 1, and at most what max_batch_size sequences of max_seq_len could use."""
+    limits = engine.limits
+    block_bytes = KvCacheShape.of(engine.model, limits, engine.device).bytes_per_block()
+    if config.max_tokens is not None:
+        num_blocks = -(-config.max_tokens // limits.tokens_per_block)
+    elif engine.device == "cuda":
+        num_blocks = int(torch.cuda.mem_get_info()[0] * config.free_gpu_memory_fraction) // block_bytes
     else:
-        wanted = int(psutil.virtual_memory().available * CPU_SHARE) // pool.bytes_per_block()
-    return max(1, min(wanted, most)) + 1
+        num_blocks = int(psutil.virtual_memory().available * CPU_FREE_MEMORY_FRACTION) // block_bytes
+    return max(1, min(num_blocks, limits.max_blocks_per_sequence * limits.max_batch_size))

@@ -1,7 +1,7 @@
-"""Who holds which block of the KV cache: allocation, sharing of equal prefixes, release.
+"""The blocks of the KV cache: which sequence holds which, how equal prefixes are shared, and what is evicted.
 
-A block holds the keys and values of `tokens_per_block` consecutive tokens, in every layer. Full blocks are known by a
-digest of their tokens and of all tokens before them, so that a later request with the same beginning shares them.
+A block holds the keys and values of `tokens_per_block` consecutive tokens of a sequence, in every layer. A full block
+is known by a hash of its tokens and of all tokens before them, so a later request with the same prefix can share it.
 """
 
 from __future__ import annotations
@@ -12,101 +12,126 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-PADDING = 0  # this block takes the writes of padding rows and is never handed out
+PADDING_BLOCK_ID = 0  # takes the writes of padding rows; the block manager never allocates it
 
 
 @dataclass
-class Pages:
-    """The blocks of one sequence in order; the first `digests` of them are full and known by content."""
+class BlockTable:
+    """The blocks of one sequence, in the order of its tokens.
 
-    blocks: list[int] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
+    Token i of the sequence is in block `block_ids[i // tokens_per_block]`. `block_hashes` belong to the first blocks:
+    those that are full and computed, so that other sequences may share them.
+    """
+
+    block_ids: list[int] = field(default_factory=list)
+    block_hashes: list[bytes] = field(default_factory=list)
 
 
 class BlockManager:
-    """Blocks 1 .. num_blocks - 1. Released blocks with known content stay usable until their place is needed."""
+    """Allocates the blocks 1 … `num_blocks`. Invariants:
+
+    - The reference count of a block is the number of block tables that contain it.
+    - A block with references belongs to these tables. Only a full block is in more than one, and no step writes to a
+      full block, so sharing needs no copy.
+    - A block without references is free. If its content has a hash it is also evictable: `match_prefix` still finds it,
+      until `allocate` needs it for another sequence. The block released first is evicted first.
+    """
 
     def __init__(self, num_blocks: int, tokens_per_block: int, enable_block_reuse: bool = True) -> None:
-        self.tokens_per_block, self.reuse = tokens_per_block, enable_block_reuse
-        self._empty = deque(range(1, num_blocks))
-        self._cached: OrderedDict[int, bytes] = OrderedDict()  # released, oldest first
-        self._block_of: dict[bytes, int] = {}
-        self._users = [0] * num_blocks
-        self.reused_tokens = 0
+        self.num_blocks, self.tokens_per_block = num_blocks, tokens_per_block
+        self.enable_block_reuse = enable_block_reuse
+        self.num_reused_tokens = 0
+        self._ref_counts = [0] * (1 + num_blocks)  # by block id
+        self._empty_block_ids = deque(range(1, 1 + num_blocks))
+        self._evictable: OrderedDict[int, bytes] = (
+            OrderedDict()
+        )  # block id to block hash, released first comes first
+        self._hash_to_block_id: dict[bytes, int] = {}
 
     @property
-    def total(self) -> int:
-        return len(self._users) - 1
+    def num_free_blocks(self) -> int:
+        """Blocks that `allocate` can hand out, evictable ones included."""
+        return len(self._empty_block_ids) + len(self._evictable)
 
-    @property
-    def available(self) -> int:
-        return len(self._empty) + len(self._cached)
+    def blocks_needed(self, num_tokens: int) -> int:
+        """Blocks that hold `num_tokens` tokens of one sequence."""
+        return -(-num_tokens // self.tokens_per_block)
 
-    def needed(self, tokens: int) -> int:
-        """Blocks for that many tokens."""
-        return -(-tokens // self.tokens_per_block)
+    def match_prefix(self, token_ids: Sequence[int]) -> BlockTable:
+        """A block table with the longest prefix of `token_ids` that the cache holds.
 
-    def start(self, tokens: Sequence[int]) -> Pages:
-        """Pages with the longest prefix of `tokens` that is in the cache; at least one token is left to compute."""
-        pages = Pages()
-        if not self.reuse:
-            return pages
-        for digest in self._digests(tokens[: len(tokens) - 1], pages):
-            if (block := self._block_of.get(digest)) is None:
+        The last token never matches: at least one token must be computed, since its logits give the next one.
+        """
+        block_table = BlockTable()
+        if not self.enable_block_reuse:
+            return block_table
+        for block_hash in self._new_block_hashes(block_table, token_ids[:-1]):
+            block_id = self._hash_to_block_id.get(block_hash)
+            if block_id is None:
                 break
-            self._cached.pop(block, None)
-            self._users[block] += 1
-            pages.blocks.append(block)
-            pages.digests.append(digest)
-        self.reused_tokens += len(pages.blocks) * self.tokens_per_block
-        return pages
+            self._evictable.pop(block_id, None)
+            self._ref_counts[block_id] += 1
+            block_table.block_ids.append(block_id)
+            block_table.block_hashes.append(block_hash)
+        self.num_reused_tokens += len(block_table.block_ids) * self.tokens_per_block
+        return block_table
 
-    def grow(self, pages: Pages, tokens: int) -> bool:
-        """Make room for `tokens` tokens in all; False, and nothing taken, when there are not blocks enough."""
-        missing = self.needed(tokens) - len(pages.blocks)
-        if missing > self.available:
+    def allocate(self, block_table: BlockTable, num_tokens: int) -> bool:
+        """Extend a block table until it holds `num_tokens` tokens.
+
+        Returns False, and allocates nothing, if there are too few free blocks.
+        """
+        num_missing = self.blocks_needed(num_tokens) - len(block_table.block_ids)
+        if num_missing > self.num_free_blocks:
             return False
-        pages.blocks.extend(self._take() for _ in range(missing))
+        for _ in range(num_missing):
+            block_table.block_ids.append(self._allocate_block())
         return True
 
-    def commit(self, pages: Pages, tokens: Sequence[int]) -> None:
-        """Say that the keys and values of `tokens` are computed: their full blocks can be shared from now on."""
-        if not self.reuse:
+    def cache_full_blocks(self, block_table: BlockTable, token_ids: Sequence[int]) -> None:
+        """Let other sequences share the full blocks of `token_ids`, whose keys and values are computed."""
+        if not self.enable_block_reuse:
             return
-        for digest in self._digests(tokens, pages):
-            block = pages.blocks[len(pages.digests)]
-            pages.digests.append(digest)
-            self._block_of.setdefault(digest, block)
+        for block_hash in self._new_block_hashes(block_table, token_ids):
+            block_id = block_table.block_ids[len(block_table.block_hashes)]
+            block_table.block_hashes.append(block_hash)
+            self._hash_to_block_id.setdefault(
+                block_hash, block_id
+            )  # another sequence may have computed the same
 
-    def release(self, pages: Pages) -> None:
-        """Give all blocks back; later ones first, so that the beginning of a prompt is kept longest."""
-        for number in reversed(range(len(pages.blocks))):
-            block = pages.blocks[number]
-            self._users[block] -= 1
-            if self._users[block]:
+    def free(self, block_table: BlockTable) -> None:
+        """Release all blocks of a table, the last one first, so that the beginning of a prompt is evicted last."""
+        for index in reversed(range(len(block_table.block_ids))):
+            block_id = block_table.block_ids[index]
+            self._ref_counts[block_id] -= 1
+            if self._ref_counts[block_id]:
                 continue
-            digest = pages.digests[number] if number < len(pages.digests) else None
-            if digest is not None and self._block_of.get(digest) == block:
-                self._cached[block] = digest
+            block_hash = block_table.block_hashes[index] if index < len(block_table.block_hashes) else None
+            if block_hash is not None and self._hash_to_block_id.get(block_hash) == block_id:
+                self._evictable[block_id] = block_hash
             else:
-                self._empty.append(block)
-        pages.blocks.clear()
-        pages.digests.clear()
+                self._empty_block_ids.append(block_id)
+        block_table.block_ids.clear()
+        block_table.block_hashes.clear()
 
-    def _take(self) -> int:
-        if self._empty:
-            block = self._empty.popleft()
+    def _allocate_block(self) -> int:
+        if self._empty_block_ids:
+            block_id = self._empty_block_ids.popleft()
         else:
-            block, digest = self._cached.popitem(last=False)
-            del self._block_of[digest]
-        self._users[block] = 1
-        return block
+            block_id, block_hash = self._evictable.popitem(last=False)
+            del self._hash_to_block_id[block_hash]
+        self._ref_counts[block_id] = 1
+        return block_id
 
-    def _digests(self, tokens: Sequence[int], pages: Pages) -> Iterator[bytes]:
-        """Digests of the full blocks of `tokens` after those that `pages` knows already."""
+    def _new_block_hashes(self, block_table: BlockTable, token_ids: Sequence[int]) -> Iterator[bytes]:
+        """Hashes of the full blocks of `token_ids` that come after those that `block_table` has hashes for."""
         size = self.tokens_per_block
-        before = pages.digests[-1] if pages.digests else b""
-        for first in range(len(pages.digests) * size, len(tokens) - size + 1, size):
-            block = array("q", tokens[first : first + size]).tobytes()
-            before = hashlib.blake2b(before + block, digest_size=16).digest()
-            yield before
+        prefix_hash = block_table.block_hashes[-1] if block_table.block_hashes else b""
+        for begin in range(len(block_table.block_hashes) * size, len(token_ids) - size + 1, size):
+            prefix_hash = hash_block(token_ids[begin : begin + size], prefix_hash)
+            yield prefix_hash
+
+
+def hash_block(token_ids: Sequence[int], prefix_hash: bytes) -> bytes:
+    """128-bit hash of one block's tokens and, through `prefix_hash`, of all blocks before it."""
+    return hashlib.blake2b(prefix_hash + array("q", token_ids).tobytes(), digest_size=16).digest()

@@ -1,197 +1,233 @@
-"""The compiled graphs with their weights, the KV pools they work on, and what the device knows of each running request.
+"""Runs the compiled graphs of an engine on its weights, its KV cache and what the device knows of each running request.
 
-Every running request has a seat: a row of `tables` (its pages) and of `last` (its newest token, which need not have
-been on the host). On a GPU a generation step is one CUDA graph for each of some batch sizes; rows to spare sit on the
-last, unused seat, whose page is PADDING.
+Every running request has a slot: a row of `block_tables` and of `last_token_ids`, its newest token, which the host need
+not have read yet. One more slot, the last one, belongs to no request: padding rows use it, and its block table points
+to PADDING_BLOCK_ID. On a GPU a generation step is a CUDA graph; there is one for each of some batch sizes, and smaller
+batches are padded to the next of these sizes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engineroom.checkpoint import frequencies
-from engineroom.engine.compile import GRAPHS, Shapes
-from engineroom.engine.directory import EngineDir, EngineError, package, weights
-from engineroom.engine.layers import tile
-from engineroom.engine.model import skeleton
-from engineroom.engine.runtime.kv_cache import PADDING
+from engineroom.engine.directory import GRAPHS, EngineDir, EngineError
+from engineroom.engine.layers import tokens_per_tile
+from engineroom.engine.model import KvCacheShape, meta_decoder
+from engineroom.engine.runtime.kv_cache import PADDING_BLOCK_ID
+from engineroom.engine.torch_private import CompiledGraph, load_package
 
-BATCHES = (1, 2, 4, *range(8, 64, 8), *range(64, 256, 32), *range(256, 2049, 128))
-
-
-class Chunk(NamedTuple):
-    """Consecutive tokens of one request, from position `first` on."""
-
-    tokens: Sequence[int]
-    first: int
-    seat: int
-    blocks: Sequence[int]
+CUDA_GRAPH_BATCH_SIZES = (1, 2, 4, *range(8, 64, 8), *range(64, 256, 32), *range(256, 2049, 128))
 
 
-class Graphs:
-    """An engine's code, loaded: `context` and `generation` fill the pools and give float32 logits."""
+class ContextChunk(NamedTuple):
+    """Consecutive tokens of one request; the first one stands at `first_position` of its sequence."""
 
-    cuda_graphs = True
+    token_ids: Sequence[int]
+    first_position: int
+    slot: int
+    block_ids: Sequence[int]
+
+
+class ModelRunner:
+    """A loaded engine. `run_context` and `run_generation` extend the KV cache and return logits.
+
+    Both only launch work: on a GPU they return before it is computed. The device runs steps in the order of the calls.
+    """
+
+    use_cuda_graphs = True
 
     def __init__(self, engine: EngineDir) -> None:
-        self.engine, self.device = engine, str(engine.manifest["target"]["device"])
-        self.size, model = engine.build.tokens_per_block, engine.model
-        self.tile = (
-            tile(model.num_attention_heads // model.num_key_value_heads) if self.device == "cuda" else 1
-        )
-        self._graphs = {name: self.load_code(name) for name in GRAPHS[self.device]}
-        self._weights = self.load_weights(engine.path / weights(0))
-        seats = engine.build.max_batch_size + 1
-        self.last = torch.zeros(seats, dtype=torch.long, device=self.device)
-        self.tables = torch.full((seats, engine.build.blocks_per_sequence), PADDING, device=self.device)
-        self._shown: list[list[int]] = [[] for _ in range(seats)]
-        self._captured: dict[int, Captured] = {}
+        """Raises EngineError for weights that do not fit the compiled code."""
+        self.engine, self.device = engine, engine.device
+        self.tokens_per_block, model = engine.limits.tokens_per_block, engine.model
+        self.tokens_per_tile = 1
+        if self.device == "cuda":
+            self.tokens_per_tile = tokens_per_tile(model.num_attention_heads // model.num_key_value_heads)
+        self._graphs = {name: self.load_graph(name) for name in GRAPHS[self.device]}
+        self._weights = self.load_weights(engine.weights)
+        num_slots = engine.limits.max_batch_size + 1
+        table_shape = (num_slots, engine.limits.max_blocks_per_sequence)
+        self.last_token_ids = torch.zeros(num_slots, dtype=torch.long, device=self.device)  # [num_slots]
+        self.block_tables = torch.full(table_shape, PADDING_BLOCK_ID, device=self.device)  # int64
+        self._host_block_tables: list[list[int]] = [
+            [] for _ in range(num_slots)
+        ]  # what the device's have by slot
+        self._cuda_graphs: dict[int, CudaGraph] = {}  # by batch size
 
-    def allocate(self, num_blocks: int) -> None:
-        """Make the KV pools; on a GPU also capture the generation graph for each batch size up to the limit."""
-        self.keys, self.values = shapes(self.engine).pools(num_blocks)
-        if self.device == "cuda" and self.cuda_graphs:
-            most = next(
-                size for size in BATCHES if size >= min(self.engine.build.max_batch_size, BATCHES[-1])
-            )
-            for size in [size for size in BATCHES if size <= most]:
-                self._captured[size] = Captured(self, size)
+    def allocate_kv_cache(self, num_blocks: int) -> None:
+        """Allocate `num_blocks` blocks and the padding block; on a GPU also capture the CUDA graphs."""
+        shape = KvCacheShape.of(self.engine.model, self.engine.limits, self.device)
+        self.k_caches, self.v_caches = shape.allocate(1 + num_blocks)
+        if self.device == "cuda" and self.use_cuda_graphs:
+            largest = min(self.engine.limits.max_batch_size, CUDA_GRAPH_BATCH_SIZES[-1])
+            for batch_size in CUDA_GRAPH_BATCH_SIZES:
+                if batch_size <= padded_batch_size(largest):
+                    self._cuda_graphs[batch_size] = CudaGraph(self, batch_size)
 
-    def load_code(self, name: str) -> Any:
-        """One compiled graph; a single-threaded runner, as only that can be captured."""
-        return torch._C._aoti.AOTIModelPackageLoader(str(self.engine.path / package(0)), name, True, 1, -1)
+    def load_graph(self, name: str) -> CompiledGraph:
+        """Load one compiled graph. A subclass may run its graphs in another way."""
+        return load_package(self.engine.package, name)
 
     def load_weights(self, path: Path) -> dict[str, Tensor]:
-        """Give both graphs the same tensors; what is missing or of another shape or dtype is refused here, as the
-        graphs themselves would take anything. Raises EngineError."""
-        found = load_file(path, device=self.device)
-        found["inv_freq"] = inverse_frequencies(self.engine).to(self.device)
-        config = self.engine.pretrained
-        made = skeleton(self.engine.model, config, bool(self.engine.manifest.get("packed")))
-        for name, wanted in {**made.state_dict(), "inv_freq": made.inv_freq}.items():
-            got = found.get(name)
-            if got is None or (got.shape, got.dtype) != (wanted.shape, wanted.dtype):
-                raise EngineError(
-                    f"{path}: {name} is {got if got is None else (*got.shape, got.dtype)}, expected "
-                    f"{(*wanted.shape, wanted.dtype)}. Build or refit the engine again."
-                )
+        """Load the weights and give every graph the same tensors, by name. Raises EngineError if one does not fit."""
+        tensors = load_file(path, device=self.device)
+        tensors["inv_freq"] = self.engine.model.inverse_frequencies().to(self.device)
+        self._check_weights(path, tensors)
         for graph in self._graphs.values():
             names = {name: name.removeprefix("decoder.") for name in graph.get_constant_fqns()}
-            graph.load_constants({name: found[own] for name, own in names.items()}, False, True, True)
-        return found
+            graph.load_constants({name: tensors[key] for name, key in names.items()}, False, True, True)
+        return tensors
 
-    def context(self, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
-        """Logits [chunks, vocabulary] after the last token of each, and its likeliest next token."""
-        for chunk in chunks:
-            self._show(chunk.seat, chunk.blocks)
-        if len(chunks) == 1 and len(chunks[0].tokens) == 1:
-            (token,), first, seat, blocks = chunks[0]
-            return self.generation([token], [first], [seat], [blocks])
-        return self._context(chunks)
+    def _check_weights(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        """Raises EngineError for a missing tensor, a wrong shape or a wrong dtype: the graphs accept anything."""
+        decoder = meta_decoder(self.engine.model, self.engine.packed)
+        for name, expected in {**decoder.state_dict(), "inv_freq": decoder.inv_freq}.items():
+            tensor = tensors.get(name)
+            if tensor is None or (tensor.shape, tensor.dtype) != (expected.shape, expected.dtype):
+                actual = None if tensor is None else (*tensor.shape, tensor.dtype)
+                raise EngineError(
+                    f"{path}: {name} is {actual}, expected {(*expected.shape, expected.dtype)}. "
+                    f"Build or refit the engine again."
+                )
 
-    def _context(self, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
-        rows: list[tuple[int, int, int]] = []  # token, position, number of its chunk
-        last: list[int] = []
-        for number, chunk in enumerate(chunks):
-            places = range(chunk.first, chunk.first + len(chunk.tokens))
-            rows += [(token, at, number) for token, at in zip(chunk.tokens, places, strict=True)]
-            last.append(len(rows) - 1)
-            rows += [(0, -1, number)] * (-len(rows) % self.tile)
-        tokens, at, owners = self._place(list(zip(*rows, strict=True)))
-        seats = self._place([chunk.seat for chunk in chunks])
-        tables = self.tables[seats]
-        slots = torch.where(at < 0, PADDING, tables[owners, at // self.size] * self.size + at % self.size)
-        places = (at.clamp(min=0), slots, tables, owners, self._place(last))
-        logits, likeliest = self._run("context", tokens, *places)
-        self.last[seats] = likeliest
-        return logits, likeliest
+    def run_context(self, chunks: Sequence[ContextChunk]) -> tuple[Tensor, Tensor]:
+        """Compute the tokens of all chunks.
 
-    def generation(
-        self,
-        tokens: Sequence[int],
-        positions: Sequence[int],
-        seats: Sequence[int],
-        blocks: Sequence[Sequence[int]],
-    ) -> tuple[Tensor, Tensor]:
-        """Logits [sequences, vocabulary] after one token of each sequence, and its likeliest next token.
-
-        UNKNOWN tokens are read from `last`; the likeliest are then in it.
+        Returns the logits after the last token of each chunk, float32 [num_chunks, vocab_size], and their greedy token
+        ids, int64 [num_chunks], which also become the last tokens of the slots.
         """
-        for seat, row in zip(seats, blocks, strict=True):
-            self._show(seat, row)
-        many = len(tokens)
-        rows = torch.tensor([tokens, seats, positions])
-        if not self._captured:
-            return self.generate(rows.to(self.device))
-        captured = self._captured[next(size for size in BATCHES if size >= many)]
-        logits, likeliest = captured(rows)
-        return logits[:many], likeliest[:many]
+        for chunk in chunks:
+            self._update_block_table(chunk.slot, chunk.block_ids)
+        if len(chunks) == 1 and len(chunks[0].token_ids) == 1:
+            token_ids, position, slot, block_ids = chunks[0]
+            return self.run_generation(token_ids, [position], [slot], [block_ids])
+        inputs, logits_indices = self._flatten(chunks)
+        token_ids, positions, sequence_indices = self._to_device(inputs)  # int64 [num_tokens] each
+        slots = self._to_device([chunk.slot for chunk in chunks])  # int64 [num_chunks]
+        block_tables = self.block_tables[slots]  # int64 [num_chunks, max_blocks_per_sequence]
+        block_ids = block_tables[sequence_indices, positions // self.tokens_per_block]  # int64 [num_tokens]
+        slot_mapping = block_ids * self.tokens_per_block + positions % self.tokens_per_block
+        padding_slot = PADDING_BLOCK_ID * self.tokens_per_block
+        logits, greedy_token_ids = self._launch(
+            "context",
+            token_ids,
+            positions.clamp(min=0),
+            torch.where(positions < 0, padding_slot, slot_mapping),
+            block_tables,
+            sequence_indices,
+            self._to_device(logits_indices),
+        )
+        self.last_token_ids[slots] = greedy_token_ids
+        return logits, greedy_token_ids
 
-    def generate(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The same. rows int64 [3, sequences] on the device: token or UNKNOWN, seat, position."""
-        graph = "single" if rows.shape[1] == 1 and "single" in self._graphs else "generation"
-        return self._run(graph, rows, self.last, self.tables)
+    def _flatten(self, chunks: Sequence[ContextChunk]) -> tuple[list[list[int]], list[int]]:
+        """All chunks one after the other, each padded to whole tiles.
 
-    def remember(self, seats: Sequence[int], tokens: Tensor) -> None:
-        """Keep tokens that are not the likeliest where the next step looks for them."""
-        self.last[self._place(seats)] = tokens
+        Returns [token ids, positions, sequence indices], which have num_tokens entries each, and the index of each
+        chunk's last token. A padding token has position -1.
+        """
+        token_ids: list[int] = []
+        positions: list[int] = []
+        sequence_indices: list[int] = []
+        logits_indices: list[int] = []
+        for index, chunk in enumerate(chunks):
+            num_tokens = len(chunk.token_ids)
+            num_padding = -num_tokens % self.tokens_per_tile
+            logits_indices.append(len(token_ids) + num_tokens - 1)
+            token_ids += [*chunk.token_ids, *[0] * num_padding]
+            positions += [
+                *range(chunk.first_position, chunk.first_position + num_tokens),
+                *[-1] * num_padding,
+            ]
+            sequence_indices += [index] * (num_tokens + num_padding)
+        return [token_ids, positions, sequence_indices], logits_indices
 
-    def _show(self, seat: int, blocks: Sequence[int]) -> None:
-        shown = self._shown[seat]
-        if shown != blocks:
-            self.tables[seat, : len(blocks)] = self._place(blocks)
-            self._shown[seat] = list(blocks)
+    def run_generation(
+        self,
+        token_ids: Sequence[int],
+        positions: Sequence[int],
+        slots: Sequence[int],
+        block_ids: Sequence[Sequence[int]],
+    ) -> tuple[Tensor, Tensor]:
+        """Compute one token of each sequence; the arguments have an entry for each sequence.
 
-    def _place(self, values: Sequence[object]) -> Tensor:
-        """On the device; a GPU fetches it from pinned memory when it gets there, and nobody waits."""
-        made = torch.tensor(values)
-        return made if self.device == "cpu" else made.pin_memory().to(self.device, non_blocking=True)
+        A PLACEHOLDER_TOKEN_ID is read from `last_token_ids`. Returns the logits after each token, float32
+        [num_sequences, vocab_size], and their greedy token ids, int64 [num_sequences], which also become the last
+        tokens of the slots. With CUDA graphs the next generation step overwrites both tensors.
+        """
+        for slot, sequence_block_ids in zip(slots, block_ids, strict=True):
+            self._update_block_table(slot, sequence_block_ids)
+        num_sequences = len(token_ids)
+        sequences = torch.tensor([token_ids, slots, positions])  # int64 [3, num_sequences]
+        cuda_graph = self._cuda_graphs.get(padded_batch_size(num_sequences))
+        if cuda_graph is None:
+            return self.launch_generation(sequences.to(self.device))
+        logits, greedy_token_ids = cuda_graph.replay(sequences)
+        return logits[:num_sequences], greedy_token_ids[:num_sequences]
 
-    def _run(self, graph: str, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        logits, likeliest = self._graphs[graph].boxed_run([*inputs, *self.keys, *self.values])
-        return logits, likeliest
+    def launch_generation(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
+        """`run_generation` without a CUDA graph. sequences: int64 [3, num_sequences], on the device: token ids or
+        PLACEHOLDER_TOKEN_ID, slots, positions."""
+        is_single = sequences.shape[1] == 1 and "single" in self._graphs
+        graph = "single" if is_single else "generation"
+        return self._launch(graph, sequences, self.last_token_ids, self.block_tables)
+
+    def set_last_token_ids(self, slots: Sequence[int], token_ids: Tensor) -> None:
+        """Let the next step start from sampled tokens instead of the greedy ones. token_ids: int64 [len(slots)]."""
+        self.last_token_ids[self._to_device(slots)] = token_ids
+
+    def _update_block_table(self, slot: int, block_ids: Sequence[int]) -> None:
+        """Copy a request's block table to the device if it has changed since the last copy."""
+        if self._host_block_tables[slot] != block_ids:
+            self.block_tables[slot, : len(block_ids)] = self._to_device(block_ids)
+            self._host_block_tables[slot] = list(block_ids)
+
+    def _to_device(self, values: Sequence[object]) -> Tensor:
+        """`values` as int64; a GPU copies them from pinned memory when it gets there, and the host does not wait."""
+        tensor = torch.tensor(values)
+        if self.device == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def _launch(self, graph: str, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        logits, greedy_token_ids = self._graphs[graph].boxed_run([*inputs, *self.k_caches, *self.v_caches])
+        return logits, greedy_token_ids
 
 
-class Captured:
-    """A CUDA graph of one generation step for `size` sequences: one launch instead of hundreds."""
+class CudaGraph:
+    """A generation step for `batch_size` sequences as one launch instead of hundreds.
 
-    def __init__(self, graphs: Graphs, size: int) -> None:
-        spare = torch.tensor([[0], [graphs.engine.build.max_batch_size], [0]])
-        self.spare, self.rows = spare.expand(3, size), spare.expand(3, size).cuda()
+    A CUDA graph reads and writes the same memory at each replay: `sequences`, int64 [3, batch_size], and `outputs`,
+    logits and greedy token ids.
+    """
 
+    def __init__(self, model_runner: ModelRunner, batch_size: int) -> None:
+        padding_slot = model_runner.engine.limits.max_batch_size
+        self.padding = torch.tensor([[0], [padding_slot], [0]]).expand(3, batch_size)
+        self.sequences = self.padding.cuda()
         with torch.cuda.stream(torch.cuda.Stream()):
-            graphs.generate(self.rows)
+            model_runner.launch_generation(
+                self.sequences
+            )  # the first run loads kernels, which a graph cannot capture
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.result = graphs.generate(self.rows)
+            self.outputs = model_runner.launch_generation(self.sequences)
 
-    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        padded = torch.cat([rows, self.spare[:, rows.shape[1] :]], 1).pin_memory()
-        self.rows.copy_(padded, non_blocking=True)
+    def replay(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
+        """sequences: int64 [3, num_sequences] on the host, at most batch_size; the outputs have padding rows after."""
+        padded = torch.cat([sequences, self.padding[:, sequences.shape[1] :]], 1).pin_memory()
+        self.sequences.copy_(padded, non_blocking=True)
         self.graph.replay()
-        return self.result
+        return self.outputs
 
 
-def shapes(engine: EngineDir) -> Shapes:
-    """The KV pools of an engine, from its configuration."""
-    model, device = engine.model, str(engine.manifest["target"]["device"])
-    dtype = getattr(torch, engine.pretrained["dtype"])
-    sizes = (
-        model.num_hidden_layers,
-        engine.build.tokens_per_block,
-        model.num_key_value_heads,
-        model.head_size,
-    )
-    return Shapes(*sizes, dtype, device)
-
-
-def inverse_frequencies(engine: EngineDir) -> Tensor:
-    config = engine.pretrained
-    return frequencies(engine.model.head_size, config["rotary_base"], config.get("rotary_scaling"))
+def padded_batch_size(num_sequences: int) -> int:
+    """The smallest batch size of a CUDA graph that holds `num_sequences`; the number itself if none does."""
+    return next((size for size in CUDA_GRAPH_BATCH_SIZES if size >= num_sequences), num_sequences)

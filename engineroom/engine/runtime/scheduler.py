@@ -1,7 +1,8 @@
-"""Who computes in the next step: in-flight batching with chunked context, by TensorRT-LLM's capacity policies.
+"""Which requests take part in the next step: in-flight batching with chunked context.
 
-`guaranteed_no_evict` starts a request only when its longest possible answer fits beside the others: what runs is never
-stopped. `max_utilization` starts what fits now, and when blocks run out pauses the newest, to be computed again.
+The two policies are TensorRT-LLM's capacity scheduler policies. `guaranteed_no_evict` starts a request only when its
+longest possible output is sure to fit beside the running requests, so no running request is ever preempted.
+`max_utilization` starts what fits now; when blocks run out it preempts the newest request, to compute it again later.
 """
 
 from __future__ import annotations
@@ -9,205 +10,194 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from secrets import randbits
-from typing import Literal
+from typing import Literal, get_args
 
-from engineroom.engine.config import BuildConfig
-from engineroom.engine.runtime.kv_cache import BlockManager, Pages
-from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.config import Limits
+from engineroom.engine.runtime.kv_cache import BlockManager
+from engineroom.engine.runtime.request import Request, RequestError
 from engineroom.kit.errors import UserError
 
-Policy = Literal["guaranteed_no_evict", "max_utilization"]
+CapacitySchedulerPolicy = Literal["guaranteed_no_evict", "max_utilization"]
 
 
-class RequestError(UserError, ValueError):
-    """A request beyond the limits that the engine was built with; names the limit."""
-
-
-@dataclass(eq=False)
-class Request:
-    """`tokens` is the prompt and what was answered so far; keys and values of the first `computed` are in `pages`.
-
-    The last `pending` tokens are UNKNOWN still. A running request has a `seat`: its row of the device's tables.
-    `arrived` and `scheduled` (None while it waits) are times in seconds, of time.perf_counter; `reused` is how many of
-    its prompt's tokens the cache had.
-    """
-
-    tokens: list[int]
-    params: SamplingParams
-    prompt: int = 0
-    computed: int = 0
-    pending: int = 0
-    seat: int | None = None
-    pages: Pages = field(default_factory=Pages)
-    seed: int = 0
-    cancelled: bool = False
-    finished: bool = False
-    paused: int = 0
-    arrived: float = field(default_factory=time.perf_counter)
-    scheduled: float | None = None
-    reused: int = 0
-
-    def __post_init__(self) -> None:
-        self.prompt = len(self.tokens)
-        self.seed = randbits(63) if self.params.seed is None else self.params.seed
-
-    @property
-    def longest(self) -> int:
-        return self.prompt + self.params.max_tokens
-
-    @property
-    def complete(self) -> bool:
-        """All tokens were asked of the device, if not read yet."""
-        return len(self.tokens) == self.longest
-
-    @property
-    def generating(self) -> bool:
-        return self.computed >= self.prompt and len(self.tokens) - self.computed == 1
-
-    def receive(self, token: int) -> str | None:
-        """Fill in the first UNKNOWN; "stop", "length", or None while the answer goes on."""
-        known = len(self.tokens) - self.pending
-        self.tokens[known] = token
-        self.pending -= 1
-        known += 1
-        words = [(self.params.end_id,), *self.params.stop_words]
-        if any(
-            known - len(word) >= self.prompt and tuple(self.tokens[known - len(word) : known]) == word
-            for word in words
-        ):
-            return "stop"
-        return "length" if known == self.longest else None
+class PolicyError(UserError, ValueError):
+    """There is no scheduler policy of that name."""
 
 
 @dataclass
-class Plan:
-    """One step: chunks of context (request, number of tokens), and requests that generate one token."""
+class ScheduledBatch:
+    """What one step computes.
+
+    `context`: requests with the number of tokens of their context to compute. `generation`: requests that compute one
+    token of their output each. No request is in both.
+    """
 
     context: list[tuple[Request, int]] = field(default_factory=list)
     generation: list[Request] = field(default_factory=list)
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.context and not self.generation
+
 
 class Scheduler:
+    """Moves requests from `waiting` to `running` and back. Invariants:
+
+    - A request has a slot and blocks if and only if it is in `running`.
+    - `running` is in the order of starting. Requests whose context is not computed yet are at its end, since a new
+      request starts only in what earlier requests leave of a step's max_num_tokens.
+    """
+
     def __init__(
-        self, limits: BuildConfig, blocks: BlockManager, policy: Policy = "guaranteed_no_evict"
+        self,
+        limits: Limits,
+        block_manager: BlockManager,
+        policy: CapacitySchedulerPolicy = "guaranteed_no_evict",
     ) -> None:
-        if policy not in ("guaranteed_no_evict", "max_utilization"):
-            raise ValueError(f"policy {policy!r}: expected guaranteed_no_evict or max_utilization.")
-        self.limits, self.blocks, self.policy = limits, blocks, policy
+        """Raises PolicyError for an unknown policy."""
+        if policy not in get_args(CapacitySchedulerPolicy):
+            raise PolicyError(f"policy {policy!r}: expected guaranteed_no_evict or max_utilization.")
+        self.limits, self.block_manager, self.policy = limits, block_manager, policy
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
-        self.seats = list(range(limits.max_batch_size))
+        self.free_slots = list(range(limits.max_batch_size))
+
+    @property
+    def has_requests(self) -> bool:
+        return bool(self.waiting or self.running)
 
     def check(self, request: Request) -> None:
-        """Raises RequestError when no step could ever hold the request."""
-        most, room = int(self.limits.max_seq_len or 0), self.blocks.total * self.blocks.tokens_per_block
-        if not request.prompt:
+        """Raises RequestError if no step could ever hold the request."""
+        max_input_len, max_seq_len = self.limits.max_input_len, self.limits.max_seq_len
+        cache_tokens = self.block_manager.num_blocks * self.block_manager.tokens_per_block
+        if not request.num_prompt_tokens:
             raise RequestError("the prompt is empty; send at least one token.")
-        if request.prompt > self.limits.max_input_len:
+        if request.num_prompt_tokens > max_input_len:
             raise RequestError(
-                f"the prompt has {request.prompt} tokens, max_input_len is {self.limits.max_input_len}."
+                f"the prompt has {request.num_prompt_tokens} tokens, max_input_len is {max_input_len}."
             )
-        if request.longest > most:
-            raise RequestError(
-                f"prompt and answer may reach {request.longest} tokens, max_seq_len is {most}."
-            )
-        if request.longest > room:
-            raise RequestError(
-                f"prompt and answer may reach {request.longest} tokens, the KV cache holds {room}."
-            )
+        total = f"prompt and answer may reach {request.max_total_tokens} tokens"
+        if request.max_total_tokens > max_seq_len:
+            raise RequestError(f"{total}, max_seq_len is {max_seq_len}.")
+        if request.max_total_tokens > cache_tokens:
+            raise RequestError(f"{total}, the KV cache holds {cache_tokens}.")
 
     def add(self, request: Request) -> None:
+        """Let a request wait for its first step. Raises RequestError if no step could ever hold it."""
         self.check(request)
         self.waiting.append(request)
 
-    def plan(self) -> Plan:
-        """The next step. Every running request takes part; new ones join while limits and blocks allow it."""
-        made = Plan()
-        self._drop_cancelled()
-        unfinished = []
-        for request in [r for r in self.running if not r.complete]:
-            if not request.generating:
-                unfinished.append(request)
-            elif request.seat is not None and self._room(request, len(request.tokens)):
-                made.generation.append(request)
-        budget = int(self.limits.max_num_tokens or 0) - len(made.generation)
-        for request in [r for r in unfinished if r.seat is not None]:
-            budget -= self._chunk(request, budget, made)
-        while self.waiting and budget > 0 and self.seats:
-            if not self._start(self.waiting[0]):
-                break
-            request = self.waiting.popleft()
-            request.seat = self.seats.pop()
-            self.running.append(request)
-            budget -= self._chunk(request, budget, made)
-            if request.seat is None:  # paused at once: the rule let in more than fits
-                break
-        return made
+    def schedule(self) -> ScheduledBatch:
+        """The next step: running requests first, then new ones as far as slots, blocks and max_num_tokens allow."""
+        self._finish_cancelled()
+        batch = ScheduledBatch()
+        unfinished = [request for request in self.running if not request.is_fully_scheduled]
+        in_context = [request for request in unfinished if not request.is_generating]
+        for request in unfinished:
+            if request.is_generating and request.is_running:  # an earlier turn may have preempted it
+                self._schedule_generation(request, batch)
+        budget = self.limits.max_num_tokens - len(batch.generation)
+        for request in in_context:
+            if request.is_running:
+                budget -= self._schedule_context(request, budget, batch)
+        self._start_waiting(budget, batch)
+        return batch
 
     def finish(self, request: Request) -> None:
-        """Take a request out, wherever it is, and free its blocks."""
+        """Take a request out, whether it runs or waits, and free what it holds."""
         request.finished = True
-        self._leave(request)
+        self._release(request)
         if request in self.waiting:
             self.waiting.remove(request)
 
-    def _leave(self, request: Request) -> None:
-        """The device works in order: whoever gets the blocks or the seat next writes after what was asked before."""
-        self.blocks.release(request.pages)
-        if request.seat is not None:
-            self.running.remove(request)
-            self.seats.append(request.seat)
-            request.seat = None
-
-    def _drop_cancelled(self) -> None:
-        for request in [r for r in (*self.running, *self.waiting) if r.cancelled]:
-            self.finish(request)
-
-    def _start(self, request: Request) -> bool:
-        """Find its prefix in the cache; False when it must wait for blocks."""
-        request.pages = self.blocks.start(request.tokens)
-        request.computed = len(request.pages.blocks) * self.blocks.tokens_per_block
-        fits = self.admits(request)
-        if not fits:
-            self.blocks.release(request.pages)
-            self.blocks.reused_tokens -= request.computed  # it asks again at the next step
-            request.computed = 0
-        elif request.scheduled is None:
-            request.scheduled, request.reused = time.perf_counter(), request.computed
-        return fits
-
     def admits(self, request: Request) -> bool:
-        """Whether it may start beside `running`; its pages hold what the cache had. Override it for another rule."""
-        if self.policy == "max_utilization":
-            return self.blocks.available > 0
-        return sum(map(self._outstanding, [request, *self.running])) <= self.blocks.available
+        """Whether `request` may start beside `running`; its block table already has what the cache holds of its prefix.
 
-    def _outstanding(self, request: Request) -> int:
-        return self.blocks.needed(request.longest) - len(request.pages.blocks)
-
-    def _chunk(self, request: Request, budget: int, made: Plan) -> int:
-        """Add as much of its context as the step still holds; the number of tokens."""
-        count = min(budget, len(request.tokens) - request.computed)
+        A subclass may have another rule.
+        """
         if self.policy == "max_utilization":
-            room = len(request.pages.blocks) + self.blocks.available
-            count = min(count, room * self.blocks.tokens_per_block - request.computed)
-        if count < 1 or not self._room(request, request.computed + count):
+            return self.block_manager.num_free_blocks > 0
+        blocks_to_come = sum(self._blocks_to_come(other) for other in [request, *self.running])
+        return blocks_to_come <= self.block_manager.num_free_blocks
+
+    def _blocks_to_come(self, request: Request) -> int:
+        """Blocks that a request still has to allocate if its output is as long as allowed."""
+        return self.block_manager.blocks_needed(request.max_total_tokens) - len(request.block_table.block_ids)
+
+    def _schedule_generation(self, request: Request, batch: ScheduledBatch) -> None:
+        if self._allocate(request, len(request.token_ids)):
+            batch.generation.append(request)
+
+    def _schedule_context(self, request: Request, budget: int, batch: ScheduledBatch) -> int:
+        """Add the next chunk of a request's context, at most `budget` tokens; returns how many tokens it has."""
+        num_tokens = min(budget, len(request.token_ids) - request.num_computed_tokens)
+        if self.policy == "max_utilization":
+            num_blocks = len(request.block_table.block_ids) + self.block_manager.num_free_blocks
+            free_tokens = num_blocks * self.block_manager.tokens_per_block - request.num_computed_tokens
+            num_tokens = min(num_tokens, free_tokens)
+        if num_tokens < 1 or not self._allocate(request, request.num_computed_tokens + num_tokens):
             return 0
-        made.context.append((request, count))
-        return count
+        batch.context.append((request, num_tokens))
+        return num_tokens
 
-    def _room(self, request: Request, tokens: int) -> bool:
-        """Grow its pages, pausing the newest others if the policy allows; False when it was itself paused."""
-        while not self.blocks.grow(request.pages, tokens):
-            victim = self.running[-1]
-            self._pause(victim)
-            if victim is request:
+    def _start_waiting(self, budget: int, batch: ScheduledBatch) -> None:
+        """Start waiting requests in their order; the first one that cannot start makes the others wait too."""
+        while self.waiting and budget > 0 and self.free_slots:
+            request = self.waiting[0]
+            if not self._match_and_admit(request):
+                return
+            self.waiting.popleft()
+            request.slot = self.free_slots.pop()
+            self.running.append(request)
+            budget -= self._schedule_context(request, budget, batch)
+            if not request.is_running:  # preempted at once: a rule in a subclass admitted more than fits
+                return
+
+    def _match_and_admit(self, request: Request) -> bool:
+        """Look a request's prefix up in the cache and decide whether it may start; gives the blocks back if not."""
+        request.block_table = self.block_manager.match_prefix(request.token_ids)
+        num_reused_tokens = len(request.block_table.block_ids) * self.block_manager.tokens_per_block
+        if not self.admits(request):
+            self.block_manager.free(request.block_table)
+            self.block_manager.num_reused_tokens -= num_reused_tokens  # the next step looks them up again
+            return False
+        request.num_computed_tokens = num_reused_tokens
+        if request.first_scheduled_time is None:
+            request.first_scheduled_time = time.perf_counter()
+            request.num_cached_tokens = num_reused_tokens
+        return True
+
+    def _allocate(self, request: Request, num_tokens: int) -> bool:
+        """Allocate blocks for `num_tokens` tokens, preempting the newest requests if there are too few.
+
+        The newest request is never in the batch yet, since requests are scheduled in the order of `running`. Returns
+        False if `request` itself was the newest and is preempted.
+        """
+        while not self.block_manager.allocate(request.block_table, num_tokens):
+            newest = self.running[-1]
+            self._preempt(newest)
+            if newest is request:
                 return False
         return True
 
-    def _pause(self, request: Request) -> None:
-        self._leave(request)
-        request.computed = 0
-        request.paused += 1
+    def _preempt(self, request: Request) -> None:
+        self._release(request)
+        request.num_computed_tokens = 0
+        request.num_preemptions += 1
         self.waiting.appendleft(request)
+
+    def _release(self, request: Request) -> None:
+        """Free the blocks and the slot of a request.
+
+        The device may still compute a step that uses them. That is safe: it runs steps in order, so whatever the next
+        owner writes comes after what this request reads.
+        """
+        self.block_manager.free(request.block_table)
+        if request.slot is not None:
+            self.running.remove(request)
+            self.free_slots.append(request.slot)
+            request.slot = None
+
+    def _finish_cancelled(self) -> None:
+        for request in [request for request in (*self.running, *self.waiting) if request.cancelled]:
+            self.finish(request)

@@ -1,0 +1,122 @@
+"""A request: its prompt, the tokens generated so far, and what the runtime holds for it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from secrets import randbits
+from typing import Literal
+
+from engineroom.engine.model import PLACEHOLDER_TOKEN_ID
+from engineroom.engine.runtime.kv_cache import BlockTable
+from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit.errors import UserError
+
+FinishReason = Literal["stop", "length"]
+
+
+class RequestError(UserError, ValueError):
+    """The request exceeds a limit that the engine was built with; the message names the limit."""
+
+
+@dataclass(frozen=True)
+class TokenOutput:
+    """One generated token. The last token of a request has a `finish_reason`.
+
+    `AsyncExecutor` sets two more fields on the first token of a request: `queue_seconds`, how long the request waited
+    for its first step, and `num_cached_tokens`, how many tokens of its prompt were found in the KV cache.
+    """
+
+    token_id: int
+    logprob: float
+    finish_reason: FinishReason | None = None
+    queue_seconds: float | None = None
+    num_cached_tokens: int = 0
+
+
+@dataclass(eq=False)
+class Request:
+    """One sequence that the engine serves; nano-vllm calls it Sequence.
+
+    - `token_ids`: the prompt, then the output. The last `num_placeholders` of them are PLACEHOLDER_TOKEN_ID: the device
+      was asked for these tokens, and the host has not read them yet.
+    - `num_computed_tokens`: the keys and values of that many first tokens are in the blocks of `block_table`.
+    - `slot`: the request's row in the model runner's device tables while it runs; None while it waits.
+    - `num_cached_tokens`: tokens of the prompt that the KV cache had when the request first started.
+    - `num_preemptions`: how often the request lost its blocks and had to be computed again.
+    - `arrival_time`, `first_scheduled_time`: in seconds of time.perf_counter; the second is None until the first step.
+    """
+
+    token_ids: list[int]
+    params: SamplingParams
+    num_prompt_tokens: int = field(init=False)
+    num_computed_tokens: int = 0
+    num_placeholders: int = 0
+    num_cached_tokens: int = 0
+    num_preemptions: int = 0
+    slot: int | None = None
+    block_table: BlockTable = field(default_factory=BlockTable)
+    seed: int = field(init=False)
+    cancelled: bool = False
+    finished: bool = False
+    arrival_time: float = field(default_factory=time.perf_counter)
+    first_scheduled_time: float | None = None
+
+    def __post_init__(self) -> None:
+        self.num_prompt_tokens = len(self.token_ids)
+        self.seed = randbits(63) if self.params.seed is None else self.params.seed
+
+    @property
+    def is_running(self) -> bool:
+        return self.slot is not None
+
+    @property
+    def max_total_tokens(self) -> int:
+        """Prompt and output together, at most."""
+        return self.num_prompt_tokens + self.params.max_tokens
+
+    @property
+    def num_known_tokens(self) -> int:
+        """Tokens that the host has read."""
+        return len(self.token_ids) - self.num_placeholders
+
+    @property
+    def output_token_ids(self) -> list[int]:
+        return self.token_ids[self.num_prompt_tokens :]
+
+    @property
+    def is_fully_scheduled(self) -> bool:
+        """Whether the device was asked for the last token already; the host may not have read it yet."""
+        return len(self.token_ids) == self.max_total_tokens
+
+    @property
+    def is_generating(self) -> bool:
+        """Whether the next step computes one token of the output; otherwise it computes context."""
+        prompt_is_computed = self.num_computed_tokens >= self.num_prompt_tokens
+        return prompt_is_computed and len(self.token_ids) - self.num_computed_tokens == 1
+
+    def append_placeholder(self) -> None:
+        """Count a token that the device was asked for."""
+        self.token_ids.append(PLACEHOLDER_TOKEN_ID)
+        self.num_placeholders += 1
+
+    def resolve_placeholder(self, token_id: int) -> FinishReason | None:
+        """Put a token that the host has read in place of the first placeholder; returns why the output ends with it.
+
+        A request that ends drops its other placeholders: their tokens were computed in vain.
+        """
+        self.token_ids[self.num_known_tokens] = token_id
+        self.num_placeholders -= 1
+        reason = self._finish_reason()
+        if reason:
+            del self.token_ids[self.num_known_tokens :]
+            self.num_placeholders = 0
+        return reason
+
+    def _finish_reason(self) -> FinishReason | None:
+        end = self.num_known_tokens
+        for stop_word in [(self.params.end_id,), *self.params.stop_words]:
+            begin = end - len(stop_word)
+            if begin >= self.num_prompt_tokens and tuple(self.token_ids[begin:end]) == stop_word:
+                return "stop"
+        return "length" if end == self.max_total_tokens else None
