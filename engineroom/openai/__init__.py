@@ -1,1 +1,1 @@
-"""OpenAI's HTTP API before what generates tokens: the engine of lesson 06, or Triton in lesson 10."""
+"""OpenAI's HTTP API over a backend that generates tokens: the engine of lesson 06, or Triton in lesson 10."""

@@ -13,119 +13,150 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
-from engineroom.engine.runtime.executor import Output
+from engineroom.engine.runtime.async_executor import EngineStats, EngineStopped, QueueFull
+from engineroom.engine.runtime.request import RequestError, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
-from engineroom.engine.runtime.scheduler import RequestError
 from engineroom.openai import http
-from engineroom.openai.completion import Answer, Parts
-from engineroom.openai.metrics import Load, Metrics
+from engineroom.openai.completion import Completion, IndexedDelta
+from engineroom.openai.metrics import ServerMetrics
 from engineroom.openai.protocol import (
-    Card,
-    Cards,
     ChatRequest,
-    Completion,
     CompletionRequest,
-    Failure,
+    CompletionResponse,
+    ErrorResponse,
+    ModelCard,
+    ModelList,
     SamplingRequest,
     StreamOptions,
 )
-from engineroom.openai.text import Piece, Vocabulary, pieces
+from engineroom.openai.text import TextDelta, Vocabulary, detokenize
 
-COMPLETION_TOKENS = 16  # OpenAI's default of max_tokens in /v1/completions
-ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Failure}, "5XX": {"model": Failure}}
-ANSWERS = ERRORS | {200: {"model": Completion, "content": {"text/event-stream": {}}}}
+DEFAULT_MAX_TOKENS = 16  # OpenAI's default in /v1/completions
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorResponse},
+    "5XX": {"model": ErrorResponse},
+}
+COMPLETION_RESPONSES = ERROR_RESPONSES | {
+    200: {"model": CompletionResponse, "content": {"text/event-stream": {}}}
+}
 
 
 class Backend(Protocol):
-    """What generates tokens. `generate` raises RequestError, QueueFull or EngineStopped before its first output, and
-    closing it cancels the request. `problem` says why no answer can be expected now, None if all is well."""
+    """Generates tokens."""
 
-    def generate(self, tokens: Sequence[int], params: SamplingParams) -> AsyncGenerator[Output]: ...
-    def load(self) -> Load: ...
-    def problem(self) -> str | None: ...
+    def generate(self, token_ids: Sequence[int], params: SamplingParams, /) -> AsyncGenerator[TokenOutput]:
+        """Raises RequestError, QueueFull or EngineStopped before its first output. Closing it cancels the request."""
+        ...
+
+    def stats(self) -> EngineStats: ...
+
+    def problem(self) -> str | None:
+        """Why no output can be expected now; None if all is well."""
+        ...
 
 
-class Service:
-    """The answers of one model that is called `name`; prompt and answer may have `max_seq_len` tokens together."""
+class CompletionService:
+    """Serves one model under the name `name`. Prompt and output may have `max_seq_len` tokens together."""
 
     def __init__(self, backend: Backend, vocabulary: Vocabulary, name: str, max_seq_len: int) -> None:
         self.backend, self.vocabulary, self.name, self.max_seq_len = backend, vocabulary, name, max_seq_len
-        self._metrics, self._created = Metrics(backend.load, name), int(time.time())
+        self._metrics = ServerMetrics(backend.stats, name)
+        self._created = int(time.time())
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:
-        self._known(body)
-        encode = self.vocabulary.encode
-        prompts = await asyncio.to_thread(lambda: [encode(prompt) for prompt in body.prompts])
-        return await self._answer(request, body, prompts, body.max_tokens or COMPLETION_TOKENS)
+        self._check_model(body)
+        prompts = await asyncio.to_thread(self._encode, body.prompts)
+        return await self._respond(request, body, prompts, body.max_tokens or DEFAULT_MAX_TOKENS)
 
     async def chat_completions(self, body: ChatRequest, request: Request) -> Response:
-        self._known(body)
-        messages = [{"role": one.role, "content": one.text} for one in body.messages]
+        self._check_model(body)
+        messages = [{"role": message.role, "content": message.text} for message in body.messages]
         prompt = await asyncio.to_thread(self.vocabulary.chat, messages)
-        left = max(1, self.max_seq_len - len(prompt))
-        return await self._answer(
-            request, body, [prompt], body.max_completion_tokens or body.max_tokens or left
-        )
+        remaining = max(1, self.max_seq_len - len(prompt))
+        max_tokens = body.max_completion_tokens or body.max_tokens or remaining
+        return await self._respond(request, body, [prompt], max_tokens)
 
-    async def models(self) -> Cards:
-        return Cards(data=[Card(id=self.name, created=self._created, max_model_len=self.max_seq_len)])
+    async def models(self) -> ModelList:
+        card = ModelCard(id=self.name, created=self._created, max_model_len=self.max_seq_len)
+        return ModelList(data=[card])
 
     async def health(self) -> dict[str, str]:
-        if why := self.backend.problem():
-            raise HTTPException(503, why)
+        problem = self.backend.problem()
+        if problem:
+            raise HTTPException(503, problem)
         return {"status": "ready"}
 
     async def metrics(self) -> Response:
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    def _known(self, body: SamplingRequest) -> None:
+    def _check_model(self, body: SamplingRequest) -> None:
         if body.model != self.name:
-            problem = f"The model {body.model!r} does not exist; this server has {self.name!r}."
-            raise HTTPException(404, problem)
+            raise HTTPException(
+                404, f"The model {body.model!r} does not exist; this server has {self.name!r}."
+            )
 
-    async def _answer(
+    def _encode(self, prompts: Sequence[str | list[int]]) -> list[list[int]]:
+        return [self.vocabulary.encode(prompt) for prompt in prompts]
+
+    async def _respond(
         self, request: Request, body: SamplingRequest, prompts: list[list[int]], max_tokens: int
     ) -> Response:
-        parts = http.merge([self._start(body, prompt, max_tokens) for prompt in prompts])
-        made = Answer(self.name, isinstance(body, ChatRequest), body.top, sum(map(len, prompts)))
+        """Generate a choice for each prompt; the response is one JSON document or a stream of events."""
+        deltas = http.merge([self._generate(body, prompt, max_tokens) for prompt in prompts])
+        num_prompt_tokens = sum(len(prompt) for prompt in prompts)
+        is_chat = isinstance(body, ChatRequest)
+        completion = Completion(self.name, is_chat, body.wants_top_logprobs, num_prompt_tokens)
         if not body.stream:
-            whole = made.whole(await http.unless_gone(request, collect(parts)))
-            return Response(whole, media_type="application/json")
-        first = await http.unless_gone(request, next_of(parts))
-        return http.EventStream(made.events(first, parts, body.stream_options or StreamOptions()))
+            all_deltas = await http.cancel_on_disconnect(request, _collect(deltas))
+            return Response(completion.body(all_deltas), media_type="application/json")
+        # an error before the first delta still gets its HTTP status
+        first = await http.cancel_on_disconnect(request, _next(deltas))
+        options = body.stream_options or StreamOptions()
+        return http.EventStream(completion.events(first, deltas, options))
 
-    def _start(self, body: SamplingRequest, prompt: list[int], max_tokens: int) -> AsyncGenerator[Piece]:
-        params = body.params(max_tokens, self.vocabulary.end_ids, self.vocabulary.defaults)
-        if body.top and not params.greedy:
+    def _generate(
+        self, body: SamplingRequest, prompt: list[int], max_tokens: int
+    ) -> AsyncGenerator[TextDelta]:
+        vocabulary = self.vocabulary
+        params = body.sampling_params(max_tokens, vocabulary.end_ids, vocabulary.defaults)
+        if body.wants_top_logprobs and not params.greedy:
             raise RequestError("the likeliest token's log-probability is known at temperature 0 only.")
-        parts = pieces(self.backend.generate(prompt, params), self.vocabulary, body.stops, params.logprobs)
-        return self._metrics.watch(parts, len(prompt))
+        outputs = self.backend.generate(prompt, params)
+        deltas = detokenize(outputs, vocabulary, body.stop_strings, params.logprobs)
+        return self._metrics.watch(deltas, len(prompt))
 
 
 def create_app(backend: Backend, vocabulary: Vocabulary, name: str, max_seq_len: int) -> FastAPI:
-    """The server for one model that is called `name`; prompt and answer may have `max_seq_len` tokens together."""
-    app = FastAPI(title=name, description=__doc__, responses=ERRORS, lifespan=http.lifespan)
+    """The server for one model, under the name `name`.
+
+    Prompt and output may have `max_seq_len` tokens together.
+    """
+    app = FastAPI(title=name, description=__doc__ or "", responses=ERROR_RESPONSES, lifespan=http.lifespan)
     app.router.route_class = http.BoundedRoute
-    for kind in (RequestError, QueueFull, EngineStopped, Exception):
-        app.add_exception_handler(kind, http.refused)
-    app.add_exception_handler(RequestValidationError, http.invalid)
-    app.add_exception_handler(StarletteHTTPException, http.http_error)
-    service = Service(backend, vocabulary, name, max_seq_len)
-    app.post("/v1/completions", responses=ANSWERS)(service.completions)
-    app.post("/v1/chat/completions", responses=ANSWERS)(service.chat_completions)
+    for exception in (RequestError, QueueFull, EngineStopped, Exception):
+        app.add_exception_handler(exception, http.handle_backend_error)
+    app.add_exception_handler(RequestValidationError, http.handle_validation_error)
+    app.add_exception_handler(StarletteHTTPException, http.handle_http_error)
+    service = CompletionService(backend, vocabulary, name, max_seq_len)
+    app.post("/v1/completions", responses=COMPLETION_RESPONSES)(service.completions)
+    app.post("/v1/chat/completions", responses=COMPLETION_RESPONSES)(service.chat_completions)
     app.get("/v1/models")(service.models)
     app.get("/health")(service.health)
     app.get("/metrics", response_class=PlainTextResponse)(service.metrics)
-    schemas = app.openapi()["components"]["schemas"]  # made once and kept
-    for request in (CompletionRequest, ChatRequest):
-        schemas[request.__name__]["properties"]["model"]["enum"] = [name]
+    _allow_only_model(app, name)
     return app
 
 
-async def collect(parts: Parts) -> list[tuple[int, Piece]]:
-    return [part async for part in parts]
+def _allow_only_model(app: FastAPI, name: str) -> None:
+    """Let the OpenAPI document, which FastAPI generates once and keeps, name the only model."""
+    schemas = app.openapi()["components"]["schemas"]
+    for request_class in (CompletionRequest, ChatRequest):
+        schemas[request_class.__name__]["properties"]["model"]["enum"] = [name]
 
 
-async def next_of(parts: Parts) -> tuple[int, Piece]:
-    return await anext(parts)
+async def _collect(deltas: AsyncGenerator[IndexedDelta]) -> list[IndexedDelta]:
+    return [delta async for delta in deltas]
+
+
+async def _next(deltas: AsyncGenerator[IndexedDelta]) -> IndexedDelta:
+    return await anext(deltas)

@@ -1,4 +1,4 @@
-"""Pieces of answers in OpenAI's shapes, whole or as server-sent events; and the form of every error."""
+"""Completions in OpenAI's shapes, whole or as server-sent events, and the form of every error."""
 
 from __future__ import annotations
 
@@ -11,112 +11,136 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
-from engineroom.engine.runtime.scheduler import RequestError
-from engineroom.openai.protocol import Choice, Completion, Failure, Problem, StreamOptions, Usage
-from engineroom.openai.text import Piece, join
+from engineroom.engine.runtime.request import RequestError
+from engineroom.openai.protocol import (
+    Choice,
+    CompletionResponse,
+    ErrorInfo,
+    ErrorResponse,
+    StreamOptions,
+    Usage,
+)
+from engineroom.openai.text import TextDelta, join_deltas
 
 DONE = "data: [DONE]\n\n"
-Parts = AsyncGenerator[tuple[int, Piece]]
+IndexedDelta = tuple[int, TextDelta]  # the index of a choice, and a part of its text
+ERRORS: tuple[tuple[type[Exception], int, str, str | None], ...] = (  # exception, HTTP status, type, code
+    (RequestError, 400, "invalid_request_error", None),
+    (QueueFull, 429, "rate_limit_error", "queue_full"),
+    (EngineStopped, 503, "server_error", "shutting_down"),
+)
 
 
-class Answer:
-    """One HTTP request's answer in the making: a choice for each prompt, and the tokens counted so far."""
+class Completion:
+    """The response to one HTTP request while it is generated: a choice for each prompt, and the tokens so far."""
 
-    def __init__(self, model: str, chat: bool, top: bool, prompt_tokens: int) -> None:
-        self.chat, self.top, self.prompt_tokens = chat, top, prompt_tokens
-        self.completion_tokens = self.cached_tokens = 0
-        self.head = {
-            "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
-            "created": int(time.time()),
-        }
-        self.head["model"] = model
+    def __init__(self, model: str, is_chat: bool, with_top_logprobs: bool, num_prompt_tokens: int) -> None:
+        self.model, self.is_chat, self.with_top_logprobs = model, is_chat, with_top_logprobs
+        self.id = f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4().hex}"
+        self.created = int(time.time())
+        self.num_prompt_tokens = num_prompt_tokens
+        self.num_completion_tokens = self.num_cached_tokens = 0
 
-    def whole(self, parts: Iterable[tuple[int, Piece]]) -> str:
-        """The JSON of all of it."""
-        pieces: dict[int, list[Piece]] = {}
-        for index, piece in parts:
-            self._count(piece)
-            pieces.setdefault(index, []).append(piece)
-        choices = [self._choice(index, join(pieces[index]), "message") for index in sorted(pieces)]
-        return self._json("chat.completion" if self.chat else "text_completion", choices, self.usage())
+    def body(self, deltas: Iterable[IndexedDelta]) -> str:
+        """The JSON of the whole response, from all of its deltas."""
+        deltas_by_choice: dict[int, list[TextDelta]] = {}
+        for index, delta in deltas:
+            self._count(delta)
+            deltas_by_choice.setdefault(index, []).append(delta)
+        choices = [
+            self._choice(index, join_deltas(deltas_by_choice[index]), "message")
+            for index in sorted(deltas_by_choice)
+        ]
+        return self._json("chat.completion" if self.is_chat else "text_completion", choices, self.usage())
 
     async def events(
-        self, first: tuple[int, Piece], rest: Parts, options: StreamOptions
+        self, first: IndexedDelta, remaining: AsyncGenerator[IndexedDelta], options: StreamOptions
     ) -> AsyncGenerator[str]:
-        """Server-sent events, one a token; an error is the last event but one. Closing it closes `rest`."""
-        kind = "chat.completion.chunk" if self.chat else "text_completion"
-
-        def event(part: tuple[int, Piece]) -> str:
-            self._count(part[1])
-            usage = self.usage() if options.continuous_usage_stats else None
-            return f"data: {self._json(kind, [self._choice(*part, 'delta')], usage)}\n\n"
-
-        async with aclosing(rest):
-            yield event(first)
+        """Server-sent events, one a delta. An error is the last event but one. Closing it closes `remaining`."""
+        async with aclosing(remaining):
+            yield self._event(first, options)
             try:
-                async for part in rest:
-                    yield event(part)
+                async for delta in remaining:
+                    yield self._event(delta, options)
                 if options.include_usage:
-                    yield f"data: {self._json(kind, [], self.usage())}\n\n"
-            except Exception as error:
+                    yield f"data: {self._json(self._chunk_object, [], self.usage())}\n\n"
+            except Exception as error:  # noqa: BLE001 - the status was sent already, so the stream carries the error
                 yield f"data: {describe(error)[1].model_dump_json()}\n\n"
             yield DONE
 
     def usage(self) -> Usage:
-        total = self.prompt_tokens + self.completion_tokens
         return Usage(
-            prompt_tokens=self.prompt_tokens, completion_tokens=self.completion_tokens, total_tokens=total,
-            prompt_tokens_details={"cached_tokens": self.cached_tokens},
-        )  # fmt: skip
+            prompt_tokens=self.num_prompt_tokens,
+            completion_tokens=self.num_completion_tokens,
+            total_tokens=self.num_prompt_tokens + self.num_completion_tokens,
+            prompt_tokens_details={"cached_tokens": self.num_cached_tokens},
+        )
 
-    def _count(self, piece: Piece) -> None:
-        self.completion_tokens += len(piece.outputs)
-        self.cached_tokens += sum(output.cached_tokens for output in piece.outputs)
+    @property
+    def _chunk_object(self) -> str:
+        return "chat.completion.chunk" if self.is_chat else "text_completion"
 
-    def _json(self, kind: str, choices: list[Choice], usage: Usage | None) -> str:
-        made = Completion(**self.head, object=kind, choices=choices, usage=usage)
-        return made.model_dump_json(exclude_unset=True)
+    def _event(self, indexed_delta: IndexedDelta, options: StreamOptions) -> str:
+        index, delta = indexed_delta
+        self._count(delta)
+        usage = self.usage() if options.continuous_usage_stats else None
+        return f"data: {self._json(self._chunk_object, [self._choice(index, delta, 'delta')], usage)}\n\n"
 
-    def _choice(self, index: int, piece: Piece, key: str) -> Choice:
-        said: dict[str, Any] = {"text": piece.text}
-        if self.chat:
-            said = {key: {"role": "assistant", "content": piece.text}}
-        chances = self._logprobs(piece) if piece.logprobs else None
-        return Choice(index=index, **said, logprobs=chances, finish_reason=piece.finish_reason)
+    def _count(self, delta: TextDelta) -> None:
+        self.num_completion_tokens += len(delta.outputs)
+        self.num_cached_tokens += sum(output.num_cached_tokens for output in delta.outputs)
 
-    def _logprobs(self, piece: Piece) -> dict[str, Any]:
-        if not self.chat:
-            tokens, chances, places = map(list, zip(*piece.logprobs, strict=True))
-            top = [{token: chance} for token, chance, _ in piece.logprobs] if self.top else None
-            return {
-                "tokens": tokens,
-                "token_logprobs": chances,
-                "top_logprobs": top,
-                "text_offset": places,
-            }
+    def _json(self, object_type: str, choices: list[Choice], usage: Usage | None) -> str:
+        response = CompletionResponse(
+            id=self.id,
+            created=self.created,
+            model=self.model,
+            object=object_type,
+            choices=choices,
+            usage=usage,
+        )
+        return response.model_dump_json(exclude_unset=True)
+
+    def _choice(self, index: int, delta: TextDelta, chat_field: str) -> Choice:
+        """`chat_field`: where a chat completion has its text, "message" or "delta"."""
+        text: dict[str, Any] = {"text": delta.text}
+        if self.is_chat:
+            text = {chat_field: {"role": "assistant", "content": delta.text}}
+        logprobs = self._logprobs(delta) if delta.logprobs else None
+        return Choice(index=index, **text, logprobs=logprobs, finish_reason=delta.finish_reason)
+
+    def _logprobs(self, delta: TextDelta) -> dict[str, Any]:
+        return self._chat_logprobs(delta) if self.is_chat else self._text_logprobs(delta)
+
+    def _text_logprobs(self, delta: TextDelta) -> dict[str, Any]:
+        top_logprobs = [{entry.token: entry.logprob} for entry in delta.logprobs]
+        return {
+            "tokens": [entry.token for entry in delta.logprobs],
+            "token_logprobs": [entry.logprob for entry in delta.logprobs],
+            "top_logprobs": top_logprobs if self.with_top_logprobs else None,
+            "text_offset": [entry.text_offset for entry in delta.logprobs],
+        }
+
+    def _chat_logprobs(self, delta: TextDelta) -> dict[str, Any]:
         content = []
-        for token, chance, _ in piece.logprobs:
-            one = {"token": token, "logprob": chance, "bytes": _bytes(token)}
-            content.append(one | {"top_logprobs": [one] if self.top else []})
+        for entry in delta.logprobs:
+            token = {"token": entry.token, "logprob": entry.logprob, "bytes": _utf8(entry.token)}
+            content.append(token | {"top_logprobs": [token] if self.with_top_logprobs else []})
         return {"content": content}
 
 
-def _bytes(token: str) -> list[int] | None:
-    """None for part of a character."""
+def _utf8(token: str) -> list[int] | None:
+    """The bytes of a token's text; None for a part of a character."""
     return None if "\ufffd" in token else list(token.encode())
 
 
-def describe(error: Exception) -> tuple[int, Failure]:
-    """(HTTP status, OpenAI's form) of what the backend raises; within a stream the code tells the status."""
+def describe(error: Exception) -> tuple[int, ErrorResponse]:
+    """HTTP status and body for an error of the backend. Within a stream the code repeats the status."""
     if isinstance(error, HTTPException):
-        problem = Problem(message=str(error.detail), type="server_error", code=str(error.status_code))
-        return error.status_code, Failure(error=problem)
-    kinds = {
-        RequestError: (400, "invalid_request_error", None),
-        QueueFull: (429, "rate_limit_error", "queue_full"),
-        EngineStopped: (503, "server_error", "shutting_down"),
-    }
-    fallback = (500, "server_error", "engine_failed")
-    status, kind, code = next((kinds[one] for one in kinds if isinstance(error, one)), fallback)
-    message = str(error) if status != 500 else f"the engine failed: {type(error).__name__}: {error}"
-    return status, Failure(error=Problem(message=message, type=kind, code=code))
+        info = ErrorInfo(message=str(error.detail), type="server_error", code=str(error.status_code))
+        return error.status_code, ErrorResponse(error=info)
+    for exception, status, error_type, code in ERRORS:
+        if isinstance(error, exception):
+            return status, ErrorResponse(error=ErrorInfo(message=str(error), type=error_type, code=code))
+    message = f"the engine failed: {type(error).__name__}: {error}"
+    return 500, ErrorResponse(error=ErrorInfo(message=message, type="server_error", code="engine_failed"))

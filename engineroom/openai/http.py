@@ -1,4 +1,4 @@
-"""The HTTP side of things: bodies with a bound, errors in OpenAI's form, streams that end when their client leaves."""
+"""The HTTP side: bodies of limited size, errors in OpenAI's form, and streams that end when their client leaves."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Send
 
-from engineroom.openai.completion import Parts, describe
-from engineroom.openai.protocol import Failure, Problem
-from engineroom.openai.text import Piece
+from engineroom.openai.completion import IndexedDelta, describe
+from engineroom.openai.protocol import ErrorInfo, ErrorResponse
+from engineroom.openai.text import TextDelta
 
 MAX_BODY = 4 << 20  # bytes
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 503: "unavailable"}
+ERROR_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 503: "unavailable"}
 T = TypeVar("T")
 
 
 class BoundedRequest(Request):
-    """At most MAX_BODY bytes of JSON, strictly: UTF-8, finite numbers, no half of a surrogate pair."""
+    """At most MAX_BODY bytes of strict JSON: UTF-8, finite numbers, no half of a surrogate pair."""
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            data = bytearray()
-            async for piece in self.stream():
-                data += piece
-                if len(data) > MAX_BODY:
+            body = bytearray()
+            async for chunk in self.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
                     raise HTTPException(413, f"the request body is larger than {MAX_BODY} bytes.")
-            self._body = bytes(data)
+            self._body = bytes(body)
         return self._body
 
     async def json(self) -> Any:
@@ -47,17 +47,19 @@ class BoundedRequest(Request):
 
 
 class BoundedRoute(APIRoute):
+    """A route that reads its requests as BoundedRequest."""
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
-        async def bounded(request: Request) -> Response:
+        async def bounded_handler(request: Request) -> Response:
             return await handler(BoundedRequest(request.scope, request.receive))
 
-        return bounded
+        return bounded_handler
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events; whatever ends the response also closes their source."""
+    """Server-sent events. However the response ends, their source is closed."""
 
     def __init__(self, events: AsyncGenerator[str]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
@@ -70,8 +72,9 @@ class EventStream(StreamingResponse):
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """What the libraries made while they loaded stays, so the garbage collector need not look at it again: a full
-    collection takes 0.2 s otherwise, in which no stream gets a token. vLLM's servers freeze their heaps too.
+    """Exempt what was loaded before the start from garbage collection, as vLLM's servers do.
+
+    Otherwise a full collection takes 0.2 s, and no stream gets a token meanwhile.
     """
     gc.collect()
     gc.freeze()
@@ -79,73 +82,80 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     gc.unfreeze()
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client leaves before."""
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled if the client leaves before."""
 
-    async def gone() -> None:
+    async def disconnected() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    tasks = asyncio.create_task(work), asyncio.create_task(gone())
+    work_task, disconnect_task = asyncio.create_task(work), asyncio.create_task(disconnected())
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not tasks[0].done():
+        await asyncio.wait((work_task, disconnect_task), return_when=asyncio.FIRST_COMPLETED)
+        if not work_task.done():
             raise HTTPException(499, "the client closed the connection.")
-        return tasks[0].result()
+        return work_task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancel(work_task, disconnect_task)
 
 
-async def merge(streams: Sequence[AsyncGenerator[Piece]]) -> Parts:
-    """The pieces of all streams as they come, each with the number of its stream. The first error ends all."""
-    queue: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
+async def merge(streams: Sequence[AsyncGenerator[TextDelta]]) -> AsyncGenerator[IndexedDelta]:
+    """The deltas of all streams in the order of time, each with the index of its stream. The first error ends all."""
+    queue: asyncio.Queue[tuple[int, TextDelta | Exception]] = asyncio.Queue()
 
-    async def pump(index: int, stream: AsyncGenerator[Piece]) -> None:
+    async def forward(index: int, stream: AsyncGenerator[TextDelta]) -> None:
         try:
             async with aclosing(stream):
-                async for piece in stream:
-                    queue.put_nowait((index, piece))
-        except Exception as error:
+                async for delta in stream:
+                    queue.put_nowait((index, delta))
+        except Exception as error:  # noqa: BLE001 - the reader of the queue raises it
             queue.put_nowait((index, error))
 
-    tasks = [asyncio.create_task(pump(*one)) for one in enumerate(streams)]
+    tasks = [asyncio.create_task(forward(index, stream)) for index, stream in enumerate(streams)]
     try:
-        left = len(tasks)
-        while left:
-            index, piece = await queue.get()
-            if isinstance(piece, Exception):
-                raise piece
-            left -= piece.finish_reason is not None
-            yield index, piece
+        num_open = len(tasks)
+        while num_open:
+            index, delta = await queue.get()
+            if isinstance(delta, Exception):
+                raise delta
+            if delta.finish_reason is not None:
+                num_open -= 1
+            yield index, delta
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancel(*tasks)
 
 
-def failed(status: int, failure: Failure, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(failure.model_dump(), status, headers)
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def refused(_: Request, error: Exception) -> JSONResponse:
-    status, failure = describe(error)
-    return failed(status, failure, {"Retry-After": "1"} if status == 429 else None)
+def error_response(status: int, error: ErrorResponse, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(error.model_dump(), status, headers)
 
 
-async def http_error(_: Request, error: StarletteHTTPException) -> JSONResponse:
-    kind = "server_error" if error.status_code >= 500 else "invalid_request_error"
-    problem = Problem(message=str(error.detail), type=kind, code=CODES.get(error.status_code))
-    return failed(error.status_code, Failure(error=problem), dict(error.headers or {}))
+async def handle_backend_error(_: Request, error: Exception) -> JSONResponse:
+    status, body = describe(error)
+    return error_response(status, body, {"Retry-After": "1"} if status == 429 else None)
 
 
-async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-    """Names the first field that is wrong and everything that was expected of it."""
-    found = error.errors()
-    field = found[0]["loc"][1] if len(found[0]["loc"]) > 1 else "body"
-    about = [one for one in found if field in one["loc"][:2]]
-    wanted = " Or: ".join(dict.fromkeys(f"{one['msg']}." for one in about))
-    message = f"{field}: {wanted} Got: {reprlib.repr(found[0]['input'])}."
-    problem = Problem(message=message, type="invalid_request_error", param=str(field))
-    return failed(400, Failure(error=problem))
+async def handle_http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StarletteHTTPException)  # create_app registers it for nothing else
+    error_type = "server_error" if error.status_code >= 500 else "invalid_request_error"
+    info = ErrorInfo(message=str(error.detail), type=error_type, code=ERROR_CODES.get(error.status_code))
+    return error_response(error.status_code, ErrorResponse(error=info), dict(error.headers or {}))
+
+
+async def handle_validation_error(_: Request, error: Exception) -> JSONResponse:
+    """Names the first invalid field, and everything that was expected of it."""
+    assert isinstance(error, RequestValidationError)  # create_app registers it for nothing else
+    errors = error.errors()
+    location = errors[0]["loc"]
+    field = location[1] if len(location) > 1 else "body"
+    messages = [f"{entry['msg']}." for entry in errors if field in entry["loc"][:2]]
+    expected = " Or: ".join(dict.fromkeys(messages))
+    message = f"{field}: {expected} Got: {reprlib.repr(errors[0]['input'])}."
+    info = ErrorInfo(message=message, type="invalid_request_error", param=str(field))
+    return error_response(400, ErrorResponse(error=info))

@@ -1,112 +1,129 @@
-"""What the server tells Prometheus. Names, labels and meaning are vLLM's (vllm/v1/metrics/loggers.py), prefix ours."""
+"""The metrics of the server, for Prometheus.
+
+Names, labels and meaning are those of vLLM (vllm/v1/metrics/loggers.py), with a prefix of our own.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
-from engineroom.engine.runtime.scheduler import RequestError
-from engineroom.openai.text import Piece
+from engineroom.engine.runtime.async_executor import EngineStats, EngineStopped, QueueFull
+from engineroom.engine.runtime.request import RequestError
+from engineroom.openai.text import TextDelta
 
 PREFIX = "engineroom:"
-SHORT = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80)
-LONG = (0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 60, 120, 240, 480)
-REFUSED = (RequestError, QueueFull, EngineStopped)
+TOKEN_BUCKETS = (
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80,
+)  # fmt: skip
+REQUEST_BUCKETS = (
+    0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 60, 120, 240, 480,
+)  # fmt: skip
+REFUSALS = (RequestError, QueueFull, EngineStopped)
 
 
-class Load(Protocol):
-    """Requests that run and that wait; the share, 0 to 1, of the KV cache's blocks in use."""
+class EngineStatsCollector(Collector):
+    """Gauges that ask the backend for its stats each time Prometheus asks for the metrics."""
 
-    running: int
-    waiting: int
-    kv_cache_usage: float
-
-
-class LoadGauges(Collector):
-    """Asks the backend when Prometheus asks us."""
-
-    def __init__(self, load: Callable[[], Load], model: str) -> None:
-        self.load, self.model = load, model
+    def __init__(self, stats: Callable[[], EngineStats], model: str) -> None:
+        self.stats, self.model = stats, model
 
     def collect(self) -> Iterable[Metric]:
-        now = self.load()
-        for name, text, value in (
-            ("num_requests_running", "Requests that run", now.running),
-            ("num_requests_waiting", "Requests that wait", now.waiting),
-            ("kv_cache_usage_perc", "Share of the KV cache's blocks in use, 1 is all", now.kv_cache_usage),
+        stats = self.stats()
+        for name, documentation, value in (
+            ("num_requests_running", "Requests that run", stats.num_running_requests),
+            ("num_requests_waiting", "Requests that wait", stats.num_waiting_requests),
+            ("kv_cache_usage_perc", "Share of the KV cache's blocks in use, 1 is all", stats.kv_cache_usage),
         ):
-            gauge = GaugeMetricFamily(PREFIX + name, text, labels=["model_name"])
+            gauge = GaugeMetricFamily(PREFIX + name, documentation, labels=["model_name"])
             gauge.add_metric([self.model], value)
             yield gauge
 
 
-class Metrics:
-    """Times are in seconds, of this process; counts are of tokens or requests."""
+class ServerMetrics:
+    """Histograms are in seconds and count from the request's arrival here; counters count tokens or requests."""
 
-    def __init__(self, load: Callable[[], Load], model: str) -> None:
-        self.registry = CollectorRegistry()
-        self.registry.register(LoadGauges(load, model))
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            made = Histogram(PREFIX + name, text, ["model_name"], buckets=buckets, registry=self.registry)
-            return made.labels(model)
-
-        def counter(name: str, text: str) -> Counter:
-            return Counter(PREFIX + name, text, ["model_name"], registry=self.registry).labels(model)
-
-        self.ttft = histogram("time_to_first_token_seconds", "From arrival to the first token", SHORT)
-        self.itl = histogram("inter_token_latency_seconds", "From one token to the next", SHORT)
-        self.queue = histogram("request_queue_time_seconds", "From arrival to the first step", LONG)
-        self.e2e = histogram("e2e_request_latency_seconds", "From arrival to the last token", LONG)
-        self.prompt = counter("prompt_tokens", "Prompt tokens of requests that got a token")
-        self.generation = counter("generation_tokens", "Tokens generated")
-        self.queries = counter("prefix_cache_queries", "Prompt tokens looked up in the KV cache")
-        self.hits = counter("prefix_cache_hits", "Prompt tokens found there")
-        self.ended = Counter(
-            f"{PREFIX}request_success", "Ends: stop, length, abort (the client left), error",
-            ["model_name", "finished_reason"], registry=self.registry,
-        )  # fmt: skip
+    def __init__(self, stats: Callable[[], EngineStats], model: str) -> None:
         self.model = model
+        self.registry = CollectorRegistry()
+        self.registry.register(EngineStatsCollector(stats, model))
+        self.ttft = self._histogram(
+            "time_to_first_token_seconds", "From arrival to the first token", TOKEN_BUCKETS
+        )
+        self.itl = self._histogram("inter_token_latency_seconds", "From one token to the next", TOKEN_BUCKETS)
+        self.queue_time = self._histogram(
+            "request_queue_time_seconds", "From arrival to the first step", REQUEST_BUCKETS
+        )
+        self.e2e_latency = self._histogram(
+            "e2e_request_latency_seconds", "From arrival to the last token", REQUEST_BUCKETS
+        )
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of requests that got a token")
+        self.generation_tokens = self._counter("generation_tokens", "Tokens generated")
+        self.cache_queries = self._counter("prefix_cache_queries", "Prompt tokens looked up in the KV cache")
+        self.cache_hits = self._counter("prefix_cache_hits", "Prompt tokens found there")
+        self.finished_requests = Counter(
+            f"{PREFIX}request_success",
+            "Ends: stop, length, abort (the client left), error",
+            ["model_name", "finished_reason"],
+            registry=self.registry,
+        )
 
     def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    async def watch(self, parts: AsyncGenerator[Piece], prompt_tokens: int) -> AsyncGenerator[Piece]:
-        """The same pieces, measured. A request that was refused counts nowhere; one that had a token ends once."""
-        began, last, ending = time.perf_counter(), 0.0, "abort"
+    async def watch(
+        self, deltas: AsyncGenerator[TextDelta], num_prompt_tokens: int
+    ) -> AsyncGenerator[TextDelta]:
+        """The same deltas, measured.
+
+        A request that was refused counts nowhere. A request that got a token is counted once when it ends.
+        """
+        arrival_time, last_token_time = time.perf_counter(), None
+        finished_reason = "abort"
         try:
-            async with aclosing(parts):
-                async for piece in parts:
+            async with aclosing(deltas):
+                async for delta in deltas:
                     now = time.perf_counter()
-                    if last:
-                        self.itl.observe(now - last)
+                    if last_token_time is None:
+                        self._observe_first(delta, now - arrival_time, num_prompt_tokens)
                     else:
-                        self._first(piece, now - began, prompt_tokens)
-                    self.generation.inc()
-                    last = now
-                    if piece.finish_reason:
-                        ending = piece.finish_reason
-                        self.e2e.observe(now - began)
-                    yield piece
+                        self.itl.observe(now - last_token_time)
+                    self.generation_tokens.inc()
+                    last_token_time = now
+                    if delta.finish_reason:
+                        finished_reason = delta.finish_reason
+                        self.e2e_latency.observe(now - arrival_time)
+                    yield delta
         except Exception as error:
-            ending = "" if isinstance(error, REFUSED) and not last else "error"
+            was_refused = isinstance(error, REFUSALS) and last_token_time is None
+            finished_reason = None if was_refused else "error"
             raise
         finally:
-            if ending:
-                self.ended.labels(self.model, ending).inc()
+            if finished_reason:
+                self.finished_requests.labels(self.model, finished_reason).inc()
 
-    def _first(self, piece: Piece, seconds: float, prompt_tokens: int) -> None:
-        first = piece.outputs[0]
+    def _observe_first(self, delta: TextDelta, seconds: float, num_prompt_tokens: int) -> None:
+        output = delta.outputs[0]
         self.ttft.observe(seconds)
-        self.prompt.inc(prompt_tokens)
-        self.queries.inc(prompt_tokens)
-        self.hits.inc(first.cached_tokens)
-        if first.queue_seconds is not None:
-            self.queue.observe(first.queue_seconds)
+        self.prompt_tokens.inc(num_prompt_tokens)
+        self.cache_queries.inc(num_prompt_tokens)
+        self.cache_hits.inc(output.num_cached_tokens)
+        if output.queue_seconds is not None:
+            self.queue_time.observe(output.queue_seconds)
+
+    def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...]) -> Histogram:
+        histogram = Histogram(
+            PREFIX + name, documentation, ["model_name"], buckets=buckets, registry=self.registry
+        )
+        return histogram.labels(self.model)
+
+    def _counter(self, name: str, documentation: str) -> Counter:
+        return Counter(PREFIX + name, documentation, ["model_name"], registry=self.registry).labels(
+            self.model
+        )

@@ -1,48 +1,51 @@
-"""What goes over the wire: OpenAI's completions and chat completions, as far as an engine here can answer them.
+"""Requests and responses: OpenAI's completions and chat completions, as far as our engines support them.
 
 Field names, defaults and the form of errors follow OpenAI's API reference; `ignore_eos`, `top_k`, `stop_token_ids`,
 `continuous_usage_stats` and `max_model_len` are vLLM's additions. Unknown fields are ignored, as other servers do. A
-field that would change the answer and is not supported is declared with the one value that changes nothing.
+field that would change the output and is not supported is declared with the one value that changes nothing.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from engineroom.engine.runtime.sampling import SamplingParams
 
-Token = Annotated[int, Field(ge=0)]
-Tokens = Annotated[list[Token], Field(min_length=1)]
-Text = Annotated[str, Field(min_length=1)]
-Zero = Annotated[float, Field(ge=0, le=0)] | None
-One = Annotated[float, Field(ge=1, le=1)] | None
-Single = Annotated[int, Field(ge=1, le=1)] | None
-Nothing = Annotated[list[Any], Field(max_length=0)] | None
+TokenId = Annotated[int, Field(ge=0)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1)]
+NonEmptyText = Annotated[str, Field(min_length=1)]
+OnlyZero = Annotated[float, Field(ge=0, le=0)] | None
+OnlyOne = Annotated[float, Field(ge=1, le=1)] | None
+OnlyOneChoice = Annotated[int, Field(ge=1, le=1)] | None
+OnlyEmptyList = Annotated[list[Any], Field(max_length=0)] | None
 
 
-def off(value: bool) -> bool:
+def must_be_false(value: bool) -> bool:
     if value:
         raise ValueError("this server does not have it; leave it false")
     return value
 
 
-class Model(BaseModel):
+class StrictModel(BaseModel):
+    """A value of the wrong type is an error, never converted."""
+
     model_config = ConfigDict(strict=True)
 
 
-class StreamOptions(Model):
+class StreamOptions(StrictModel):
     include_usage: bool = False
     continuous_usage_stats: bool = False
 
 
-class ResponseFormat(Model):
+class ResponseFormat(StrictModel):
     type: Literal["text"]
 
 
-class SamplingRequest(Model):
-    """The fields that both requests share. None stands for the default everywhere."""
+class SamplingRequest(StrictModel, ABC):
+    """The fields that both kinds of requests share. None stands for the default everywhere."""
 
     model: str
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -50,68 +53,97 @@ class SamplingRequest(Model):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     seed: Annotated[int, Field(ge=-(2**53), le=2**53)] | None = None
-    stop: Text | Annotated[list[Text], Field(max_length=16)] | None = None
-    stop_token_ids: Annotated[list[Token], Field(max_length=16)] | None = None
+    stop: NonEmptyText | Annotated[list[NonEmptyText], Field(max_length=16)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=16)] | None = None
     ignore_eos: bool = False
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    n: Single = None
-    best_of: Single = None
+    n: OnlyOneChoice = None
+    best_of: OnlyOneChoice = None
     min_tokens: Annotated[int, Field(ge=0, le=0)] | None = None
-    min_p: Zero = None
-    presence_penalty: Zero = None
-    frequency_penalty: Zero = None
-    repetition_penalty: One = None
+    min_p: OnlyZero = None
+    presence_penalty: OnlyZero = None
+    frequency_penalty: OnlyZero = None
+    repetition_penalty: OnlyOne = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
     response_format: ResponseFormat | None = None
-    logprobs: int | bool | None = None
 
     @property
-    def wants_logprobs(self) -> bool:
-        return self.logprobs is not None and self.logprobs is not False
+    @abstractmethod
+    def wants_logprobs(self) -> bool: ...
 
     @property
-    def top(self) -> bool:
-        """Whether the likeliest token is to be told, not only the chosen one."""
-        return self.logprobs == 1 and self.logprobs is not True
+    @abstractmethod
+    def wants_top_logprobs(self) -> bool:
+        """Whether the log-probability of the most likely token is wanted too, not only that of the chosen one."""
 
     @property
-    def stops(self) -> list[str]:
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+    def stop_strings(self) -> list[str]:
+        if isinstance(self.stop, str):
+            return [self.stop]
+        return self.stop or []
 
-    def params(self, max_tokens: int, end_ids: list[int], defaults: dict[str, Any]) -> SamplingParams:
-        """For the engine. `defaults`: temperature, top_p and top_k where the request has none."""
-        wishes = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "seed")}
-        made = defaults | {name: value for name, value in wishes.items() if value is not None}
-        made["top_k"] = max(0, made.get("top_k", 0))
-        words = [*(self.stop_token_ids or []), *([] if self.ignore_eos else end_ids)]
-        stop_words = tuple((word,) for word in words)
+    def sampling_params(
+        self, max_tokens: int, end_ids: list[int], defaults: dict[str, Any]
+    ) -> SamplingParams:
+        """The parameters for the engine.
+
+        `defaults`: temperature, top_p and top_k for a request that does not set them.
+        """
+        values = dict(defaults)
+        for name in ("temperature", "top_p", "top_k", "seed"):
+            value = getattr(self, name)
+            if value is not None:
+                values[name] = value
+        values["top_k"] = max(0, values.get("top_k", 0))  # -1 means no limit too, as in vLLM
+        stop_token_ids = list(self.stop_token_ids or [])
+        if not self.ignore_eos:
+            stop_token_ids += end_ids
         return SamplingParams(
-            max_tokens=max_tokens, stop_words=stop_words, logprobs=self.wants_logprobs, **made
+            max_tokens=max_tokens,
+            stop_words=tuple((token_id,) for token_id in stop_token_ids),
+            logprobs=self.wants_logprobs,
+            **values,
         )
 
 
 class CompletionRequest(SamplingRequest):
-    """POST /v1/completions. Several prompts get an answer each, in choices of their `index`."""
+    """POST /v1/completions. Each of several prompts gets a choice; its `index` is that of the prompt."""
 
-    prompt: Text | Tokens | Annotated[list[Text | Tokens], Field(min_length=1, max_length=256)]
+    prompt: (
+        NonEmptyText
+        | TokenIds
+        | Annotated[list[NonEmptyText | TokenIds], Field(min_length=1, max_length=256)]
+    )
     logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
-    echo: Annotated[bool, AfterValidator(off), Field(json_schema_extra={"const": False})] | None = None
+    echo: Annotated[bool, AfterValidator(must_be_false), Field(json_schema_extra={"const": False})] | None = (
+        None
+    )
     suffix: Literal[""] | None = None
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
+        """Each prompt, as text or as token ids."""
+        if isinstance(self.prompt, str):
             return [self.prompt]
-        return self.prompt
+        token_ids = [item for item in self.prompt if isinstance(item, int)]
+        return [token_ids] if token_ids else [item for item in self.prompt if not isinstance(item, int)]
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return self.logprobs is not None
+
+    @property
+    def wants_top_logprobs(self) -> bool:
+        return self.logprobs == 1
 
 
-class TextPart(Model):
+class TextPart(StrictModel):
     type: Literal["text"]
     text: str
 
 
-class Message(Model):
+class ChatMessage(StrictModel):
     role: Literal["system", "user", "assistant"]
     content: str | list[TextPart]
 
@@ -121,17 +153,21 @@ class Message(Model):
 
 
 class ChatRequest(SamplingRequest):
-    """POST /v1/chat/completions. Without a limit the answer may take what is left of max_seq_len."""
+    """POST /v1/chat/completions. Without a limit the output may have the rest of max_seq_len."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
-    tools: Nothing = None
-    functions: Nothing = None
+    tools: OnlyEmptyList = None
+    functions: OnlyEmptyList = None
 
     @property
-    def top(self) -> bool:
+    def wants_logprobs(self) -> bool:
+        return bool(self.logprobs)
+
+    @property
+    def wants_top_logprobs(self) -> bool:
         return self.top_logprobs == 1
 
 
@@ -153,8 +189,8 @@ class Choice(BaseModel):
     finish_reason: str | None
 
 
-class Completion(BaseModel):
-    """An answer, or one chunk of it: `object` says which."""
+class CompletionResponse(BaseModel):
+    """A completion or a chunk of one; `object` says which."""
 
     id: str
     object: str
@@ -164,7 +200,7 @@ class Completion(BaseModel):
     usage: Usage | None = None
 
 
-class Card(BaseModel):
+class ModelCard(BaseModel):
     id: str
     object: Literal["model"] = "model"
     created: int
@@ -172,19 +208,19 @@ class Card(BaseModel):
     max_model_len: int
 
 
-class Cards(BaseModel):
+class ModelList(BaseModel):
     object: Literal["list"] = "list"
-    data: list[Card]
+    data: list[ModelCard]
 
 
-class Problem(BaseModel):
+class ErrorInfo(BaseModel):
     message: str
     type: str
     param: str | None = None
     code: str | None = None
 
 
-class Failure(BaseModel):
+class ErrorResponse(BaseModel):
     """OpenAI's form of an error."""
 
-    error: Problem
+    error: ErrorInfo

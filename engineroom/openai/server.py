@@ -1,4 +1,4 @@
-"""One engine on one port, until it is told to stop."""
+"""Serve one engine on one port until a signal ends it."""
 
 from __future__ import annotations
 
@@ -12,49 +12,50 @@ import uvicorn
 from engineroom.engine.directory import TOKENIZER, EngineError, open_engine
 from engineroom.engine.runtime.async_executor import AsyncExecutor
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
-from engineroom.engine.runtime.scheduler import Policy
+from engineroom.engine.runtime.scheduler import CapacitySchedulerPolicy
 from engineroom.openai.app import create_app
 from engineroom.openai.text import Vocabulary
 
-GRACE = 2  # seconds that open streams have after SIGTERM or SIGINT
+GRACE = 2  # seconds that running requests have after SIGTERM or SIGINT
 
 
-class Server(uvicorn.Server):
-    """At a signal nothing new is taken; what runs may end, and is told after GRACE seconds."""
+class EngineServer(uvicorn.Server):
+    """After a signal it accepts no new requests. Running requests may finish; after GRACE seconds they are ended."""
 
     def __init__(self, config: uvicorn.Config, executor: AsyncExecutor) -> None:
         super().__init__(config)
         self.executor = executor
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        ending = asyncio.create_task(self._end())
+        closing = asyncio.create_task(self._close_executor())
         await super().shutdown(sockets)
-        ending.cancel()
+        closing.cancel()
 
-    async def _end(self) -> None:
+    async def _close_executor(self) -> None:
         await asyncio.sleep(GRACE)
         await asyncio.to_thread(self.executor.close)
 
 
 def serve_engine_directory(
-    engine: Path,
+    engine_dir: Path,
     host: str,
     port: int,
     name: str | None,
-    kv: KvCacheConfig,
-    policy: Policy,
+    kv_cache_config: KvCacheConfig,
+    policy: CapacitySchedulerPolicy,
     max_queue_size: int,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises EngineError for an engine that cannot run here or has no tokenizer."""
-    made = open_engine(engine)
-    if not (made.path / TOKENIZER).is_dir():
-        raise EngineError(f"{engine} has no tokenizer. Build it with --tokenizer_dir.")
-    vocabulary = Vocabulary(made.path / TOKENIZER)
-    executor = AsyncExecutor(Executor(made, kv, policy), max_queue_size)
-    blocks = executor.executor.blocks
-    most = min(int(made.build.max_seq_len or 0), blocks.total * blocks.tokens_per_block)
-    app = create_app(executor, vocabulary, name or made.path.resolve().name, most)
+    engine = open_engine(engine_dir)
+    if not (engine.path / TOKENIZER).is_dir():
+        raise EngineError(f"{engine_dir} has no tokenizer. Build it with --tokenizer_dir.")
+    vocabulary = Vocabulary(engine.path / TOKENIZER)
+    executor = AsyncExecutor(Executor(engine, kv_cache_config, policy), max_queue_size)
+    block_manager = executor.executor.block_manager
+    cache_tokens = block_manager.num_blocks * block_manager.tokens_per_block
+    max_seq_len = min(engine.limits.max_seq_len, cache_tokens)
+    app = create_app(executor, vocabulary, name or engine.path.resolve().name, max_seq_len)
     config = uvicorn.Config(app, host, port, access_log=False, timeout_graceful_shutdown=2 * GRACE)
-    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
-        Server(config, executor).run()
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
+        EngineServer(config, executor).run()
     executor.close()

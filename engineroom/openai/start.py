@@ -1,4 +1,4 @@
-"""Start the server from a notebook or a test; the process kit stops it, whatever happens."""
+"""Start the server from a notebook or a test; engineroom.kit.process stops it in any case."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from engineroom.kit.process import Server, start
 def serve_engine(
     engine_dir: str | Path, *, name: str = "engine", timeout: float = 120, **options: object
 ) -> Server:
-    """`engineroom serve` on a free port, ready to answer; a context manager.
+    """Run `engineroom serve` on a free port; returns when it is ready. The server is a context manager.
 
-    `options` are those of the command: max_queue_size=4 becomes `--max_queue_size 4`, False `--no-…`. A second call
-    replaces the first server of that `name`. Raises ServerFailed with the reason and the end of the log.
+    `options` are those of the command: max_queue_size=4 becomes `--max_queue_size 4`, and False becomes `--no-…`.
+    `timeout`: seconds until the server must be ready. A second call with the same `name` replaces the first server.
+    Raises ServerFailed with the reason and the end of the log.
     """
-    line = [sys.executable, "-m", "engineroom.openai", str(engine_dir), "--port", "{port}"]
+    command = [sys.executable, "-m", "engineroom.openai", str(engine_dir), "--port", "{port}"]
     for option, value in options.items():
-        line += [f"--no-{option}"] if value is False else [f"--{option}"]
-        line += [] if isinstance(value, bool) else [str(value)]
-    return start(line, name=name, timeout=timeout)
+        command += [f"--no-{option}"] if value is False else [f"--{option}"]
+        command += [] if isinstance(value, bool) else [str(value)]
+    return start(command, name=name, timeout=timeout)

@@ -1,4 +1,4 @@
-"""Between text and tokens: prompts in, answers out piece by piece, never half a character and never a stop string."""
+"""Between text and tokens: prompts in, and outputs out delta by delta, without half characters or stop strings."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 from tokenizers.decoders import DecodeStream
 from transformers import AutoTokenizer
 
-from engineroom.engine.runtime.executor import Output
-from engineroom.engine.runtime.scheduler import RequestError
+from engineroom.engine.runtime.request import FinishReason, RequestError, TokenOutput
 
-SAMPLING = ("temperature", "top_p", "top_k")
+SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k")
 
 
 class Vocabulary:
-    """A Hugging Face tokenizer folder. `end_ids` end an answer; `defaults` are for requests that name no sampling.
+    """A Hugging Face tokenizer folder.
 
-    Both come from generation_config.json where there is one, as vLLM reads it: do_sample false is temperature 0.
+    `end_ids`: the tokens that end an output. `defaults`: sampling parameters for requests that set none. Both come from
+    generation_config.json where there is one, as vLLM reads it: do_sample false is temperature 0.
     """
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.size = len(self.tokenizer)
-        file = folder / "generation_config.json"
-        config: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-        ends = config.get("eos_token_id", self.tokenizer.eos_token_id)
-        self.end_ids: list[int] = ends if isinstance(ends, list) else [] if ends is None else [ends]
-        self.defaults = {"temperature": 1.0} | {name: config[name] for name in SAMPLING if name in config}
+        path = folder / "generation_config.json"
+        config: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        self.end_ids = _as_list(config.get("eos_token_id", self.tokenizer.eos_token_id))
+        self.defaults: dict[str, Any] = {"temperature": 1.0}
+        self.defaults |= {name: config[name] for name in SAMPLING_DEFAULTS if name in config}
         if config.get("do_sample") is False:
             self.defaults = {"temperature": 0.0}
 
     def encode(self, prompt: str | list[int]) -> list[int]:
-        """Token ids of a prompt. Raises RequestError for an id that the vocabulary does not have."""
+        """Token ids of a prompt. Raises RequestError for a token id that the vocabulary does not have."""
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt)
         if max(prompt) >= self.size:
@@ -45,72 +45,108 @@ class Vocabulary:
         return prompt
 
     def chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """Token ids of a conversation, ready for the assistant's turn. Raises RequestError in the template's words."""
+        """Token ids of a conversation, up to where the assistant's message begins.
+
+        Raises RequestError, with the template's own words, for messages that the chat template refuses.
+        """
         if not self.tokenizer.chat_template:
             raise RequestError("the model has no chat template; use /v1/completions.")
         try:
-            ids: list[int] = self.tokenizer.apply_chat_template(
+            token_ids: list[int] = self.tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_dict=False
             )
         except TemplateError as error:
             raise RequestError(f"messages: the chat template refuses them: {error}") from None
-        return ids
+        return token_ids
+
+
+def _as_list(token_ids: int | list[int] | None) -> list[int]:
+    if token_ids is None:
+        return []
+    return token_ids if isinstance(token_ids, list) else [token_ids]
+
+
+class TokenLogprob(NamedTuple):
+    """The text of one token, its log-probability, and where in the output's text it begins."""
+
+    token: str
+    logprob: float
+    text_offset: int
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some of an answer. `logprobs`, if asked for: each token's own text, log-probability and place in the text.
-
-    `outputs` are the engine's, one for each token.
-    """
+class TextDelta:
+    """A part of an output: its text and the tokens behind it. `logprobs` is empty unless they are wanted."""
 
     text: str
-    outputs: list[Output]
-    logprobs: list[tuple[str, float, int]]
-    finish_reason: str | None = None
+    outputs: list[TokenOutput]
+    logprobs: list[TokenLogprob]
+    finish_reason: FinishReason | None = None
 
 
-def join(parts: Sequence[Piece]) -> Piece:
-    outputs, logprobs = (
-        [one for part in parts for one in getattr(part, of)] for of in ("outputs", "logprobs")
+def join_deltas(deltas: Sequence[TextDelta]) -> TextDelta:
+    """Consecutive deltas of one output as one."""
+    return TextDelta(
+        text="".join(delta.text for delta in deltas),
+        outputs=[output for delta in deltas for output in delta.outputs],
+        logprobs=[logprob for delta in deltas for logprob in delta.logprobs],
+        finish_reason=deltas[-1].finish_reason,
     )
-    return Piece("".join(part.text for part in parts), outputs, logprobs, parts[-1].finish_reason)
 
 
 class StopStrings:
-    """Text passes through and ends before the stop string that is complete first; what may begin one is held back."""
+    """Lets text through up to the stop string that is complete first.
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        self.stops, self.held = stops, ""
+    `held_back` is the end of the text so far, if it may be the beginning of a stop string.
+    """
+
+    def __init__(self, stop_strings: Sequence[str]) -> None:
+        self.stop_strings = stop_strings
+        self.held_back = ""
 
     def push(self, text: str) -> tuple[str, bool]:
-        """(text that can be sent, whether a stop string has come)."""
-        text = self.held + text
-        ends = [(at + len(stop), at) for stop in self.stops if (at := text.find(stop)) >= 0]
-        if ends:
-            return text[: min(ends)[1]], True
-        keep = next(
-            (n for n in range(len(text)) if any(s.startswith(text[n:]) for s in self.stops)), len(text)
-        )
-        self.held = text[keep:]
-        return text[:keep], False
+        """The text that can be sent now, and whether a stop string was found."""
+        text = self.held_back + text
+        begins = {stop: text.find(stop) for stop in self.stop_strings}
+        matches = [(begin + len(stop), begin) for stop, begin in begins.items() if begin >= 0]
+        if matches:
+            _, begin = min(matches)
+            return text[:begin], True
+        safe = self._safe_length(text)
+        self.held_back = text[safe:]
+        return text[:safe], False
+
+    def _safe_length(self, text: str) -> int:
+        """How many characters of `text` cannot belong to a stop string that the following text completes."""
+        for begin in range(len(text)):
+            if any(stop.startswith(text[begin:]) for stop in self.stop_strings):
+                return begin
+        return len(text)
 
 
-async def pieces(
-    outputs: AsyncGenerator[Output], vocabulary: Vocabulary, stops: Sequence[str], logprobs: bool
-) -> AsyncGenerator[Piece]:
-    """One piece for each token, perhaps without text. Closing it, or a stop string, closes `outputs`."""
+async def detokenize(
+    outputs: AsyncGenerator[TokenOutput],
+    vocabulary: Vocabulary,
+    stop_strings: Sequence[str],
+    with_logprobs: bool,
+) -> AsyncGenerator[TextDelta]:
+    """One delta for each token; its text may be empty. Closing the stream, or a stop string, closes `outputs`."""
     tokenizer = vocabulary.tokenizer
-    stream, cut, length = DecodeStream(skip_special_tokens=True), StopStrings(stops), 0
+    decode_stream = DecodeStream(skip_special_tokens=True)
+    stops = StopStrings(stop_strings)
+    text_length = 0
     async with aclosing(outputs):
         async for output in outputs:
-            whole = stream.step(tokenizer.backend_tokenizer, output.token) or ""
-            text, stopped = cut.push(whole)
-            reason = "stop" if stopped else output.finish_reason
-            if reason and not stopped:
-                text += cut.held
-            chances = [(tokenizer.decode([output.token]), output.logprob, length)] if logprobs else []
-            length += len(whole)
-            yield Piece(text, [output], chances, reason)
-            if reason:
+            decoded = decode_stream.step(tokenizer.backend_tokenizer, output.token_id) or ""
+            text, stopped = stops.push(decoded)
+            finish_reason = "stop" if stopped else output.finish_reason
+            if finish_reason and not stopped:
+                text += stops.held_back
+            logprobs = []
+            if with_logprobs:
+                token = tokenizer.decode([output.token_id])
+                logprobs = [TokenLogprob(token, output.logprob, text_length)]
+            text_length += len(decoded)
+            yield TextDelta(text, [output], logprobs, finish_reason)
+            if finish_reason:
                 return

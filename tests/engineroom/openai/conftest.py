@@ -13,7 +13,7 @@ from tests.engineroom.engine.conftest import checkpoint, engine
 
 __all__ = ["checkpoint", "engine"]
 Start = Callable[..., Server]
-CACHE = 1024  # tokens, fewer than the six sequences of 256 that the engine was built for
+CACHE_TOKENS = 1024  # fewer than the six sequences of 256 tokens that the engine was built for
 
 
 @pytest.fixture(scope="session")
@@ -26,19 +26,21 @@ def start(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Starts `engineroom serve`; the caller stops it."""
     home = str(tmp_path_factory.mktemp("home"))
 
-    def begin(**options: object) -> Server:
-        given = {"served_model_name": "course", "max_tokens_in_paged_kv_cache": CACHE} | options
-        with pytest.MonkeyPatch.context() as patch:  # not for longer: the build cache is at home too
+    def start_server(**options: object) -> Server:
+        defaults = {"served_model_name": "course", "max_tokens_in_paged_kv_cache": CACHE_TOKENS}
+        with (
+            pytest.MonkeyPatch.context() as patch
+        ):  # only for the start: the build cache is in this folder too
             patch.setenv("ENGINEROOM_HOME", home)
-            return serve_engine(engine.path, **given)
+            return serve_engine(engine.path, **(defaults | options))
 
-    return begin
+    return start_server
 
 
 @pytest.fixture(scope="module")
 def server(start: Start) -> Iterator[Server]:
-    with start() as running:
-        yield running
+    with start() as server:
+        yield server
 
 
 def numbers(samples: list[Sample]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""OpenAI's own client against the served engine: answers, streams, log-probabilities, stops, errors."""
+"""OpenAI's own client against the served engine: completions, streams, log-probabilities, stops, errors."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def client(server: Server) -> openai.OpenAI:
 
 @pytest.fixture(scope="module")
 def alone(engine: EngineDir, vocabulary: Vocabulary) -> list[list[int]]:
-    """The same engine without HTTP; each prompt by itself, end or not."""
-    one = Executor(engine, KvCacheConfig(max_tokens=1024, enable_block_reuse=False))
+    """The same engine without HTTP; each prompt by itself, beyond its end token."""
+    executor = Executor(engine, KvCacheConfig(max_tokens=1024, enable_block_reuse=False))
     params = SamplingParams(max_tokens=40)
-    return [one.generate([vocabulary.encode(prompt)], params)[0] for prompt in PROMPTS]
+    return [executor.generate([vocabulary.encode(prompt)], params)[0] for prompt in PROMPTS]
 
 
 def test_streams_together_equal_the_engine_alone(
@@ -55,20 +55,20 @@ def test_streams_together_equal_the_engine_alone(
             text += chunk.choices[0].text
         return tokens, text
 
-    async def everybody() -> list[tuple[list[str], str]]:
+    async def all_streams() -> list[tuple[list[str], str]]:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
             return await asyncio.gather(*(stream(client, prompt) for prompt in PROMPTS))
 
-    for (tokens, text), ids in zip(asyncio.run(everybody()), alone, strict=True):
-        assert tokens == [vocabulary.tokenizer.decode([token]) for token in ids]
-        assert text == vocabulary.tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd")
+    for (tokens, text), token_ids in zip(asyncio.run(all_streams()), alone, strict=True):
+        assert tokens == [vocabulary.tokenizer.decode([token_id]) for token_id in token_ids]
+        assert text == vocabulary.tokenizer.decode(token_ids, skip_special_tokens=True).rstrip("\ufffd")
 
 
 def test_chat(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(model="course", messages=SUM, temperature=0)
-    choice = answer.choices[0]
+    completion = client.chat.completions.create(model="course", messages=SUM, temperature=0)
+    choice, usage = completion.choices[0], completion.usage
     assert "42" in choice.message.content and choice.finish_reason == "stop"
-    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
     parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "12 + 30?"}]
     chunks = list(
         client.chat.completions.create(
@@ -76,54 +76,60 @@ def test_chat(client: openai.OpenAI) -> None:
             stream_options={"include_usage": True}, max_completion_tokens=64,
         )
     )  # fmt: skip
-    *said, last = chunks
-    assert "".join(chunk.choices[0].delta.content for chunk in said) == choice.message.content
-    assert [chunk.choices[0].finish_reason for chunk in said] == [None] * (len(said) - 1) + ["stop"]
-    assert len(said) == last.usage.completion_tokens == answer.usage.completion_tokens and not last.choices
-    first = said[0].choices[0].logprobs.content[0]
+    *text_chunks, last_chunk = chunks
+    assert "".join(chunk.choices[0].delta.content for chunk in text_chunks) == choice.message.content
+    finish_reasons = [chunk.choices[0].finish_reason for chunk in text_chunks]
+    assert finish_reasons == [None] * (len(text_chunks) - 1) + ["stop"]
+    assert len(text_chunks) == last_chunk.usage.completion_tokens == usage.completion_tokens
+    assert not last_chunk.choices
+    first = text_chunks[0].choices[0].logprobs.content[0]
     assert bytes(first.bytes).decode() == first.token and first.logprob <= 0
 
 
 def test_several_prompts_as_text_and_as_tokens(client: openai.OpenAI, vocabulary: Vocabulary) -> None:
-    ask = {"model": "course", "max_tokens": 8, "temperature": 0, "logprobs": 1}
-    texts = client.completions.create(prompt=PROMPTS, **ask)
-    ids = client.completions.create(prompt=[vocabulary.encode(prompt) for prompt in PROMPTS], **ask)
-    assert [choice.text for choice in texts.choices] == [choice.text for choice in ids.choices]
-    assert [choice.index for choice in texts.choices] == list(range(6))
-    assert texts.usage.completion_tokens == sum(len(choice.logprobs.tokens) for choice in texts.choices)
-    found = texts.choices[0].logprobs
-    assert found.top_logprobs == [{t: p} for t, p in zip(found.tokens, found.token_logprobs, strict=True)]
-    places = zip(found.tokens, found.text_offset, strict=True)
-    assert all(texts.choices[0].text[at:].startswith(token) for token, at in places)
-    one = client.completions.create(prompt=PROMPTS[3], **ask)
-    assert one.choices[0].text == texts.choices[3].text and one.usage.prompt_tokens_details.cached_tokens > 0
+    options = {"model": "course", "max_tokens": 8, "temperature": 0, "logprobs": 1}
+    by_text = client.completions.create(prompt=PROMPTS, **options)
+    prompts = [vocabulary.encode(prompt) for prompt in PROMPTS]
+    by_token_ids = client.completions.create(prompt=prompts, **options)
+    assert [choice.text for choice in by_text.choices] == [choice.text for choice in by_token_ids.choices]
+    assert [choice.index for choice in by_text.choices] == list(range(6))
+    num_tokens = sum(len(choice.logprobs.tokens) for choice in by_text.choices)
+    assert by_text.usage.completion_tokens == num_tokens
+    text, logprobs = by_text.choices[0].text, by_text.choices[0].logprobs
+    pairs = zip(logprobs.tokens, logprobs.token_logprobs, strict=True)
+    assert logprobs.top_logprobs == [{token: logprob} for token, logprob in pairs]
+    for token, offset in zip(logprobs.tokens, logprobs.text_offset, strict=True):
+        assert text[offset:].startswith(token)
+    repeated = client.completions.create(prompt=PROMPTS[3], **options)
+    assert repeated.choices[0].text == by_text.choices[3].text
+    assert repeated.usage.prompt_tokens_details.cached_tokens > 0
     assert client.models.list().data[0].model_dump()["max_model_len"] == 256
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_stop(client: openai.OpenAI, stream: bool) -> None:
-    ask: dict[str, Any] = {"model": "course", "prompt": PROMPTS[1], "max_tokens": 40, "temperature": 0}
-    ask |= {"extra_body": {"ignore_eos": True}}
-    whole = client.completions.create(**ask).choices[0].text
-    word = whole[9:14]
-    found = client.completions.create(stop=["\x00never", word], stream=stream, **ask)
-    choices = [chunk.choices[0] for chunk in found] if stream else found.choices
-    assert "".join(choice.text for choice in choices) == whole[: whole.index(word)]
+    options: dict[str, Any] = {"model": "course", "prompt": PROMPTS[1], "max_tokens": 40, "temperature": 0}
+    options |= {"extra_body": {"ignore_eos": True}}
+    full_text = client.completions.create(**options).choices[0].text
+    stop_string = full_text[9:14]
+    completion = client.completions.create(stop=["\x00never", stop_string], stream=stream, **options)
+    choices = [chunk.choices[0] for chunk in completion] if stream else completion.choices
+    assert "".join(choice.text for choice in choices) == full_text[: full_text.index(stop_string)]
     assert choices[-1].finish_reason == "stop"
-    later = client.completions.create(stop="\x00never", **ask).choices[0]
-    assert later.text == whole and later.finish_reason == "length"
+    unstopped = client.completions.create(stop="\x00never", **options).choices[0]
+    assert unstopped.text == full_text and unstopped.finish_reason == "length"
 
 
 def test_sampling_is_repeated_by_its_seed(client: openai.OpenAI) -> None:
     def text(seed: int) -> str:
-        ask = {"model": "course", "prompt": list(range(300, 320)), "temperature": 2, "max_tokens": 32}
-        return client.completions.create(seed=seed, **ask).choices[0].text
+        options = {"model": "course", "prompt": list(range(300, 320)), "temperature": 2, "max_tokens": 32}
+        return client.completions.create(seed=seed, **options).choices[0].text
 
     assert text(1) == text(1) != text(2)
 
 
 @pytest.mark.parametrize(
-    ("path", "change", "param", "words"),
+    ("path", "changes", "param", "message"),
     [
         ("completions", {"temperature": "hot"}, "temperature", "valid number. Got: 'hot'"),
         ("completions", {"temperature": True}, "temperature", "valid number"),
@@ -145,19 +151,18 @@ def test_sampling_is_repeated_by_its_seed(client: openai.OpenAI) -> None:
     ],
 )
 def test_errors_name_the_field_or_the_limit(
-    server: Server, path: str, change: dict[str, Any], param: str | None, words: str
+    server: Server, path: str, changes: dict[str, Any], param: str | None, message: str
 ) -> None:
-    good = {"model": "course", "unknown_field": 1} | (
-        {"messages": SUM} if "chat" in path else {"prompt": "A"}
-    )
-    answer = httpx.post(f"{server.url}/v1/{path}", json=good | change, trust_env=False)
-    error = answer.json()["error"]
-    assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
-    assert words in error["message"]
+    prompt = {"messages": SUM} if "chat" in path else {"prompt": "A"}
+    body = {"model": "course", "unknown_field": 1} | prompt | changes
+    response = httpx.post(f"{server.url}/v1/{path}", json=body, trust_env=False)
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
+    assert message in error["message"]
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "words"),
+    ("body", "status", "message"),
     [
         (b"\xff\xfe", 400, "not JSON"),
         (b'{"model": "course", "prompt": "\xff"}', 400, "not JSON: invalid unicode"),
@@ -169,30 +174,30 @@ def test_errors_name_the_field_or_the_limit(
         (b'{"model": "nobody", "prompt": "a"}', 404, "this server has 'course'"),
     ],
 )
-def test_bodies_that_are_no_request(server: Server, body: bytes, status: int, words: str) -> None:
-    head = {"Content-Type": "application/json"}
-    answer = httpx.post(f"{server.url}/v1/completions", content=body, headers=head, trust_env=False)
-    assert answer.status_code == status and words in answer.json()["error"]["message"]
+def test_bodies_that_are_no_request(server: Server, body: bytes, status: int, message: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = httpx.post(f"{server.url}/v1/completions", content=body, headers=headers, trust_env=False)
+    assert response.status_code == status and message in response.json()["error"]["message"]
 
 
 def test_other_addresses_have_errors_of_the_same_form(client: openai.OpenAI, server: Server) -> None:
     with pytest.raises(openai.NotFoundError, match="does not exist"):
         client.completions.create(model="nobody", prompt="A")
     for method, path, status in (("GET", "/v2", 404), ("GET", "/v1/completions", 405)):
-        answer = httpx.request(method, server.url + path, trust_env=False)
-        assert answer.status_code == status and answer.json()["error"]["message"]
+        response = httpx.request(method, server.url + path, trust_env=False)
+        assert response.status_code == status and response.json()["error"]["message"]
 
 
 def test_events_end_with_done(server: Server) -> None:
     body = {"model": "course", "prompt": "A", "max_tokens": 3, "stream": True, "ignore_eos": True}
-    answer = httpx.post(f"{server.url}/v1/completions", json=body, trust_env=False)
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    events = answer.text.split("\n\n")
+    response = httpx.post(f"{server.url}/v1/completions", json=body, trust_env=False)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = response.text.split("\n\n")
     assert events[3:] == ["data: [DONE]", ""]
     assert [json.loads(event[6:])["object"] for event in events[:3]] == ["text_completion"] * 3
 
 
 def test_vllm_bench_serve(server: Server) -> None:
-    asked = {"num_prompts": 12, "random_input_len": 32, "random_output_len": 16, "max_concurrency": 8}
-    result = vllm.bench_serve(server, **asked)
+    options = {"num_prompts": 12, "random_input_len": 32, "random_output_len": 16, "max_concurrency": 8}
+    result = vllm.bench_serve(server, **options)
     assert (result["completed"], result["failed"], result["total_output_tokens"]) == (12, 0, 12 * 16)

@@ -1,4 +1,4 @@
-"""Too many requests, clients that leave, an engine that breaks, a signal in the middle: nothing is lost or left."""
+"""Too many requests, clients that leave, a broken step, a signal while it works: nothing is lost, nothing is left."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from fastapi.testclient import TestClient
 from engineroom import load
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.async_executor import AsyncExecutor
-from engineroom.engine.runtime.executor import Executor, KvCacheConfig, Output
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.engine.runtime.request import Request, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
-from engineroom.engine.runtime.scheduler import Request
 from engineroom.kit import process
 from engineroom.kit.process import Server
 from engineroom.load.client import session as session_of
@@ -31,45 +31,47 @@ from engineroom.openai.app import create_app
 from engineroom.openai.text import Vocabulary
 from tests.engineroom.kit.sigint import with_sigint
 from tests.engineroom.kit.stubborn import eventually
-from tests.engineroom.openai.conftest import CACHE, Start, numbers, scrape
+from tests.engineroom.openai.conftest import CACHE_TOKENS, Start, numbers, scrape
 
-ASK = {"model": "course", "prompt": [300, 301, 302], "ignore_eos": True, "temperature": 0}
+BODY = {"model": "course", "prompt": [300, 301, 302], "ignore_eos": True, "temperature": 0}
 
 
 def settled(server: Server) -> dict[str, float]:
-    """Metrics when nobody runs or waits and no block is in use any more, or after a minute."""
+    """The metrics once no request runs or waits and no block is in use, or after a minute."""
     for _ in range(600):
-        found = scrape(server)
+        metrics = scrape(server)
         if not any(
-            found[name] for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+            metrics[name] for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
         ):
             break
         time.sleep(0.1)
-    return found
+    return metrics
 
 
 def test_clients_that_leave_take_their_requests_with_them(server: Server) -> None:
-    """32 at once on six seats. 16 stay; eight leave their streams after the first token, and eight without a stream at
-    the first token of anybody: most of these wait, some are in the middle.
+    """32 requests at once on six slots.
+
+    16 clients stay. Eight leave their streams after the first token. Eight without a stream leave when any stream gets
+    its first token; most of their requests wait then, and some run.
     """
-    before, first = scrape(server), asyncio.Event()
+    before, first_token = scrape(server), asyncio.Event()
 
     async def stay(http: httpx.AsyncClient, stream: bool) -> str:
-        return (await http.post("/v1/completions", json=ASK | {"max_tokens": 40, "stream": stream})).text
+        return (await http.post("/v1/completions", json=BODY | {"max_tokens": 40, "stream": stream})).text
 
     async def leave_stream(http: httpx.AsyncClient) -> None:
-        body = ASK | {"max_tokens": 200, "stream": True}
-        async with http.stream("POST", "/v1/completions", json=body) as answer:
-            await anext(answer.aiter_lines())
-            first.set()
+        body = BODY | {"max_tokens": 200, "stream": True}
+        async with http.stream("POST", "/v1/completions", json=body) as response:
+            await anext(response.aiter_lines())
+            first_token.set()
 
     async def leave_without_stream(http: httpx.AsyncClient) -> None:
-        asking = asyncio.create_task(http.post("/v1/completions", json=ASK | {"max_tokens": 200}))
-        await first.wait()
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        post = asyncio.create_task(http.post("/v1/completions", json=BODY | {"max_tokens": 200}))
+        await first_token.wait()
+        post.cancel()
+        await asyncio.gather(post, return_exceptions=True)
 
-    async def everybody() -> list[str | None]:
+    async def all_clients() -> list[str | None]:
         async with session_of(server) as http:
             clients = [
                 client
@@ -83,13 +85,13 @@ def test_clients_that_leave_take_their_requests_with_them(server: Server) -> Non
             ]
             return await asyncio.gather(*clients)
 
-    answers = asyncio.run(everybody())
-    assert len(list(filter(None, answers))) == 16
+    responses = asyncio.run(all_clients())
+    assert len([response for response in responses if response]) == 16
     after = settled(server)
     change = {name: value - before.get(name, 0) for name, value in after.items()}
     assert (after["num_requests_running"], after["num_requests_waiting"]) == (0, 0)
     assert after["kv_cache_usage_perc"] == 0
-    ended = change["length"]  # some of them in the moment when their client left
+    ended = change["length"]  # some of them at the moment when their client left
     assert 16 <= ended <= 32 - change["abort"] and change["abort"] > 8
     assert change["e2e_request_latency_seconds_count"] == ended
     began, tokens = change["time_to_first_token_seconds_count"], change["generation_tokens_total"]
@@ -99,10 +101,10 @@ def test_clients_that_leave_take_their_requests_with_them(server: Server) -> Non
 
 def test_more_than_a_server_holds_is_refused_and_it_lives(start: Start) -> None:
     with start(name="crowded", max_queue_size=2) as server:
-        many = {"prompt": [ASK["prompt"]] * 9, "max_tokens": 4}  # all in one turn of its event loop
-        answer = httpx.post(f"{server.url}/v1/completions", json=ASK | many, trust_env=False)
-        assert answer.status_code == 429 and answer.headers["Retry-After"] == "1"
-        error = answer.json()["error"]
+        prompts = {"prompt": [BODY["prompt"]] * 9, "max_tokens": 4}  # all in one turn of its event loop
+        response = httpx.post(f"{server.url}/v1/completions", json=BODY | prompts, trust_env=False)
+        assert response.status_code == 429 and response.headers["Retry-After"] == "1"
+        error = response.json()["error"]
         assert error["code"] == "queue_full"
         assert "6 requests may run and 2 wait (max_queue_size)" in error["message"]
         assert settled(server)["kv_cache_usage_perc"] == 0
@@ -111,14 +113,14 @@ def test_more_than_a_server_holds_is_refused_and_it_lives(start: Start) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_before_its_work_is_done(start: Start, number: signal.Signals) -> None:
-    """Short answers are finished; most of 10,000 steps is not done: long ones, and those that wait, are told."""
+    """Short answers are done before. Long ones would take 10,000 steps: they, and waiting ones, get an error."""
     with start(name="signalled") as server:
 
         async def under_load() -> list[load.Trace]:
-            short = asyncio.create_task(load.fire(server, [ASK["prompt"]] * 4, 20, ignore_eos=True))
+            short = asyncio.create_task(load.fire(server, [BODY["prompt"]] * 4, 20, ignore_eos=True))
             while (await asyncio.to_thread(scrape, server)).get("length", 0) < 4:
                 await asyncio.sleep(0.02)
-            long = asyncio.create_task(load.fire(server, [ASK["prompt"]] * 240, 250, ignore_eos=True))
+            long = asyncio.create_task(load.fire(server, [BODY["prompt"]] * 240, 250, ignore_eos=True))
             while (await asyncio.to_thread(scrape, server))["num_requests_waiting"] < 200:
                 await asyncio.sleep(0.02)
             os.kill(server.pid, number)
@@ -127,50 +129,50 @@ def test_a_signal_ends_it_before_its_work_is_done(start: Start, number: signal.S
         traces = asyncio.run(under_load())
         assert eventually(lambda: not server.alive())
         assert [len(trace.arrivals) for trace in traces[:4]] == [20] * 4
-        told = [trace for trace in traces if trace.error]
-        assert len(told) > 120 and all("the engine was shut down" in trace.error for trace in told)
+        failed = [trace for trace in traces if trace.error]
+        assert len(failed) > 120 and all("the engine was shut down" in trace.error for trace in failed)
         assert all(len(trace.arrivals) in (20, 250) for trace in traces if not trace.error)
         assert "Traceback" not in server.logs(200)
 
 
 def test_it_ends_by_sigterm_where_sigint_is_ignored(engine: EngineDir) -> None:
-    line = [sys.executable, "-m", "engineroom.openai", str(engine.path), "--port", "{port}"]
-    line += ["--max_tokens_in_paged_kv_cache", str(CACHE)]
-    with process.start(with_sigint(signal.SIG_IGN, line), name="deaf engine") as server:
+    command = [sys.executable, "-m", "engineroom.openai", str(engine.path), "--port", "{port}"]
+    command += ["--max_tokens_in_paged_kv_cache", str(CACHE_TOKENS)]
+    with process.start(with_sigint(signal.SIG_IGN, command), name="deaf engine") as server:
         os.kill(server.pid, signal.SIGTERM)
         assert eventually(lambda: not server.alive())
 
 
 @pytest.fixture
 def executor(engine: EngineDir) -> Iterator[AsyncExecutor]:
-    made = AsyncExecutor(Executor(engine, KvCacheConfig(max_tokens=CACHE)), max_queue_size=4)
-    yield made
-    made.close()
+    executor = AsyncExecutor(Executor(engine, KvCacheConfig(max_tokens=CACHE_TOKENS)), max_queue_size=4)
+    yield executor
+    executor.close()
 
 
-class Braked(Executor):
-    """Computes as many steps as `permits` allow, and holds the next one until there are more."""
+class GatedExecutor(Executor):
+    """Computes as many steps as `permits` allows, and waits with the next one until there are more."""
 
-    def __init__(self, engine: EngineDir, kv: KvCacheConfig) -> None:
-        super().__init__(engine, kv)
+    def __init__(self, engine: EngineDir, kv_cache_config: KvCacheConfig) -> None:
+        super().__init__(engine, kv_cache_config)
         self.permits = threading.Semaphore(0)
 
-    def step(self) -> list[tuple[Request, Output]]:
-        if self.scheduler.waiting or self.scheduler.running:
+    def step(self) -> list[tuple[Request, TokenOutput]]:
+        if self.scheduler.has_requests:
             self.permits.acquire()
         return super().step()
 
-    def release(self) -> None:
+    def open_gate(self) -> None:
         self.permits.release(1_000_000)
 
 
 @pytest.fixture
-def braked(engine: EngineDir) -> Iterator[AsyncExecutor]:
-    brake = Braked(engine, KvCacheConfig(max_tokens=CACHE))
-    loop = AsyncExecutor(brake, max_queue_size=4)
-    yield loop
-    brake.release()
-    loop.close()
+def gated(engine: EngineDir) -> Iterator[AsyncExecutor]:
+    gated_executor = GatedExecutor(engine, KvCacheConfig(max_tokens=CACHE_TOKENS))
+    executor = AsyncExecutor(gated_executor, max_queue_size=4)
+    yield executor
+    gated_executor.open_gate()
+    executor.close()
 
 
 @pytest.fixture
@@ -183,10 +185,10 @@ def session(app: FastAPI) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://engine")
 
 
-class Holding(Executor):
+class SlowExecutor(Executor):
     """Each step holds the GIL for a millisecond more, as the steps of a larger model do."""
 
-    def step(self) -> list[tuple[Request, Output]]:
+    def step(self) -> list[tuple[Request, TokenOutput]]:
         outputs = super().step()
         ctypes.PyDLL(None).usleep(1000)
         return outputs
@@ -197,37 +199,40 @@ def test_tokens_of_a_stream_come_one_by_one(engine: EngineDir) -> None:
 
     Another program of the machine may have the core in its turn, but not in each of the streams.
     """
-    loop = AsyncExecutor(Holding(engine, KvCacheConfig(max_tokens=CACHE)))
+    executor = AsyncExecutor(SlowExecutor(engine, KvCacheConfig(max_tokens=CACHE_TOKENS)))
 
-    async def turns() -> int:
-        stream = loop.generate(ASK["prompt"], SamplingParams(max_tokens=200))
-        return len({loop.executor.steps async for _ in stream})
+    async def num_turns() -> int:
+        """How many different steps the event loop saw while it read 200 tokens."""
+        outputs = executor.generate(BODY["prompt"], SamplingParams(max_tokens=200))
+        return len({executor.executor.num_steps async for _ in outputs})
 
-    assert any(asyncio.run(turns()) > 120 for _ in range(20))
-    loop.close()
+    assert any(asyncio.run(num_turns()) > 120 for _ in range(20))
+    executor.close()
 
 
-def test_overload_is_refused(braked: AsyncExecutor, vocabulary: Vocabulary) -> None:
+def test_overload_is_refused(gated: AsyncExecutor, vocabulary: Vocabulary) -> None:
     """40 requests before the first step: six run, four wait, and the engine goes on when the others were refused."""
     refusals: list[str] = []
 
-    async def ask(http: httpx.AsyncClient) -> int:
-        answer = await http.post("/v1/completions", json=ASK | {"max_tokens": 100})
-        if answer.status_code == 200:
-            return answer.json()["usage"]["completion_tokens"]
-        assert answer.status_code == 429 and answer.headers["Retry-After"] == "1"
-        refusals.append(answer.json()["error"]["message"])
+    async def completion_tokens(http: httpx.AsyncClient) -> int:
+        response = await http.post("/v1/completions", json=BODY | {"max_tokens": 100})
+        if response.status_code == 200:
+            return response.json()["usage"]["completion_tokens"]
+        assert response.status_code == 429 and response.headers["Retry-After"] == "1"
+        refusals.append(response.json()["error"]["message"])
         if len(refusals) == 30:
-            braked.executor.release()
+            gated.executor.open_gate()
         return 0
 
-    async def everybody() -> list[int]:
-        async with session(create_app(braked, vocabulary, "course", 256)) as http:
-            return await asyncio.wait_for(asyncio.gather(*(ask(http) for _ in range(40))), 60)
+    async def all_requests() -> list[int]:
+        async with session(create_app(gated, vocabulary, "course", 256)) as http:
+            requests = [completion_tokens(http) for _ in range(40)]
+            return await asyncio.wait_for(asyncio.gather(*requests), 60)
 
-    assert sorted(asyncio.run(everybody())) == [0] * 30 + [100] * 10
+    assert sorted(asyncio.run(all_requests())) == [0] * 30 + [100] * 10
     assert all("6 requests may run and 4 wait (max_queue_size)" in message for message in refusals)
-    assert braked.executor.blocks.available == braked.executor.blocks.total
+    block_manager = gated.executor.block_manager
+    assert block_manager.num_free_blocks == block_manager.num_blocks
 
 
 def test_the_collector_looks_at_nothing_that_loading_made(app: FastAPI) -> None:
@@ -236,87 +241,99 @@ def test_the_collector_looks_at_nothing_that_loading_made(app: FastAPI) -> None:
     assert gc.get_freeze_count() == 0
 
 
-def test_a_failed_step_and_a_stopped_engine_are_told(app: FastAPI, executor: AsyncExecutor) -> None:
-    async def story() -> None:
+def test_a_failed_step_and_a_stopped_engine_are_told(
+    app: FastAPI, executor: AsyncExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
         async with session(app) as http:
 
-            async def status(**change: object) -> tuple[int, int, str]:
-                answer = await http.post("/v1/completions", json=ASK | {"max_tokens": 5} | change)
-                return answer.status_code, (await http.get("/health")).status_code, answer.text
+            async def status(**changes: object) -> tuple[int, int, str]:
+                """(status of a completion, status of /health after it, body of the completion)."""
+                response = await http.post("/v1/completions", json=BODY | {"max_tokens": 5} | changes)
+                return response.status_code, (await http.get("/health")).status_code, response.text
 
             assert (await status())[:2] == (200, 200)
-            good, executor.executor.graphs.generation = executor.executor.graphs.generation, None
-            code, health, text = await status()
-            assert (code, health) == (500, 503) and "the engine failed: TypeError" in text
-            code, health, text = await status(stream=True)  # the first token had come from the context step
-            assert (code, health) == (200, 503) and "the engine failed: TypeError" in text.split("\n\n")[1]
-            executor.executor.graphs.generation = good
+            with monkeypatch.context() as patch:
+                patch.setattr(executor.executor.model_runner, "run_generation", None)
+                code, health, text = await status()
+                assert (code, health) == (500, 503) and "the engine failed: TypeError" in text
+                code, health, text = await status(stream=True)  # the context step gave the first token
+                assert (code, health) == (200, 503) and "the engine failed: TypeError" in text.split("\n\n")[
+                    1
+                ]
             assert (await status())[:2] == (200, 200)
             executor.close()
             code, health, text = await status()
             assert (code, health) == (503, 503) and "the engine was shut down" in text
 
-    asyncio.run(asyncio.wait_for(story(), 60))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_metrics_count_what_was_asked(app: FastAPI) -> None:
-    async def story() -> dict[str, float]:
+    async def scenario() -> dict[str, float]:
         async with session(app) as http:
-            bodies = [ASK | {"max_tokens": n, "stream": bool(n % 2)} for n in range(1, 7)]
-            bodies += [ASK | {"prompt": [[5] * 40, [6] * 40], "max_tokens": 4}, ASK | {"max_tokens": 10_000}]
+            bodies = [BODY | {"max_tokens": n, "stream": bool(n % 2)} for n in range(1, 7)]
             bodies += [
-                ASK | {"prompt": [7] * 40, "max_tokens": 4, "stop": "e", "temperature": 1.5, "seed": 5}
+                BODY | {"prompt": [[5] * 40, [6] * 40], "max_tokens": 4},
+                BODY | {"max_tokens": 10_000},
             ]
-            answers = [await http.post("/v1/completions", json=body) for body in bodies]
-            assert [answer.status_code for answer in answers] == [200] * 7 + [400, 200]
-            again = (await http.post("/v1/completions", json=bodies[6])).json()
-            assert again["usage"]["prompt_tokens_details"] == {"cached_tokens": 64}
+            bodies += [
+                BODY | {"prompt": [7] * 40, "max_tokens": 4, "stop": "e", "temperature": 1.5, "seed": 5}
+            ]
+            responses = [await http.post("/v1/completions", json=body) for body in bodies]
+            assert [response.status_code for response in responses] == [200] * 7 + [400, 200]
+            repeated = (await http.post("/v1/completions", json=bodies[6])).json()
+            assert repeated["usage"]["prompt_tokens_details"] == {"cached_tokens": 64}
             return numbers(parse((await http.get("/metrics")).text))
 
-    found = asyncio.run(asyncio.wait_for(story(), 60))
+    metrics = asyncio.run(asyncio.wait_for(scenario(), 60))
     for name in ("time_to_first_token", "request_queue_time", "e2e_request_latency"):
-        assert found[f"{name}_seconds_count"] == 6 + 2 + 1 + 2
-    assert found["length"] + found.get("stop", 0) == 11 and "abort" not in found and "error" not in found
-    assert found["prompt_tokens_total"] == found["prefix_cache_queries_total"] == 6 * 3 + 5 * 40
-    assert found["prefix_cache_hits_total"] == 64
-    assert found["inter_token_latency_seconds_count"] == found["generation_tokens_total"] - 11
+        assert metrics[f"{name}_seconds_count"] == 6 + 2 + 1 + 2
+    assert (
+        metrics["length"] + metrics.get("stop", 0) == 11 and "abort" not in metrics and "error" not in metrics
+    )
+    assert metrics["prompt_tokens_total"] == metrics["prefix_cache_queries_total"] == 6 * 3 + 5 * 40
+    assert metrics["prefix_cache_hits_total"] == 64
+    assert metrics["inter_token_latency_seconds_count"] == metrics["generation_tokens_total"] - 11
     names = ("request_queue_time", "time_to_first_token", "e2e_request_latency")
-    queued, first, whole = (found[f"{name}_seconds_sum"] for name in names)
+    queued, first, whole = (metrics[f"{name}_seconds_sum"] for name in names)
     assert 0 < queued <= first <= whole
-    assert found["kv_cache_usage_perc"] == 0
+    assert metrics["kv_cache_usage_perc"] == 0
 
 
 def test_a_waiting_request_notes_once_when_it_starts_and_what_it_reuses(engine: EngineDir) -> None:
-    """Twelve blocks: the first takes eight, so the second waits, and looks for its prefix at every step."""
-    one = Executor(engine, KvCacheConfig(max_tokens=192))
-    one.generate([[5] * 40], SamplingParams(max_tokens=1))
-    long, late = (
-        Request([9] * 20, SamplingParams(max_tokens=100)),
-        Request([5] * 40, SamplingParams(max_tokens=60)),
-    )
-    one.scheduler.add(long)
-    one.scheduler.add(late)
-    noted, clock = list[float | None](), list[float]()
-    while one.scheduler.running or one.scheduler.waiting:
+    """Twelve blocks: the first request takes eight, so the second waits, and looks its prefix up at every step."""
+    executor = Executor(engine, KvCacheConfig(max_tokens=192))
+    executor.generate([[5] * 40], SamplingParams(max_tokens=1))
+    first = Request([9] * 20, SamplingParams(max_tokens=100))
+    second = Request([5] * 40, SamplingParams(max_tokens=60))
+    executor.scheduler.add(first)
+    executor.scheduler.add(second)
+    scheduled_times: list[float | None] = []  # of the second request, after each step
+    clock: list[float] = []
+    while executor.scheduler.has_requests:
         clock.append(time.perf_counter())
-        one.step()
-        noted.append(late.scheduled)
-    assert noted[:100] == [None] * 100 and set(noted[100:]) == {late.scheduled}
-    assert late.reused == one.blocks.reused_tokens == 32 and long.reused == 0
-    assert long.arrived <= late.arrived <= clock[0] <= long.scheduled  # clock: readings in their order
-    assert long.scheduled <= clock[1] <= clock[100] <= late.scheduled <= clock[101]  # clock: likewise
+        executor.step()
+        scheduled_times.append(second.first_scheduled_time)
+    assert scheduled_times[:100] == [None] * 100
+    assert set(scheduled_times[100:]) == {second.first_scheduled_time}
+    assert second.num_cached_tokens == executor.block_manager.num_reused_tokens == 32
+    assert first.num_cached_tokens == 0
+    assert first.arrival_time <= second.arrival_time <= clock[0]  # clock: readings in their order
+    assert clock[0] <= first.first_scheduled_time <= clock[1]  # clock: likewise
+    assert clock[100] <= second.first_scheduled_time <= clock[101]  # clock: likewise
 
 
-def test_a_stream_that_is_closed_costs_no_more_steps(braked: AsyncExecutor) -> None:
-    async def three() -> None:
-        braked.executor.permits.release(3)
-        stream = braked.generate([5] * 40, SamplingParams(max_tokens=200))
+def test_a_stream_that_is_closed_costs_no_more_steps(gated: AsyncExecutor) -> None:
+    async def read_three_tokens() -> None:
+        gated.executor.permits.release(3)
+        outputs = gated.generate([5] * 40, SamplingParams(max_tokens=200))
         for _ in range(3):
-            await anext(stream)
-        await stream.aclose()
-        braked.executor.release()
-        while braked.load().running:
+            await anext(outputs)
+        await outputs.aclose()
+        gated.executor.open_gate()
+        while gated.stats().num_running_requests:
             await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(three(), 60))
-    assert braked.executor.steps == 3 and braked.load().kv_cache_usage == 0
+    asyncio.run(asyncio.wait_for(read_three_tokens(), 60))
+    assert gated.executor.num_steps == 3 and gated.stats().kv_cache_usage == 0
