@@ -4,9 +4,6 @@ BIN := .venv/bin
 RUN := $(BIN)/python
 CHECK := .venv/check/bin
 
-# how long a waiting thread spins: engineroom/engine/__init__.py
-export GOMP_SPINCOUNT ?= 1000
-export OMP_WAIT_POLICY ?= active
 # with it every process would compile all that it imports
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -14,6 +14,10 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from engineroom.kit import openmp
+
+openmp.apply()  # before a test imports torch; notebook kernels and servers inherit it
+
 LARGEST = ("tests/engineroom/triton/", "tests/tools/author/")
 ONE_VLLM = {
     *(f"tests/engineroom/{folder}" for folder in ("compare", "load", "metrics", "quality", "triton", "vllm")),

@@ -1,13 +1,13 @@
-"""What is built: trtllm-build's limits by their names, their defaults, and what is deduced from them.
+"""The limits of an engine: first `BuildConfig`, what a person asks for, then `Limits`, what `deduce` makes of it.
 
-Names, defaults and deductions follow TensorRT-LLM 1.2.1 (tensorrt_llm/builder.py BuildConfig, plugin/plugin.py);
-what this engine does not have is refused, not ignored.
+Names, defaults and deductions follow TensorRT-LLM 1.2.1 (tensorrt_llm/builder.py BuildConfig, plugin/plugin.py).
+Features that this engine does not have are refused, not ignored. build.py comes next.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from engineroom.kit.errors import UserError
@@ -16,12 +16,15 @@ SCALES_POSITIONS = ("linear", "dynamic")  # rope scaling types that also stretch
 
 
 class BuildError(UserError, ValueError):
-    """A limit that cannot be, or a feature that this engine does not have; says what to do instead."""
+    """A limit that is impossible, or a feature that this engine does not have; the message says what to do instead."""
 
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """Limits of an engine. `max_seq_len` and `max_num_tokens` of None are deduced by `deduce`."""
+    """The limits that a person asks for. `deduce` fills in `max_seq_len` and `max_num_tokens` where they are None.
+
+    Raises BuildError for a limit below 1 and for a feature that this engine does not have.
+    """
 
     max_batch_size: int = 2048
     max_input_len: int = 1024
@@ -32,67 +35,101 @@ class BuildConfig:
     tokens_per_block: int = 32
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if name != "kv_cache_type" and value is not None and (not isinstance(value, int) or value < 1):
-                raise BuildError(f"--{name} {value!r}: expected a whole number from 1 up.")
-        if self.max_beam_width != 1:
-            raise BuildError(
-                "--max_beam_width: this engine has no beam search; build with 1, or use trtllm-build."
-            )
+        _check_limits(self)
         if self.kv_cache_type.upper() != "PAGED":
             raise BuildError(f"--kv_cache_type {self.kv_cache_type}: this engine has only a paged KV cache.")
-        if self.tokens_per_block & (self.tokens_per_block - 1):
-            raise BuildError(
-                f"--tokens_per_block {self.tokens_per_block}: expected a power of two, such as 32."
-            )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a built engine; lengths are in tokens. Raises BuildError as BuildConfig does."""
+
+    max_batch_size: int
+    max_input_len: int
+    max_seq_len: int
+    max_num_tokens: int
+    max_beam_width: int = 1
+    tokens_per_block: int = 32
+
+    def __post_init__(self) -> None:
+        _check_limits(self)
 
     @property
-    def blocks_per_sequence(self) -> int:
-        """Blocks that the longest sequence needs; call it on a deduced configuration."""
-        return -(-int(self.max_seq_len or 0) // self.tokens_per_block)
+    def max_blocks_per_sequence(self) -> int:
+        """KV cache blocks of a sequence of `max_seq_len` tokens."""
+        return -(-self.max_seq_len // self.tokens_per_block)
 
 
-def deduce(wish: BuildConfig, pretrained: dict[str, Any]) -> tuple[BuildConfig, list[str]]:
-    """(the limits as they are built, one line of explanation for each that was deduced or changed).
-
-    `pretrained` is config.json of the checkpoint. Raises BuildError for limits that contradict each other.
-    """
-    said: list[str] = []
-    positions, why = longest(pretrained)
-    seq = wish.max_seq_len or positions
-    if wish.max_seq_len is None:
-        said.append(
-            f"max_seq_len {seq:,}: {why}. The KV cache is sized by what you use, but a smaller limit is safer."
-        )
-    elif seq > positions:
-        said.append(
-            f"max_seq_len {seq:,} is above {why}, {positions:,}: the model was not trained for tokens that far on, "
-            f"and its answers get worse there."
-        )
-    made = replace(wish, max_seq_len=seq)
-    if made.max_input_len > seq:
-        said.append(
-            f"max_input_len {seq:,}: {made.max_input_len:,} was cut to max_seq_len, prompt and answer together."
-        )
-        made = replace(made, max_input_len=seq)
-    most = seq * made.max_batch_size
-    if made.max_num_tokens is None or made.max_num_tokens > most:
-        said.append(f"max_num_tokens {most:,}: max_batch_size × max_seq_len can never hold more.")
-        made = replace(made, max_num_tokens=most)
-    if int(made.max_num_tokens or 0) < made.max_batch_size:
+def _check_limits(config: BuildConfig | Limits) -> None:
+    for name, value in asdict(config).items():
+        if name != "kv_cache_type" and value is not None and (not isinstance(value, int) or value < 1):
+            raise BuildError(f"--{name} {value!r}: expected a whole number from 1 up.")
+    if config.max_beam_width != 1:
         raise BuildError(
-            f"--max_num_tokens {made.max_num_tokens} is below --max_batch_size {made.max_batch_size}: each running "
+            "--max_beam_width: this engine has no beam search. Build with 1, or use trtllm-build."
+        )
+    if config.tokens_per_block & (config.tokens_per_block - 1):
+        raise BuildError(
+            f"--tokens_per_block {config.tokens_per_block}: expected a power of two, such as 32."
+        )
+
+
+def deduce(config: BuildConfig, pretrained_config: dict[str, Any]) -> tuple[Limits, list[str]]:
+    """The limits that are built, and one line of explanation for each limit that was deduced, reduced or is doubtful.
+
+    `pretrained_config` is the checkpoint's config.json; its max_position_embeddings and rotary_scaling are read.
+    Raises BuildError for limits that contradict each other.
+    """
+    explanations: list[str] = []
+    trained_len, origin = max_trained_len(pretrained_config)
+    max_seq_len = config.max_seq_len or trained_len
+    if config.max_seq_len is None:
+        explanations.append(
+            f"max_seq_len {max_seq_len:,}: {origin}. The KV cache grows with the tokens in use, not with this limit, "
+            f"but a smaller limit is safer."
+        )
+    elif max_seq_len > trained_len:
+        explanations.append(
+            f"max_seq_len {max_seq_len:,} is above {origin}, {trained_len:,}: the model was not trained on positions "
+            f"beyond that, and its answers get worse there."
+        )
+    max_input_len = min(config.max_input_len, max_seq_len)
+    if config.max_input_len > max_input_len:
+        explanations.append(
+            f"max_input_len {max_input_len:,}: reduced from {config.max_input_len:,} to max_seq_len, which counts "
+            f"prompt and answer together."
+        )
+    max_num_tokens = max_seq_len * config.max_batch_size
+    if config.max_num_tokens is not None and config.max_num_tokens <= max_num_tokens:
+        max_num_tokens = config.max_num_tokens
+    else:
+        explanations.append(
+            f"max_num_tokens {max_num_tokens:,}: one step never has more than max_batch_size × max_seq_len tokens."
+        )
+    if max_num_tokens < config.max_batch_size:
+        raise BuildError(
+            f"--max_num_tokens {max_num_tokens} is below --max_batch_size {config.max_batch_size}: each running "
             f"request takes one token of every step. Raise the first or lower the second."
         )
-    return made, said
+    limits = Limits(
+        max_batch_size=config.max_batch_size,
+        max_input_len=max_input_len,
+        max_seq_len=max_seq_len,
+        max_num_tokens=max_num_tokens,
+        max_beam_width=config.max_beam_width,
+        tokens_per_block=config.tokens_per_block,
+    )
+    return limits, explanations
 
 
-def longest(pretrained: dict[str, Any]) -> tuple[int, str]:
-    """(max_seq_len, where it comes from) for a checkpoint."""
-    positions = int(pretrained.get("max_position_embeddings") or 2048)
-    scaling = pretrained.get("rotary_scaling") or {}
-    kind, factor = scaling.get("rope_type", scaling.get("type")), float(scaling.get("factor", 1.0))
-    if kind in SCALES_POSITIONS and factor != 1:
-        longest = math.ceil(positions * factor)
-        return longest, f"max_position_embeddings {positions:,} × rope factor {factor:g}"
+def max_trained_len(pretrained_config: dict[str, Any]) -> tuple[int, str]:
+    """The longest sequence that a model was trained for, in tokens, and the setting that says so."""
+    positions = int(pretrained_config.get("max_position_embeddings") or 2048)
+    scaling = pretrained_config.get("rotary_scaling") or {}
+    rope_type = scaling.get("rope_type", scaling.get("type"))
+    factor = float(scaling.get("factor", 1.0))
+    if rope_type in SCALES_POSITIONS and factor != 1:
+        return math.ceil(
+            positions * factor
+        ), f"max_position_embeddings {positions:,} × rope factor {factor:g}"
     return positions, "max_position_embeddings of the model"

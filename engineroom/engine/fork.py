@@ -1,4 +1,7 @@
-"""Work in a fork of this process, while this one goes on."""
+"""Work in a fork of this process while this process goes on: compile.py compiles two graphs at the same time.
+
+Why not ProcessPoolExecutor: it pickles the decoder with all its memory, and waits for its work when the build fails.
+"""
 
 from __future__ import annotations
 
@@ -16,41 +19,42 @@ T = TypeVar("T")
 
 
 @contextmanager
-def forked(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
-    """Start `work` in a fork. What is yielded waits for the result, which is pickled; it raises RuntimeError, with the
-    fork's traceback, when `work` failed or the fork was killed.
+def run_in_fork(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
+    """Start `work` in a fork of this process; yields a function that waits for its result, which is pickled.
 
-    The fork computes with one thread, as OpenMP's do not come along. It ends with the block, and with this process.
+    That function raises RuntimeError, with the fork's traceback, when `work` failed or the fork was killed. The fork
+    computes with one thread, since OpenMP's threads do not survive a fork. It is killed when the block ends, and when
+    this process ends.
     """
     context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
+    receiver, sender = context.Pipe(duplex=False)
 
     def run() -> None:
         die_with_parent()
         torch.set_num_threads(1)
         try:
-            there.send((work(), ""))
-        except Exception:
-            there.send((None, traceback.format_exc()))
+            sender.send((work(), ""))
+        except Exception:  # noqa: BLE001  # every error goes to the process that waits for the result
+            sender.send((None, traceback.format_exc()))
 
     def result() -> T:
         try:
-            made, error = here.recv()
+            value, error = receiver.recv()
         except EOFError:
             process.join()
             raise RuntimeError(
-                f"a process of this one ended with {process.exitcode}; was it killed?"
+                f"a forked process ended with {process.exitcode} and no result; was it killed?"
             ) from None
         if error:
             raise RuntimeError(error)
-        return made
+        return value
 
     process = context.Process(target=run, daemon=True)
     process.start()
-    there.close()
+    sender.close()
     try:
         yield result
     finally:
         process.kill()
         process.join()
-        here.close()
+        receiver.close()

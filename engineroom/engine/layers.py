@@ -1,12 +1,13 @@
-"""The layers of the decoder; `Step` is what all of them share in one step.
+"""The layers of the decoder. model.py stacks them; kernels/ has the operators that they call.
 
-Our own kernels do the attention, and on a CPU the matrix products, on a GPU those of one token (`alone`); that is
-decided while the graph is exported.
+Every layer of a step reads the same `AttentionMetadata`. While a graph is exported, each layer decides which kernels
+the graph calls: on a CPU our own attention and products (kernels/cpu.py), on a GPU our own attention
+(kernels/attention.py), and in the graph for a single token our own products (kernels/products.py).
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,120 +16,167 @@ from torch.nn import functional as F
 from engineroom.checkpoint import ModelConfig
 from engineroom.engine.kernels import cpu
 
+CONTEXT_SPLITS, GENERATION_SPLITS, SINGLE_SPLITS = 1, 4, 16  # GPU programs that share a sequence's KV blocks
 
-def alone(x: Tensor) -> bool:
-    """Is this one row on a GPU, and known to be one when the graph is exported?"""
+
+class AttentionMetadata(NamedTuple):
+    """Where the tokens of one step stand in their sequences and in the KV cache; names as in vLLM.
+
+    Tokens of one sequence are neighbours. In a context step on a GPU, each sequence's tokens fill whole tiles of
+    `tokens_per_tile`.
+    """
+
+    is_context: bool
+    slot_mapping: Tensor  # int64 [num_tokens]: block id * tokens_per_block + offset, where k and v are stored
+    block_tables: (
+        Tensor  # int64 [num_sequences, max_blocks_per_sequence]: block ids in the order of positions
+    )
+    sequence_indices: Tensor  # int64 [num_tokens]: each token's row of block_tables
+    positions: Tensor  # int64 [num_tokens]: attention reads positions 0 to this one
+
+
+def is_single_token(x: Tensor) -> bool:
+    """Whether x [num_tokens, hidden_size] is on a GPU and the graph is exported for one token."""
     return x.is_cuda and isinstance(x.shape[0], int) and x.shape[0] == 1
 
 
-def tile(group: int) -> int:
-    """Tokens of one sequence that a GPU kernel takes together, if `group` query heads share a KV head."""
-    return max(1, 64 >> (group - 1).bit_length())
+def tokens_per_tile(group_size: int) -> int:
+    """Tokens of one sequence that a GPU's attention kernel takes together, with `group_size` query heads a KV head."""
+    return max(1, 64 >> (group_size - 1).bit_length())
 
 
 class Linear(nn.Module):
-    """add + norm(x) · weight + bias; no initialisation, as the values come from a checkpoint.
+    """residual + norm(x) @ weight.T + bias, with uninitialised parameters.
 
-    weight [out, in], or in panels (kernels/cpu.py); bias [out] or none. `gated` is the first product of an MLP: gate
-    above fc, silu(fc) * gate.
+    weight [out_features, in_features], or packed into panels [num_panels, in_features, 16] (kernels/cpu.py);
+    bias [out_features] or None. `gated`: the first product of an MLP, whose weight is gate stacked on fc; the result is
+    silu(fc) * gate.
     """
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = False, gated: bool = False) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool = False, gated: bool = False) -> None:
         super().__init__()
-        self.weight, self.gated, self.outputs = nn.Parameter(torch.empty(outputs, inputs)), gated, outputs
-        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.out_features = out_features
+        self.gated = gated
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
 
-    def forward(self, x: Tensor, norm: RmsNorm | None = None, add: Tensor | None = None) -> Tensor:
-        if alone(x):
+    def forward(self, x: Tensor, norm: RmsNorm | None = None, residual: Tensor | None = None) -> Tensor:
+        """x [num_tokens, in_features] -> [num_tokens, out_features], or [num_tokens, out_features / 2] if gated.
+
+        residual has the shape of the result.
+        """
+        if is_single_token(x):
             from engineroom.engine.kernels.products import linear
 
-            weight, eps = (norm.weight, norm.eps) if norm else (None, 0.0)
-            return linear(x, self.weight, self.bias, weight, eps, add, self.gated)
-        y = self.product(norm(x) if norm else x)
+            norm_weight, eps = (norm.weight, norm.eps) if norm else (None, 0.0)
+            return linear(x, self.weight, self.bias, norm_weight, eps, residual, self.gated)
+        y = self._product(norm(x) if norm else x)
         if self.gated:
             gate, fc = y.chunk(2, -1)
             y = F.silu(fc) * gate
-        return y if add is None else add + y
+        return y if residual is None else residual + y
 
-    def product(self, x: Tensor) -> Tensor:
-        if self.weight.dim() == 2:
+    def _product(self, x: Tensor) -> Tensor:
+        is_packed = self.weight.dim() == 3
+        if not is_packed:
             return F.linear(x, self.weight, self.bias)
-        y = cpu.packed_linear(x.float(), self.weight)[:, : self.outputs].to(x.dtype)
+        y = cpu.packed_linear(x.float(), self.weight)[:, : self.out_features].to(x.dtype)
         return y if self.bias is None else y + self.bias
 
 
 class RmsNorm(nn.Module):
-    """Computed in float32, as transformers does; weight [size]."""
+    """x / rms(x) * weight, computed in float32 as transformers does; weight [size]."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.empty(size)), eps
+        self.weight = nn.Parameter(torch.empty(size))
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., size] -> the same shape and dtype."""
         y = x.float()
         return self.weight * (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
 
 class Attention(nn.Module):
-    def __init__(self, model: ModelConfig, eps: float) -> None:
+    """Grouped-query attention over the paged KV cache, between its two products qkv and dense."""
+
+    def __init__(self, model: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.kv, self.size = model.num_attention_heads, model.num_key_value_heads, model.head_size
-        self.qkv = Linear(model.hidden_size, (self.heads + 2 * self.kv) * self.size, model.attn_bias)
-        self.dense = Linear(self.heads * self.size, model.hidden_size, model.dense_bias)
-        if model.qk_layernorm:
-            self.q_layernorm, self.k_layernorm = RmsNorm(self.size, eps), RmsNorm(self.size, eps)
+        self.num_heads = model.num_attention_heads
+        self.num_kv_heads = model.num_key_value_heads
+        self.head_size = model.head_size
+        qkv_size = (self.num_heads + 2 * self.num_kv_heads) * self.head_size
+        self.qkv = Linear(model.hidden_size, qkv_size, model.attn_bias)
+        self.dense = Linear(self.num_heads * self.head_size, model.hidden_size, model.dense_bias)
+        self.qk_layernorm = model.qk_layernorm
+        if self.qk_layernorm:
+            self.q_layernorm = RmsNorm(self.head_size, model.norm_epsilon)
+            self.k_layernorm = RmsNorm(self.head_size, model.norm_epsilon)
 
     def forward(
         self,
         x: Tensor,
         norm: RmsNorm,
         rotary: tuple[Tensor, Tensor],
-        step: Step,
-        keys: Tensor,
-        values: Tensor,
+        metadata: AttentionMetadata,
+        k_cache: Tensor,
+        v_cache: Tensor,
     ) -> Tensor:
-        """x [tokens, hidden] -> the same shape, x added; attention reads every page of the tables."""
-        q = self.queries(x, norm, rotary, step, keys, values)
-        return self.dense(self.attend(q, step, keys, values).flatten(1), add=x)
+        """x + dense(attention(norm(x))), [num_tokens, hidden_size].
 
-    def queries(
+        rotary: cos and sin, each [num_tokens, 1, head_size / 2]. k_cache, v_cache [num_blocks, tokens_per_block,
+        num_kv_heads, head_size] get the keys and values of this step's tokens, in place.
+        """
+        q = self._store_kv(x, norm, rotary, metadata, k_cache, v_cache)
+        y = self._attend(q, metadata, k_cache, v_cache)
+        return self.dense(y.flatten(1), residual=x)
+
+    def _store_kv(
         self,
         x: Tensor,
         norm: RmsNorm,
         rotary: tuple[Tensor, Tensor],
-        step: Step,
-        keys: Tensor,
-        values: Tensor,
+        metadata: AttentionMetadata,
+        k_cache: Tensor,
+        v_cache: Tensor,
     ) -> Tensor:
-        """q [tokens, heads, size], rotated; the new keys and values go to their slots of the pages."""
-        normed = hasattr(self, "q_layernorm")
-        if alone(x) and not normed:
+        """Store the new keys and values in their slots; returns q [num_tokens, num_heads, head_size], rotated."""
+        slot_mapping = metadata.slot_mapping
+        if is_single_token(x) and not self.qk_layernorm:
             from engineroom.engine.kernels.products import qkv
 
             weights = (self.qkv.weight, self.qkv.bias, norm.weight, norm.eps)
-            return qkv(x, *weights, *rotary, step.slots, keys, values)
-        q, k, v = self.qkv(x, norm).unflatten(-1, (-1, self.size)).split([self.heads, self.kv, self.kv], 1)
-        if normed:
+            return qkv(x, *weights, *rotary, slot_mapping, k_cache, v_cache)
+        heads = self.qkv(x, norm).unflatten(-1, (-1, self.head_size))
+        q, k, v = heads.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], 1)
+        if self.qk_layernorm:
             q, k = self.q_layernorm(q), self.k_layernorm(k)
         if x.is_cuda:
             from engineroom.engine.kernels.attention import rotate_and_store
 
-            return rotate_and_store(q, k, v, *rotary, step.slots, keys, values)
-        place = (step.slots // keys.shape[1], step.slots % keys.shape[1])
-        keys.index_put_(place, rotate(k, *rotary))
-        values.index_put_(place, v)
-        return rotate(q, *rotary)
+            return rotate_and_store(q, k, v, *rotary, slot_mapping, k_cache, v_cache)
+        tokens_per_block = k_cache.shape[1]
+        block_and_offset = (slot_mapping // tokens_per_block, slot_mapping % tokens_per_block)
+        k_cache.index_put_(block_and_offset, apply_rotary_emb(k, *rotary))
+        v_cache.index_put_(block_and_offset, v)
+        return apply_rotary_emb(q, *rotary)
 
-    def attend(self, q: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
-        """q [tokens, heads, size] -> the same; on a GPU, the fewer sequences, the more programs share their pages."""
-        pages = (keys, values, step.tables, step.owners, step.positions)
+    def _attend(self, q: Tensor, metadata: AttentionMetadata, k_cache: Tensor, v_cache: Tensor) -> Tensor:
+        """q [num_tokens, num_heads, head_size] -> the same shape.
+
+        On a GPU, the fewer tokens a step has, the more programs share the KV blocks of one sequence.
+        """
+        sequences = (metadata.block_tables, metadata.sequence_indices, metadata.positions)
         if not q.is_cuda:
-            return cpu.paged_attention(q, *pages)
+            return cpu.paged_attention(q, k_cache, v_cache, *sequences)
         from engineroom.engine.kernels.attention import paged_attention
 
-        if step.context:
-            return paged_attention(q, *pages, tile(self.heads // self.kv), 1)
-        return paged_attention(q, *pages, 1, 16 if alone(q) else 4)
+        if metadata.is_context:
+            tile = tokens_per_tile(self.num_heads // self.num_kv_heads)
+            return paged_attention(q, k_cache, v_cache, *sequences, tile, CONTEXT_SPLITS)
+        splits = SINGLE_SPLITS if is_single_token(q) else GENERATION_SPLITS
+        return paged_attention(q, k_cache, v_cache, *sequences, 1, splits)
 
 
 class GatedMlp(nn.Module):
@@ -140,33 +188,37 @@ class GatedMlp(nn.Module):
         self.proj = Linear(model.intermediate_size, model.hidden_size, model.mlp_bias)
 
     def forward(self, x: Tensor, norm: RmsNorm) -> Tensor:
-        return self.proj(self.fused_fc(x, norm), add=x)
+        """x [num_tokens, hidden_size] -> the same shape."""
+        return self.proj(self.fused_fc(x, norm), residual=x)
 
 
-class Layer(nn.Module):
-    def __init__(self, model: ModelConfig, eps: float) -> None:
+class DecoderLayer(nn.Module):
+    """Attention, then the MLP; each adds its result to x [num_tokens, hidden_size]."""
+
+    def __init__(self, model: ModelConfig) -> None:
         super().__init__()
-        self.input_layernorm, self.post_layernorm = (
-            RmsNorm(model.hidden_size, eps),
-            RmsNorm(model.hidden_size, eps),
-        )
-        self.attention, self.mlp = Attention(model, eps), GatedMlp(model)
+        self.input_layernorm = RmsNorm(model.hidden_size, model.norm_epsilon)
+        self.post_layernorm = RmsNorm(model.hidden_size, model.norm_epsilon)
+        self.attention = Attention(model)
+        self.mlp = GatedMlp(model)
 
-    def forward(self, x: Tensor, *cache: Any) -> Tensor:
-        return self.mlp(self.attention(x, self.input_layernorm, *cache), self.post_layernorm)
-
-
-class Step(NamedTuple):
-    """What every layer of one step shares."""
-
-    context: bool
-    slots: Tensor
-    tables: Tensor
-    owners: Tensor
-    positions: Tensor
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        metadata: AttentionMetadata,
+        k_cache: Tensor,
+        v_cache: Tensor,
+    ) -> Tensor:
+        """The arguments and the result are those of `Attention.forward`."""
+        x = self.attention(x, self.input_layernorm, rotary, metadata, k_cache, v_cache)
+        return self.mlp(x, self.post_layernorm)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding, gpt_neox halves. x [tokens, heads, size]; cos, sin [tokens, 1, size / 2]."""
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+def apply_rotary_emb(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate each pair (x[i], x[i + head_size / 2]), the layout that TensorRT-LLM calls rope_gpt_neox.
+
+    x [num_tokens, num_heads, head_size]; cos, sin [num_tokens, 1, head_size / 2].
+    """
+    x1, x2 = x.chunk(2, -1)
+    return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1)

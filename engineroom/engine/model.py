@@ -1,125 +1,197 @@
-"""The decoder that is compiled: its parameters have the names of a TensorRT-LLM checkpoint; `fuse` joins the two
-halves of the MLP, all else loads as it is.
+"""The decoder that is compiled. layers.py comes before it in the build, compile.py after it.
 
-Graphs of one model: `context` takes the next tokens of sequences, `generation` one token of each; both read and write
-the pages of the KV cache in place.
+Its parameters have the names of a TensorRT-LLM checkpoint. Only the two halves of each MLP are joined (`fuse`); every
+other tensor loads as it is.
+
+Two graphs are exported: `Decoder` takes several tokens of each sequence (context), `Generation` takes one. Both read
+the KV cache and write to it in place.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engineroom.checkpoint import ModelConfig, frequencies
+from engineroom.checkpoint import ModelConfig
+from engineroom.engine.config import Limits
 from engineroom.engine.kernels import cpu
-from engineroom.engine.layers import Layer, Linear, RmsNorm, Step
+from engineroom.engine.layers import AttentionMetadata, DecoderLayer, Linear, RmsNorm
 
 EMBEDDING = "transformer.vocab_embedding"
-UNKNOWN = -1  # a token that the device has chosen and the host has not yet read
-Pools = list[Tensor]  # one [num_blocks, tokens_per_block, kv_heads, head_size] a layer
+PLACEHOLDER_TOKEN_ID = -1  # a token that the device has sampled and the host has not read yet
+ARGMAX_PART = 128  # logits of a row that the first step of argmax_rows takes together
+KvCache = list[Tensor]  # one [num_blocks, tokens_per_block, num_kv_heads, head_size] per layer
 
 
 class Transformer(nn.Module):
-    def __init__(self, model: ModelConfig, eps: float) -> None:
+    """The embedding, the layers and the last norm."""
+
+    def __init__(self, model: ModelConfig) -> None:
         super().__init__()
         self.vocab_embedding = Linear(model.hidden_size, model.vocab_size)
-        self.layers = nn.ModuleList(Layer(model, eps) for _ in range(model.num_hidden_layers))
-        self.ln_f = RmsNorm(model.hidden_size, eps)
+        self.layers = nn.ModuleList(DecoderLayer(model) for _ in range(model.num_hidden_layers))
+        self.ln_f = RmsNorm(model.hidden_size, model.norm_epsilon)
 
 
 class Decoder(nn.Module):
-    """One rank of a checkpoint; `pretrained` is its config.json. `context`: the graph that is exported next is that."""
+    """One rank of a checkpoint, with uninitialised parameters in the checkpoint's dtype. The context graph."""
 
-    def __init__(self, model: ModelConfig, pretrained: dict[str, Any]) -> None:
+    inv_freq: Tensor  # float32 [head_size / 2] in every dtype: rounded frequencies give wrong angles at high positions
+
+    def __init__(self, model: ModelConfig) -> None:
         super().__init__()
-        self.context = True
-        self.model, eps = model, float(pretrained["norm_epsilon"])
-        self.transformer = Transformer(model, eps)
+        self.model = model
+        self.transformer = Transformer(model)
         self.lm_head = Linear(model.hidden_size, model.vocab_size)
-        base, scaling = pretrained["rotary_base"], pretrained.get("rotary_scaling")
-        self.register_buffer("inv_freq", frequencies(model.head_size, base, scaling), persistent=False)
+        self.requires_grad_(False).to(getattr(torch, model.dtype))
+        self.register_buffer("inv_freq", model.inverse_frequencies(), persistent=False)
 
     def forward(
         self,
-        tokens: Tensor,
+        token_ids: Tensor,
         positions: Tensor,
-        slots: Tensor,
-        tables: Tensor,
-        owners: Tensor,
-        last: Tensor,
-        keys: Pools,
-        values: Pools,
+        slot_mapping: Tensor,
+        block_tables: Tensor,
+        sequence_indices: Tensor,
+        logits_indices: Tensor,
+        k_caches: KvCache,
+        v_caches: KvCache,
+        is_context: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Logits float32 [rows of `last`, vocabulary], and the likeliest token of each row.
+        """Logits float32 [num_logits, vocab_size], and the greedy token of each row, int64 [num_logits].
 
-        int64: tokens, positions, slots [all tokens]; tables [sequences, pages]; owners [all tokens], the row of tables;
-        last: the tokens whose logits are wanted. A slot is block * tokens_per_block + offset. Attention goes up to a
-        token's own position. Tokens of one sequence are neighbours; on a GPU they come in tiles of `tile`.
+        token_ids int64 [num_tokens]; logits_indices int64 [num_logits]: the tokens whose logits are computed. The
+        other tensors are those of `AttentionMetadata`.
         """
-        x = F.embedding(tokens, self.transformer.vocab_embedding.weight)
-        angle = positions[:, None].float() * self.inv_freq
-        rotary = (angle.cos()[:, None].to(x.dtype), angle.sin()[:, None].to(x.dtype))
-        step = Step(self.context, slots, tables, owners, positions)
-        for layer, k, v in zip(self.transformer.layers, keys, values, strict=True):
-            x = layer(x, rotary, step, k, v)
-        logits = self.lm_head(x[last], self.transformer.ln_f).float()
-        return logits, likeliest(logits)
+        x = F.embedding(token_ids, self.transformer.vocab_embedding.weight)  # [num_tokens, hidden_size]
+        angles = positions[:, None].float() * self.inv_freq  # [num_tokens, head_size / 2]
+        rotary = (angles.cos()[:, None].to(x.dtype), angles.sin()[:, None].to(x.dtype))
+        metadata = AttentionMetadata(is_context, slot_mapping, block_tables, sequence_indices, positions)
+        for layer, k_cache, v_cache in zip(self.transformer.layers, k_caches, v_caches, strict=True):
+            x = layer(x, rotary, metadata, k_cache, v_cache)
+        logits = self.lm_head(x[logits_indices], self.transformer.ln_f).float()
+        return logits, argmax_rows(logits)
 
 
 class Generation(nn.Module):
-    """One token of each sequence; what the device knows of them the graph looks up itself, in a kernel or two."""
+    """The generation graph: one token of each sequence. It looks up on the device what the device already knows."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(
-        self, rows: Tensor, last: Tensor, tables: Tensor, keys: Pools, values: Pools
+        self,
+        sequences: Tensor,
+        last_token_ids: Tensor,
+        slot_block_tables: Tensor,
+        k_caches: KvCache,
+        v_caches: KvCache,
     ) -> tuple[Tensor, Tensor]:
-        """As the decoder's. int64: rows [3, sequences], the token or UNKNOWN, the seat and the position of each; last
-        [seats], the newest token, which is read and then written; tables [seats, pages]."""
-        known, seats, at = rows.unbind()
-        tokens = torch.where(known == UNKNOWN, last[seats], known)
-        pages, numbers = tables[seats], torch.arange(rows.shape[1], device=rows.device)
-        size = keys[0].shape[1]
-        slots = pages.gather(1, (at // size)[:, None])[:, 0] * size + at % size
-        logits, chosen = self.decoder(tokens, at, slots, pages, numbers, numbers, keys, values)
-        last.index_put_((seats,), chosen)
-        return logits, chosen
+        """Logits float32 [num_sequences, vocab_size], and the greedy token of each row, int64 [num_sequences].
+
+        sequences int64 [3, num_sequences]: each sequence's token id or PLACEHOLDER_TOKEN_ID, its slot, its position.
+        last_token_ids int64 [num_slots]: each slot's newest token; it takes the place of a placeholder, and the greedy
+        tokens are written to it. slot_block_tables int64 [num_slots, max_blocks_per_sequence].
+        """
+        token_ids, slots, positions = sequences.unbind()
+        token_ids = torch.where(token_ids == PLACEHOLDER_TOKEN_ID, last_token_ids[slots], token_ids)
+        block_tables = slot_block_tables[slots]  # [num_sequences, max_blocks_per_sequence]
+        indices = torch.arange(sequences.shape[1], device=sequences.device)
+        tokens_per_block = k_caches[0].shape[1]
+        block_ids = block_tables.gather(1, (positions // tokens_per_block)[:, None])[:, 0]
+        slot_mapping = block_ids * tokens_per_block + positions % tokens_per_block
+        logits, greedy_token_ids = self.decoder(
+            token_ids,
+            positions,
+            slot_mapping,
+            block_tables,
+            indices,
+            indices,
+            k_caches,
+            v_caches,
+            is_context=False,
+        )
+        last_token_ids.index_put_((slots,), greedy_token_ids)
+        return logits, greedy_token_ids
 
 
-def skeleton(model: ModelConfig, pretrained: dict[str, Any], packed: bool = False) -> Decoder:
-    """The decoder without values, on the meta device, in the checkpoint's dtype; rotary frequencies stay float32."""
+def meta_decoder(model: ModelConfig, packed: bool = False) -> Decoder:
+    """The decoder on the meta device, which holds shapes and dtypes but no values.
+
+    `packed`: the weights of all products are in panels (kernels/cpu.py).
+    """
     with torch.device("meta"):
-        made = Decoder(model, pretrained).eval().requires_grad_(False)
-        for name, part in made.named_modules():
-            if packed and isinstance(part, Linear) and name != EMBEDDING:
-                part.weight = nn.Parameter(cpu.pack(part.weight), requires_grad=False)
-    made = made.to(getattr(torch, pretrained["dtype"]))
-    made.inv_freq = made.inv_freq.float()
-    return made
+        decoder = Decoder(model).eval()
+        for name, module in decoder.named_modules():
+            if packed and isinstance(module, Linear) and name != EMBEDDING:
+                module.weight = nn.Parameter(cpu.pack(module.weight), requires_grad=False)
+    return decoder
 
 
 def fuse(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a rank file as this model has them: mlp.gate on top of mlp.fc, all else as it is."""
-    fused = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if ".mlp.gate." not in name and ".mlp.fc." not in name
-    }
-    for name in [name for name in tensors if ".mlp.gate." in name]:
-        both = [tensors[name], tensors[name.replace(".gate.", ".fc.")]]
-        fused[name.replace(".gate.", ".fused_fc.")] = torch.cat(both)
+    """The tensors of a rank file under this model's names: each mlp.fused_fc is mlp.gate stacked on mlp.fc.
+
+    mlp.gate and mlp.fc [intermediate_size, hidden_size] -> mlp.fused_fc [2 * intermediate_size, hidden_size]; a bias
+    likewise.
+    """
+    fused: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if ".mlp.gate." in name:
+            fc = tensors[name.replace(".gate.", ".fc.")]
+            fused[name.replace(".gate.", ".fused_fc.")] = torch.cat([tensor, fc])
+        elif ".mlp.fc." not in name:
+            fused[name] = tensor
     return fused
 
 
-def likeliest(logits: Tensor, part: int = 128) -> Tensor:
-    """argmax of each row, int64 [rows]; in two steps, as a GPU would leave one long row to a few of its processors."""
-    if logits.shape[1] % part:
+def argmax_rows(logits: Tensor) -> Tensor:
+    """int64 [rows] of logits [rows, vocab_size].
+
+    In two steps, since a GPU leaves one long row to a few of its processors.
+    """
+    if logits.shape[1] % ARGMAX_PART:
         return logits.argmax(-1)
-    best, place = logits.unflatten(1, (-1, part)).max(-1)
-    where = best.argmax(-1, keepdim=True)
-    return (where * part + place.gather(1, where))[:, 0]
+    maxima, offsets = logits.unflatten(1, (-1, ARGMAX_PART)).max(-1)  # [rows, vocab_size / ARGMAX_PART]
+    part = maxima.argmax(-1, keepdim=True)  # [rows, 1]
+    return (part * ARGMAX_PART + offsets.gather(1, part))[:, 0]
+
+
+@dataclass(frozen=True)
+class KvCacheShape:
+    """The KV cache of an engine: a key and a value tensor per layer, [num_blocks, tokens_per_block, num_kv_heads,
+    head_size] each."""
+
+    num_layers: int
+    tokens_per_block: int
+    num_kv_heads: int
+    head_size: int
+    dtype: torch.dtype
+    device: str
+
+    @classmethod
+    def of(cls, model: ModelConfig, limits: Limits, device: str) -> KvCacheShape:
+        """The KV cache of an engine for `model` on `device`, "cpu" or "cuda"."""
+        return cls(
+            num_layers=model.num_hidden_layers,
+            tokens_per_block=limits.tokens_per_block,
+            num_kv_heads=model.num_key_value_heads,
+            head_size=model.head_size,
+            dtype=getattr(torch, model.dtype),
+            device=device,
+        )
+
+    def allocate(self, num_blocks: int) -> tuple[KvCache, KvCache]:
+        """Keys and values, all zero."""
+        shape = (num_blocks, self.tokens_per_block, self.num_kv_heads, self.head_size)
+        k_caches = [torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(self.num_layers)]
+        v_caches = [torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(self.num_layers)]
+        return k_caches, v_caches
+
+    def bytes_per_block(self) -> int:
+        """Bytes of one block's keys and values in all layers."""
+        values = 2 * self.num_layers * self.tokens_per_block * self.num_kv_heads * self.head_size
+        return values * self.dtype.itemsize

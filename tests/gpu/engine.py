@@ -1,6 +1,6 @@
-"""`python -m tests.gpu.engine`: the engine on this GPU against the reference. CI has no GPU: run it after every change.
+"""`python -m tests.gpu.engine`: the engine on this GPU against the reference. CI has none: run it after every change.
 
-Prints what differs, and then ends with status 1.
+Ends with status 1 and prints what differs.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from engineroom.checkpoint import ShardedModel, convert, open_checkpoint
 from engineroom.engine.build import build
@@ -20,74 +23,84 @@ from engineroom.engine.runtime.sampling import SamplingParams
 COURSE = Path(__file__).parents[2] / "models" / "course"
 LIMITS = BuildConfig(max_batch_size=16, max_num_tokens=256)
 PROMPTS = [[*range(100, 140)], [*range(500, 700)], [7] * 30, [*range(900, 1250)], [5], [3, 4]]
+BLOCKS_PER_PROMPT = 12
 TOLERANCE = {"float32": 5e-6, "bfloat16": 3e-2}
 
 
-def largest_difference(executor: Executor, reference: ShardedModel) -> float:
-    """Of the logits, relative to the largest one: a context step, a generation step for all, and for each alone."""
-    runner, slots = executor.model_runner, list(range(len(PROMPTS)))
-    block_ids = [list(range(1 + 12 * slot, 13 + 12 * slot)) for slot in slots]
-    last_token_ids = [prompt[-1] for prompt in PROMPTS]
-    positions = [len(prompt) - 1 for prompt in PROMPTS]
+def largest_error(executor: Executor, reference: ShardedModel) -> float:
+    """The largest difference of a logit, relative to the largest logit of its row.
+
+    Each prompt is computed in three ways: in one context step, in a batch of different sequences, and alone.
+    """
+    runner = executor.model_runner
+    slots = list(range(len(PROMPTS)))
+    first_blocks = [1 + BLOCKS_PER_PROMPT * slot for slot in slots]
+    block_ids = [list(range(first, first + BLOCKS_PER_PROMPT)) for first in first_blocks]
     chunks = [ContextChunk(PROMPTS[slot], 0, slot, block_ids[slot]) for slot in slots]
-    context_logits = runner.run_context(chunks)[0].cpu()  # [num_prompts, vocab_size]
-    batch_logits = runner.run_generation(last_token_ids, positions, slots, block_ids)[0].cpu()
-    largest = 0.0
-    for slot in slots:
-        expected = reference.logits(PROMPTS[slot])[-1]  # [vocab_size]
-        single_logits, _ = runner.run_generation(
-            [last_token_ids[slot]], [positions[slot]], [slot], [block_ids[slot]]
-        )
-        for logits in (context_logits[slot], batch_logits[slot], single_logits.cpu()[0]):
-            difference = (logits - expected).abs().max() / expected.abs().max()
-            largest = max(largest, float(difference))
-    return largest
+    context = runner.run_context(chunks)[0].cpu()  # [num_prompts, vocab_size]
+    token_ids = [prompt[-1] for prompt in PROMPTS]
+    positions = [len(prompt) - 1 for prompt in PROMPTS]
+    batch = runner.run_generation(token_ids, positions, slots, block_ids)[
+        0
+    ].cpu()  # [num_prompts, vocab_size]
+    errors: list[float] = []
+    for slot, prompt in enumerate(PROMPTS):
+        single = runner.run_generation([token_ids[slot]], [positions[slot]], [slot], [block_ids[slot]])[
+            0
+        ].cpu()[0]
+        expected = reference.logits(prompt)[-1]
+        errors += [relative_error(logits, expected) for logits in (context[slot], batch[slot], single)]
+    return float(torch.tensor(errors).max())  # NaN if one of them is
 
 
-def check_dtype(dtype: str, folder: Path) -> list[str]:
-    """What differs from the reference, in words."""
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """actual, expected [vocab_size]."""
+    return float((actual - expected).abs().max() / expected.abs().max())
+
+
+def check(dtype: str, folder: Path) -> list[str]:
+    """What differs in this dtype, one line each."""
     checkpoint = open_checkpoint(convert(COURSE, folder / f"{dtype}-checkpoint", dtype=dtype))
     engine = build(checkpoint.directory, folder / dtype, LIMITS, device="cuda", log=lambda line: None)
     reference = ShardedModel(checkpoint)
     executor = Executor(engine, KvCacheConfig(max_tokens=8192, enable_block_reuse=False))
-    difference = largest_difference(executor, reference)
-    print(f"{dtype}: logits within {difference:.1e} of the reference")
-    problems = []
-    if not difference < TOLERANCE[dtype]:
-        problems.append(f"{dtype}: logits differ by {difference:.1e}, allowed are {TOLERANCE[dtype]:.0e}")
+    error = largest_error(executor, reference)
+    print(f"{dtype}: logits within {error:.1e} of the reference")
+    differences: list[str] = []
+    if not error < TOLERANCE[dtype]:
+        differences.append(f"{dtype}: logits differ by {error:.1e}, allowed are {TOLERANCE[dtype]:.0e}")
     if dtype == "float32":
-        problems += check_tokens(engine, executor, reference)
-    return problems
+        differences += check_tokens(engine, executor, reference)
+    return differences
 
 
 def check_tokens(engine: EngineDir, executor: Executor, reference: ShardedModel) -> list[str]:
-    """In float32 no two tokens are equally likely, so the tokens must be the same in whatever way they are computed."""
-    problems = []
+    """In float32 no two tokens have the same logit, so the same tokens must come however they are computed."""
     greedy = SamplingParams(max_tokens=24)
+    differences: list[str] = []
     alone = [executor.generate([prompt], greedy)[0] for prompt in PROMPTS]
     if alone != [reference.greedy(prompt, 24) for prompt in PROMPTS]:
-        problems.append("alone: other tokens than the reference")
-    small_cache = Executor(engine, KvCacheConfig(max_tokens=512), "max_utilization")
-    with_reuse = Executor(engine, KvCacheConfig(max_tokens=8192))
-    with_reuse.generate(PROMPTS, greedy)
+        differences.append("alone: other tokens than the reference")
+    preempting = Executor(engine, KvCacheConfig(max_tokens=512), "max_utilization")
+    reusing = Executor(engine, KvCacheConfig(max_tokens=8192))
+    reusing.generate(PROMPTS, greedy)  # fills the cache
     outputs = {
         "together": executor.generate(PROMPTS, greedy),
-        "preempted": small_cache.generate(PROMPTS * 3, greedy)[-len(PROMPTS) :],
-        "with reused prefixes": with_reuse.generate(PROMPTS, greedy),
+        "preempted": preempting.generate(PROMPTS * 3, greedy)[-len(PROMPTS) :],
+        "with cached prefixes": reusing.generate(PROMPTS, greedy),
     }
-    problems += [f"{name}: other tokens than alone" for name, output in outputs.items() if output != alone]
+    differences += [f"{name}: other tokens than alone" for name, tokens in outputs.items() if tokens != alone]
     sampled = SamplingParams(max_tokens=24, temperature=1.0, top_p=0.9, seed=3, logprobs=True)
-    sampled_alone = [executor.generate([prompt], sampled)[0] for prompt in PROMPTS]
-    if sampled_alone != executor.generate(PROMPTS, sampled):
-        problems.append("sampled together: other tokens than alone")
-    return problems
+    if [executor.generate([prompt], sampled)[0] for prompt in PROMPTS] != executor.generate(PROMPTS, sampled):
+        differences.append("sampled together: other tokens than alone")
+    return differences
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        problems = [problem for dtype in TOLERANCE for problem in check_dtype(dtype, Path(folder))]
-    print("\n".join(problems) or "no difference")
-    sys.exit(bool(problems))
+        differences = [line for dtype in TOLERANCE for line in check(dtype, Path(folder))]
+    print("\n".join(differences) or "all as it should be")
+    sys.exit(bool(differences))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Kernels of ours as custom operators that torch.export keeps and AOTInductor compiles into the engine.
+"""Our kernels as custom operators, which torch.export keeps and AOTInductor compiles into the engine.
 
-`products` and `attention` are for a GPU, in Triton, and imported only where there is one; `cpu` is for a CPU, in C++.
+`cpu` is for a CPU, in C++. `products` and `attention` are for a GPU, in Triton; layers.py imports them only for a GPU.
 """

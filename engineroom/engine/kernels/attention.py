@@ -1,4 +1,8 @@
-"""Attention over pages where they are, after "Flash-Decoding for long-context inference" (Dao et al., 2023)."""
+"""GPU kernels around the paged KV cache: store new keys and values in it, and attend to it where it lies.
+
+The attention is after "Flash-Decoding for long-context inference" (Dao et al., 2023). layers.py calls both kernels.
+A comment beside a Triton variable gives its shape; pointers have the shape of their tensor.
+"""
 
 from __future__ import annotations
 
@@ -8,139 +12,180 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
-LEAST_ROWS = 16  # of tl.dot
+MIN_ROWS = 16  # tl.dot takes no fewer
 
 
 @triton.jit
-def _store(
-    q, k, v, cos, sin, slots, keys, values, y, q_stride, k_stride, v_stride,
-    HEADS: tl.constexpr, KV: tl.constexpr, HALF: tl.constexpr,
+def _rotate_and_store_kernel(
+    q_ptr, k_ptr, v_ptr, cos_ptr, sin_ptr, slot_mapping_ptr, k_cache_ptr, v_cache_ptr, output_ptr,
+    q_stride, k_stride, v_stride,
+    NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, HALF: tl.constexpr,
 ):  # fmt: skip
-    """One head of one token: rotate q, rotate k into its slot, copy v into its slot."""
-    token, head, columns = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.arange(0, HALF)
-    if head < HEADS:
-        source, goal = q + token * q_stride + head * 2 * HALF, y + (token * HEADS + head) * 2 * HALF
-    else:
-        other = head - HEADS
-        number = other % KV
-        slot = (tl.load(slots + token) * KV + number) * 2 * HALF
-        source = k + token * k_stride + number * 2 * HALF
-        goal = keys + slot
-        if other >= KV:
-            source, goal = v + token * v_stride + number * 2 * HALF, values + slot
-    a, b = tl.load(source + columns), tl.load(source + HALF + columns)
-    if head < HEADS + KV:
-        c = tl.load(cos + token * HALF + columns).to(tl.float32)
-        s = tl.load(sin + token * HALF + columns).to(tl.float32)
-        left, right = a.to(tl.float32), b.to(tl.float32)
-        a, b = (left * c - right * s).to(a.dtype), (right * c + left * s).to(a.dtype)
-    tl.store(goal + columns, a)
-    tl.store(goal + HALF + columns, b)
+    """One program for each token and each head of q, k and v: rotate q, rotate k into its slot, copy v into its slot.
 
-
-@triton_op("engineroom::rotate_and_store", mutates_args={"keys", "values"})
-def rotate_and_store(
-    q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, slots: Tensor, keys: Tensor, values: Tensor
-) -> Tensor:
-    """Rotary embedding of q and k; k and v go to their slots of the pages. Returns q, contiguous.
-
-    q [tokens, heads, size]; k, v [tokens, kv_heads, size]; cos, sin [tokens, 1, size / 2]; slots int64 [tokens].
+    HALF: head_size / 2.
     """
-    tokens, heads, size = q.shape
-    kv = k.shape[1]
-    y = q.new_empty(tokens, heads, size)
-    wrap_triton(_store)[(tokens, heads + 2 * kv)](
-        q, k, v, cos, sin, slots, keys, values, y, q.stride(0), k.stride(0), v.stride(0),
-        HEADS=heads, KV=kv, HALF=size // 2, num_warps=1,
-    )  # fmt: skip
-    return y
-
-
-@triton.jit
-def _attend(
-    q, keys, values, tables, owners, positions, part, stats, tokens, width, heads, kv_heads,
-    SCALE: tl.constexpr, EACH: tl.constexpr, GROUP: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
-    SIZE: tl.constexpr, PAGE: tl.constexpr, SPLITS: tl.constexpr,
-):  # fmt: skip
-    """EACH query tokens of one sequence, the query heads of one KV head, one split of the pages: an online softmax."""
-    tile, kv, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    rows, columns, offsets = tl.arange(0, ROWS), tl.arange(0, SIZE), tl.arange(0, PAGE)
-    token, member = tile * EACH + rows // PADDED, rows % PADDED
-    real = (rows // PADDED < EACH) & (member < GROUP) & (token < tokens)
-    head = kv * GROUP + member
-    last = tl.load(positions + token, mask=real, other=0)
-    pages = tl.max(last, 0) // PAGE + 1
-    each = (pages + SPLITS - 1) // SPLITS
-    sequence = tl.load(owners + tile * EACH)
-    place = (token * heads + head)[:, None] * SIZE + columns[None, :]
-    mine = tl.load(q + place, mask=real[:, None], other=0)
-    most = tl.full((ROWS,), -1e30, tl.float32)
-    norm = tl.zeros((ROWS,), tl.float32)
-    mixed = tl.zeros((ROWS, SIZE), tl.float32)
-    for page in range(split * each, tl.minimum((split + 1) * each, pages)):
-        block = tl.load(tables + sequence * width + page)
-        at = ((block * PAGE + offsets[:, None]) * kv_heads + kv) * SIZE + columns[None, :]
-        score = tl.dot(mine, tl.trans(tl.load(keys + at)), input_precision="ieee") * SCALE
-        score = tl.where((page * PAGE + offsets)[None, :] <= last[:, None], score, -1e30)
-        peak = tl.maximum(most, tl.max(score, 1))
-        weight = tl.where(score > -1e29, tl.exp(score - peak[:, None]), 0.0)
-        shrink = tl.exp(most - peak)
-        norm = norm * shrink + tl.sum(weight, 1)
-        mixed = mixed * shrink[:, None] + tl.dot(
-            weight.to(mine.dtype), tl.load(values + at), input_precision="ieee"
-        )
-        most = peak
-    if SPLITS == 1:
-        tl.store(part + place, (mixed / norm[:, None]).to(part.dtype.element_ty), mask=real[:, None])
+    token = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
+    columns = tl.arange(0, HALF)
+    if head < NUM_HEADS:
+        source_ptr = q_ptr + token * q_stride + head * 2 * HALF
+        target_ptr = output_ptr + (token * NUM_HEADS + head) * 2 * HALF
     else:
-        row = (token * heads + head) * SPLITS + split
-        tl.store(part + row[:, None] * SIZE + columns[None, :], mixed, mask=real[:, None])
-        tl.store(stats + row * 2, most, mask=real)
-        tl.store(stats + row * 2 + 1, norm, mask=real)
+        kv_head = (head - NUM_HEADS) % NUM_KV_HEADS
+        slot = tl.load(slot_mapping_ptr + token)
+        offset = (slot * NUM_KV_HEADS + kv_head) * 2 * HALF
+        source_ptr = k_ptr + token * k_stride + kv_head * 2 * HALF
+        target_ptr = k_cache_ptr + offset
+        if head >= NUM_HEADS + NUM_KV_HEADS:
+            source_ptr = v_ptr + token * v_stride + kv_head * 2 * HALF
+            target_ptr = v_cache_ptr + offset
+    x1 = tl.load(source_ptr + columns)  # [HALF]
+    x2 = tl.load(source_ptr + HALF + columns)  # [HALF]
+    if head < NUM_HEADS + NUM_KV_HEADS:
+        cos = tl.load(cos_ptr + token * HALF + columns).to(tl.float32)
+        sin = tl.load(sin_ptr + token * HALF + columns).to(tl.float32)
+        first = x1.to(tl.float32)
+        second = x2.to(tl.float32)
+        x1 = (first * cos - second * sin).to(x1.dtype)
+        x2 = (second * cos + first * sin).to(x2.dtype)
+    tl.store(target_ptr + columns, x1)
+    tl.store(target_ptr + HALF + columns, x2)
+
+
+@triton_op("engineroom::rotate_and_store", mutates_args={"k_cache", "v_cache"})
+def rotate_and_store(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    slot_mapping: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+) -> Tensor:
+    """Apply the rotary embedding to q and k, and store k and v in their slots. Returns the rotated q, contiguous.
+
+    q [num_tokens, num_heads, head_size]; k, v [num_tokens, num_kv_heads, head_size]; cos, sin [num_tokens, 1,
+    head_size / 2]; slot_mapping int64 [num_tokens]; k_cache, v_cache [num_blocks, tokens_per_block, num_kv_heads,
+    head_size].
+    """
+    num_tokens, num_heads, head_size = q.shape
+    num_kv_heads = k.shape[1]
+    output = q.new_empty(num_tokens, num_heads, head_size)
+    wrap_triton(_rotate_and_store_kernel)[(num_tokens, num_heads + 2 * num_kv_heads)](
+        q, k, v, cos, sin, slot_mapping, k_cache, v_cache, output, q.stride(0), k.stride(0), v.stride(0),
+        NUM_HEADS=num_heads, NUM_KV_HEADS=num_kv_heads, HALF=head_size // 2, num_warps=1,
+    )  # fmt: skip
+    return output
 
 
 @triton.jit
-def _combine(part, stats, y, SIZE: tl.constexpr, SPLITS: tl.constexpr):
-    """The splits of one head, weighed by their maxima."""
-    row, splits, columns = tl.program_id(0), tl.arange(0, SPLITS), tl.arange(0, SIZE)
-    most = tl.load(stats + (row * SPLITS + splits) * 2)
-    norm = tl.load(stats + (row * SPLITS + splits) * 2 + 1)
-    weight = tl.exp(most - tl.max(most, 0))
-    parts = tl.load(part + (row * SPLITS + splits[:, None]) * SIZE + columns[None, :])
-    mixed = tl.sum(parts * weight[:, None], 0) / tl.sum(norm * weight, 0)
-    tl.store(y + row * SIZE + columns, mixed.to(y.dtype.element_ty))
+def _paged_attention_kernel(
+    q_ptr, k_cache_ptr, v_cache_ptr, block_tables_ptr, sequence_indices_ptr, positions_ptr, output_ptr, stats_ptr,
+    num_tokens, max_blocks_per_sequence, num_heads, num_kv_heads,
+    SCALE: tl.constexpr, TILE: tl.constexpr, GROUP: tl.constexpr, PADDED_GROUP: tl.constexpr, ROWS: tl.constexpr,
+    HEAD_SIZE: tl.constexpr, TOKENS_PER_BLOCK: tl.constexpr, SPLITS: tl.constexpr,
+):  # fmt: skip
+    """One program for TILE tokens of one sequence, one KV head with its GROUP query heads, and one of SPLITS ranges of
+    the sequence's KV blocks. It computes an online softmax.
+
+    ROWS: at least TILE * PADDED_GROUP; a row is one query head of one token.
+    """
+    tile = tl.program_id(0)
+    kv_head = tl.program_id(1)
+    split = tl.program_id(2)
+    rows = tl.arange(0, ROWS)
+    columns = tl.arange(0, HEAD_SIZE)
+    offsets = tl.arange(0, TOKENS_PER_BLOCK)
+    token = tile * TILE + rows // PADDED_GROUP  # [ROWS]
+    head_of_group = rows % PADDED_GROUP  # [ROWS]
+    valid = (rows // PADDED_GROUP < TILE) & (head_of_group < GROUP) & (token < num_tokens)  # [ROWS]
+    head = kv_head * GROUP + head_of_group  # [ROWS]
+    position = tl.load(positions_ptr + token, mask=valid, other=0)  # [ROWS]
+    num_blocks = tl.max(position, 0) // TOKENS_PER_BLOCK + 1
+    blocks_per_split = (num_blocks + SPLITS - 1) // SPLITS
+    sequence = tl.load(sequence_indices_ptr + tile * TILE)
+    q_offsets = (token * num_heads + head)[:, None] * HEAD_SIZE + columns[None, :]  # [ROWS, HEAD_SIZE]
+    q = tl.load(q_ptr + q_offsets, mask=valid[:, None], other=0)  # [ROWS, HEAD_SIZE]
+    row_max = tl.full((ROWS,), -1e30, tl.float32)
+    row_sum = tl.zeros((ROWS,), tl.float32)
+    weighted_v = tl.zeros((ROWS, HEAD_SIZE), tl.float32)
+    for block in range(split * blocks_per_split, tl.minimum((split + 1) * blocks_per_split, num_blocks)):
+        block_id = tl.load(block_tables_ptr + sequence * max_blocks_per_sequence + block)
+        kv_rows = (block_id * TOKENS_PER_BLOCK + offsets[:, None]) * num_kv_heads + kv_head
+        kv_offsets = kv_rows * HEAD_SIZE + columns[None, :]  # [TOKENS_PER_BLOCK, HEAD_SIZE]
+        k = tl.load(k_cache_ptr + kv_offsets)  # [TOKENS_PER_BLOCK, HEAD_SIZE]
+        score = tl.dot(q, tl.trans(k), input_precision="ieee") * SCALE  # [ROWS, TOKENS_PER_BLOCK]
+        score = tl.where((block * TOKENS_PER_BLOCK + offsets)[None, :] <= position[:, None], score, -1e30)
+        new_max = tl.maximum(row_max, tl.max(score, 1))
+        weight = tl.where(score > -1e29, tl.exp(score - new_max[:, None]), 0.0)  # [ROWS, TOKENS_PER_BLOCK]
+        rescale = tl.exp(row_max - new_max)
+        row_sum = row_sum * rescale + tl.sum(weight, 1)
+        v = tl.load(v_cache_ptr + kv_offsets)  # [TOKENS_PER_BLOCK, HEAD_SIZE]
+        weighted_v = weighted_v * rescale[:, None] + tl.dot(weight.to(q.dtype), v, input_precision="ieee")
+        row_max = new_max
+    if SPLITS == 1:
+        output = (weighted_v / row_sum[:, None]).to(output_ptr.dtype.element_ty)
+        tl.store(output_ptr + q_offsets, output, mask=valid[:, None])
+    else:
+        row = (token * num_heads + head) * SPLITS + split  # [ROWS]
+        tl.store(output_ptr + row[:, None] * HEAD_SIZE + columns[None, :], weighted_v, mask=valid[:, None])
+        tl.store(stats_ptr + row * 2, row_max, mask=valid)
+        tl.store(stats_ptr + row * 2 + 1, row_sum, mask=valid)
+
+
+@triton.jit
+def _combine_splits_kernel(partial_ptr, stats_ptr, output_ptr, HEAD_SIZE: tl.constexpr, SPLITS: tl.constexpr):
+    """One program for each head of each token: the sum of its splits, each weighted by its softmax maximum and sum."""
+    row = tl.program_id(0)
+    splits = tl.arange(0, SPLITS)
+    columns = tl.arange(0, HEAD_SIZE)
+    split_max = tl.load(stats_ptr + (row * SPLITS + splits) * 2)  # [SPLITS]
+    split_sum = tl.load(stats_ptr + (row * SPLITS + splits) * 2 + 1)  # [SPLITS]
+    weight = tl.exp(split_max - tl.max(split_max, 0))  # [SPLITS]
+    partial = tl.load(partial_ptr + (row * SPLITS + splits[:, None]) * HEAD_SIZE + columns[None, :])
+    output = tl.sum(partial * weight[:, None], 0) / tl.sum(split_sum * weight, 0)  # [HEAD_SIZE]
+    tl.store(output_ptr + row * HEAD_SIZE + columns, output.to(output_ptr.dtype.element_ty))
 
 
 @triton_op("engineroom::paged_attention", mutates_args={})
 def paged_attention(
     q: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    tables: Tensor,
-    owners: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    block_tables: Tensor,
+    sequence_indices: Tensor,
     positions: Tensor,
-    each: int,
+    tile: int,
     splits: int,
 ) -> Tensor:
-    """Causal attention over pages. q [tokens, heads, size], size a power of two; keys, values [blocks, page, kv_heads,
-    size]; int64: tables [sequences, width], positions [tokens], owners [tokens]: the row of `tables` that is a token's.
-    Tokens come in tiles of `each`, all of one owner. `splits`, a power of two: programs that share a tile's pages.
+    """Causal attention over the paged KV cache: q [num_tokens, num_heads, head_size] -> the same shape.
+
+    k_cache, v_cache [num_blocks, tokens_per_block, num_kv_heads, head_size]; int64: block_tables [num_sequences,
+    max_blocks_per_sequence], sequence_indices and positions [num_tokens]. head_size and tokens_per_block are powers of
+    two. Tokens come in tiles of `tile`, each of one sequence. `splits`, a power of two: the programs that share the KV
+    blocks of a tile.
     """
-    tokens, heads, size = q.shape
-    _, page, kv_heads, _ = keys.shape
-    y = torch.empty_like(q)
-    part, stats = y, y
+    num_tokens, num_heads, head_size = q.shape
+    _, tokens_per_block, num_kv_heads, _ = k_cache.shape
+    output = torch.empty_like(q)
+    partial, stats = output, output
     if splits > 1:
-        part = torch.empty(tokens, heads, splits, size, dtype=torch.float32, device=q.device)
-        stats = torch.empty(tokens, heads, splits, 2, dtype=torch.float32, device=q.device)
-    group = heads // kv_heads
-    padded = triton.next_power_of_2(group)
-    grid = (triton.cdiv(tokens, each), kv_heads, splits)
-    wrap_triton(_attend)[grid](
-        q, keys, values, tables, owners, positions, part, stats, tokens, tables.shape[1], heads, kv_heads,
-        SCALE=size**-0.5, EACH=each, GROUP=group, PADDED=padded, ROWS=max(LEAST_ROWS, each * padded),
-        SIZE=size, PAGE=page, SPLITS=splits, num_warps=4,
+        partial = torch.empty(num_tokens, num_heads, splits, head_size, dtype=torch.float32, device=q.device)
+        stats = torch.empty(num_tokens, num_heads, splits, 2, dtype=torch.float32, device=q.device)
+    group = num_heads // num_kv_heads
+    padded_group = triton.next_power_of_2(group)
+    grid = (triton.cdiv(num_tokens, tile), num_kv_heads, splits)
+    wrap_triton(_paged_attention_kernel)[grid](
+        q, k_cache, v_cache, block_tables, sequence_indices, positions, partial, stats,
+        num_tokens, block_tables.shape[1], num_heads, num_kv_heads,
+        SCALE=head_size**-0.5, TILE=tile, GROUP=group, PADDED_GROUP=padded_group,
+        ROWS=max(MIN_ROWS, tile * padded_group), HEAD_SIZE=head_size, TOKENS_PER_BLOCK=tokens_per_block,
+        SPLITS=splits, num_warps=4,
     )  # fmt: skip
     if splits > 1:
-        wrap_triton(_combine)[(tokens * heads,)](part, stats, y, SIZE=size, SPLITS=splits, num_warps=2)
-    return y
+        wrap_triton(_combine_splits_kernel)[(num_tokens * num_heads,)](
+            partial, stats, output, HEAD_SIZE=head_size, SPLITS=splits, num_warps=2
+        )
+    return output

@@ -1,8 +1,10 @@
-"""Kernels of ours for a CPU (cpu.cpp), as custom operators that AOTInductor links into the engine.
+"""Our CPU kernels (cpu.cpp and its headers) as custom operators that AOTInductor links into the engine.
 
-Why: AOTInductor keeps the weights that lie outside of the engine as they are, and its products of unpacked weights are
-slow for few rows, and slower in bfloat16 on a processor without instructions for it; PyTorch's attention wants the
-pages of the cache in one piece, and copies them for it. Eager, the operators are made of PyTorch's own.
+They exist for two reasons. AOTInductor does not change weights that lie outside the engine, and its products with
+unpacked weights are slow for few rows, and slower still in bfloat16 on a processor without instructions for it.
+PyTorch's attention needs keys and values in one piece, and copies the blocks of the KV cache to get that.
+
+Uncompiled, the operators are made of PyTorch's own; tests compare the two.
 """
 
 from __future__ import annotations
@@ -20,103 +22,123 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from engineroom.engine.torch_private import cpp_compiler, has_bf16_products, vector_isa_flags
 from engineroom.kit import probe
 
-WIDTH = 16
+PANEL_WIDTH = 16  # output features of a panel, as in cpu_linear.h
 SOURCE = Path(__file__).with_name("cpu.cpp")
+HEADERS = (SOURCE.with_name("cpu_linear.h"), SOURCE.with_name("cpu_attention.h"))
 FLAGS = ("-O3", "-fopenmp", "-fPIC", "-std=c++20")
 
 
-def packs(device: str, dtype: str) -> bool:
-    """Is our product the better one? Not on a GPU, nor where oneDNN, behind PyTorch's own, computes in bfloat16."""
-    slow = dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return device == "cpu" and (dtype == "float32" or slow)
+def packed_is_faster(device: str, dtype: str) -> bool:
+    """Whether our product with packed weights beats PyTorch's.
+
+    It does on a CPU in float32, and in bfloat16 where oneDNN, behind PyTorch's product, has no instructions for that.
+    """
+    return device == "cpu" and (dtype == "float32" or (dtype == "bfloat16" and not has_bf16_products()))
 
 
 def pack(weight: Tensor) -> Tensor:
-    """[out, in] -> [panels, in, 16], zeros behind the last output."""
-    padded = F.pad(weight, (0, 0, 0, -len(weight) % WIDTH))
-    return padded.unflatten(0, (-1, WIDTH)).transpose(1, 2).contiguous()
+    """[out_features, in_features] -> panels [num_panels, in_features, 16]; zeros fill the last panel."""
+    padded = F.pad(weight, (0, 0, 0, -len(weight) % PANEL_WIDTH))
+    return padded.unflatten(0, (-1, PANEL_WIDTH)).transpose(1, 2).contiguous()
 
 
 def unpack(packed: Tensor) -> Tensor:
-    """[panels, in, 16] -> [panels * 16, in]."""
+    """Panels [num_panels, in_features, 16] -> [num_panels * 16, in_features]."""
     return packed.transpose(1, 2).flatten(0, 1)
 
 
 @torch.library.custom_op("engineroom_cpu::packed_linear", mutates_args=())
 def packed_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x float32 [rows, in], weight [panels, in, 16] -> float32 [rows, panels * 16]."""
+    """x @ weight.T, float32 [num_tokens, num_panels * 16].
+
+    x float32 [num_tokens, in_features]; weight float32 or bfloat16 [num_panels, in_features, 16].
+    """
     return F.linear(x, unpack(weight).float())
 
 
 @packed_linear.register_fake
 def _(x: Tensor, weight: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], weight.shape[0] * WIDTH)
+    return x.new_empty(x.shape[0], weight.shape[0] * PANEL_WIDTH)
 
 
 @torch.library.custom_op("engineroom_cpu::paged_attention", mutates_args=())
 def paged_attention(
-    q: Tensor, keys: Tensor, values: Tensor, tables: Tensor, owners: Tensor, positions: Tensor
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    block_tables: Tensor,
+    sequence_indices: Tensor,
+    positions: Tensor,
 ) -> Tensor:
-    """Causal attention over pages. q [tokens, heads, size], keys and values [blocks, page, kv_heads, size]; int64:
-    tables [sequences, width], positions [tokens], owners [tokens]: the row of `tables` that is a token's, in order."""
-    sequences, counts = owners.unique_consecutive(return_counts=True)
-    parts = counts.tolist()
-    rows, until = (pad_sequence(x.split(parts), batch_first=True) for x in (q, positions))
-    tables = tables[sequences, : int(positions.max()) // keys.shape[1] + 1]
-    k, v = (pool[tables].flatten(1, 2).transpose(1, 2) for pool in (keys, values))
-    mask = torch.arange(k.shape[2]) <= until[:, None, :, None]
-    y = F.scaled_dot_product_attention(rows.transpose(1, 2), k, v, attn_mask=mask, enable_gqa=True)
-    return torch.cat([one[:count] for one, count in zip(y.transpose(1, 2), parts, strict=True)])
+    """Causal attention over the paged KV cache: q [num_tokens, num_heads, head_size] -> the same shape.
+
+    k_cache, v_cache [num_blocks, tokens_per_block, num_kv_heads, head_size]; int64: block_tables [num_sequences,
+    max_blocks_per_sequence], sequence_indices and positions [num_tokens]. Tokens of one sequence are neighbours.
+    """
+    sequences, counts = sequence_indices.unique_consecutive(return_counts=True)
+    counts = counts.tolist()
+    padded_q = pad_sequence(
+        list(q.split(counts)), batch_first=True
+    )  # [sequences, longest, num_heads, head_size]
+    last_positions = pad_sequence(list(positions.split(counts)), batch_first=True)  # [sequences, longest]
+    num_blocks = int(positions.max()) // k_cache.shape[1] + 1
+    block_ids = block_tables[sequences, :num_blocks]
+    k, v = (cache[block_ids].flatten(1, 2).transpose(1, 2) for cache in (k_cache, v_cache))
+    mask = torch.arange(k.shape[2]) <= last_positions[:, None, :, None]
+    y = F.scaled_dot_product_attention(padded_q.transpose(1, 2), k, v, attn_mask=mask, enable_gqa=True)
+    return torch.cat([rows[:count] for rows, count in zip(y.transpose(1, 2), counts, strict=True)])
 
 
 @paged_attention.register_fake
-def _(q: Tensor, keys: Tensor, values: Tensor, tables: Tensor, owners: Tensor, positions: Tensor) -> Tensor:
+def _(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    block_tables: Tensor,
+    sequence_indices: Tensor,
+    positions: Tensor,
+) -> Tensor:
     return torch.empty_like(q)
 
 
-def _shim(name: str, inputs: int) -> list[str]:
-    return [f"AOTITorchError aoti_torch_cpu_{name}({'AtenTensorHandle, ' * inputs}AtenTensorHandle*)"]
+def _shim(name: str, num_tensors: int) -> list[str]:
+    arguments = "AtenTensorHandle, " * num_tensors + "AtenTensorHandle*"
+    return [f"AOTITorchError aoti_torch_cpu_{name}({arguments})"]
 
 
-def compiler(*isa: str) -> list[str]:
-    """The C++ compiler's line for SOURCE, without its output; `isa`: flags of the vector instructions it may use."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
+def compile_command(*isa_flags: str) -> list[str]:
+    """The command line that compiles SOURCE for the given vector instructions, without its output file."""
     from torch.utils.cpp_extension import include_paths
 
-    return [get_cpp_compiler(), *FLAGS, *isa, *(f"-I{path}" for path in include_paths()), str(SOURCE)]
+    return [cpp_compiler(), *FLAGS, *isa_flags, *(f"-I{path}" for path in include_paths()), str(SOURCE)]
 
 
-def compiled(folder: Path) -> Path:
-    """SOURCE as an object file for this processor, in `folder`, where the next build finds it."""
-    from torch._inductor import config
-    from torch._inductor.cpu_vec_isa import pick_vec_isa
-
-    # torch would first compile a file for each instruction set; a compiler that lacks one says so below
-    with config.patch({"cpp.vec_isa_ok": True}):
-        isa = pick_vec_isa()
-    line = compiler(
-        "-march=native", *isa.build_arch_flags().split(), *(f"-D{name}" for name in isa.build_macro())
-    )
-    facts = [line, SOURCE.read_text(), torch.__version__, sorted(probe.cpu()[1])]
-    goal = folder / f"cpu-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.o"
-    if not goal.is_file():
-        temporary = goal.with_suffix(f".{os.getpid()}")
-        subprocess.run([*line, "-c", "-o", temporary], check=True)
-        temporary.replace(goal)
-    return goal
+def compile_kernels(folder: Path) -> Path:
+    """Compile SOURCE for this processor to an object file in `folder`, unless it is there already."""
+    command = compile_command("-march=native", *vector_isa_flags())
+    sources = [file.read_text() for file in (SOURCE, *HEADERS)]
+    key = repr([command, sources, torch.__version__, sorted(probe.cpu()[1])])
+    path = folder / f"cpu-{hashlib.sha256(key.encode()).hexdigest()[:16]}.o"
+    if not path.is_file():
+        temporary = path.with_suffix(f".{os.getpid()}")
+        subprocess.run([*command, "-c", "-o", temporary], check=True)
+        temporary.replace(path)
+    return path
 
 
 @contextmanager
-def linked(folder: Path) -> Iterator[dict[str, Any]]:
-    """Options of AOTInductor with which the kernels, `compiled`, become a part of what is compiled."""
-    before, kernels = os.environ.get("LIBRARY_PATH"), compiled(folder)
+def linked_kernels(folder: Path) -> Iterator[dict[str, Any]]:
+    """AOTInductor's options that link our kernels into the graphs compiled in this block; `folder` keeps them."""
+    kernels = compile_kernels(folder)
     shims = {
         torch.ops.engineroom_cpu.packed_linear.default: _shim("packed_linear", 2),
         torch.ops.engineroom_cpu.paged_attention.default: _shim("paged_attention", 6),
     }
-    os.environ["LIBRARY_PATH"] = os.pathsep.join(filter(None, [str(kernels.parent), before]))
+    library_path = os.environ.get("LIBRARY_PATH")
+    os.environ["LIBRARY_PATH"] = os.pathsep.join(filter(None, [str(kernels.parent), library_path]))
     try:
         yield {
             "cpp.vec_isa_ok": True,
@@ -124,4 +146,7 @@ def linked(folder: Path) -> Iterator[dict[str, Any]]:
             "aot_inductor.custom_op_libs": [f":{kernels.name}"],  # part of the key of torch's own caches
         }
     finally:
-        os.environ.pop("LIBRARY_PATH") if before is None else os.environ.update(LIBRARY_PATH=before)
+        if library_path is None:
+            os.environ.pop("LIBRARY_PATH")
+        else:
+            os.environ["LIBRARY_PATH"] = library_path

@@ -1,4 +1,4 @@
-"""The decoder before compilation, against transformers: each family, float32 and bfloat16."""
+"""The decoder before compilation, against transformers: each model family, in float32 and bfloat16."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from engineroom.checkpoint import Forward, Layout, Mapping, convert, open_checkpoint
-from engineroom.engine.model import Decoder, fuse
+from engineroom.checkpoint import Mapping, ShardedModel, Sharding, convert, open_checkpoint
+from engineroom.engine.model import Decoder, argmax_rows, fuse, meta_decoder
 
 LLAMA31 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -29,28 +29,29 @@ FAMILIES = {
     "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
     "qwen3": {"model_type": "qwen3", "head_dim": 24},
 }
-TOKENS = torch.arange(40) * 7 % 101
+NUM_TOKENS = 40
+TOKEN_IDS = torch.arange(NUM_TOKENS) * 7 % 101
 
 
-def decoder(folder: Path, dtype: str) -> Decoder:
+def load_decoder(folder: Path, dtype: str) -> Decoder:
     checkpoint = open_checkpoint(convert(folder, folder.parent / f"out-{dtype}", dtype=dtype))
-    made = Decoder(checkpoint.model, checkpoint.config).to(getattr(torch, dtype)).requires_grad_(False)
-    made.load_state_dict(fuse(checkpoint.load(0)), strict=True)
-    made.inv_freq = Decoder(checkpoint.model, checkpoint.config).inv_freq
-    return made
+    decoder = Decoder(checkpoint.model)
+    decoder.load_state_dict(fuse(checkpoint.load(0)), strict=True)
+    return decoder
 
 
-def run(made: Decoder, dtype: torch.dtype) -> torch.Tensor:
-    """40 tokens over pages 2, 5, 1 of 16; all logits."""
-    model = made.model
-    pools = [
-        [torch.zeros(6, 16, model.num_key_value_heads, model.head_size, dtype=dtype) for _ in range(2)]
-        for _ in "kv"
-    ]
-    table, at = torch.tensor([[2, 5, 1]]), torch.arange(40)
-    slots = table[0, at // 16] * 16 + at % 16
-    logits, likeliest = made(TOKENS, at, slots, table, 0 * at, at, *pools)
-    assert likeliest.equal(logits.argmax(-1))
+def all_logits(decoder: Decoder, dtype: torch.dtype) -> torch.Tensor:
+    """float32 [NUM_TOKENS, vocab_size]; the KV cache lies in blocks 2, 5 and 1, of 16 tokens each."""
+    model = decoder.model
+    shape = (6, 16, model.num_key_value_heads, model.head_size)
+    k_caches, v_caches = [[torch.zeros(shape, dtype=dtype) for _ in range(2)] for _ in "kv"]
+    block_tables, positions = torch.tensor([[2, 5, 1]]), torch.arange(NUM_TOKENS)
+    slot_mapping = block_tables[0, positions // 16] * 16 + positions % 16
+    sequence_indices = torch.zeros_like(positions)
+    logits, greedy_token_ids = decoder(
+        TOKEN_IDS, positions, slot_mapping, block_tables, sequence_indices, positions, k_caches, v_caches
+    )
+    assert greedy_token_ids.equal(logits.argmax(-1))
     return logits
 
 
@@ -59,19 +60,42 @@ def run(made: Decoder, dtype: torch.dtype) -> torch.Tensor:
 def test_logits_equal_transformers(tmp_path: Path, family: str, dtype: str, tolerance: float) -> None:
     """Relative to the largest logit; transformers computes in float32, as the reference for both."""
     torch.manual_seed(3)
-    theirs = AutoModelForCausalLM.from_config(
+    reference = AutoModelForCausalLM.from_config(
         AutoConfig.for_model(**SIZES | FAMILIES[family]), dtype=torch.float32
     )
     with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
+        for name, parameter in reference.named_parameters():
             parameter.copy_(torch.randn_like(parameter) * (0.1 if "norm" not in name else 1))
-    theirs.save_pretrained(tmp_path / "hf")
+    reference.save_pretrained(tmp_path / "hf")
     with torch.inference_mode():
-        want = theirs(TOKENS[None]).logits[0]
-        got = run(decoder(tmp_path / "hf", dtype), getattr(torch, dtype))
-    assert got.dtype == torch.float32
-    assert (got - want).abs().max() / want.abs().max() < tolerance
+        expected = reference(TOKEN_IDS[None]).logits[0]
+        actual = all_logits(load_decoder(tmp_path / "hf", dtype), getattr(torch, dtype))
+    assert actual.dtype == torch.float32
+    assert (actual - expected).abs().max() / expected.abs().max() < tolerance
     if dtype == "float32":
-        cut = convert(tmp_path / "hf", tmp_path / "cut", dtype=dtype, layout=Layout(Mapping(4, 2)))
-        plain = Forward(open_checkpoint(cut)).logits(TOKENS.tolist())
-        assert (plain - want).abs().max() / want.abs().max() < tolerance
+        sharded = convert(
+            tmp_path / "hf", tmp_path / "sharded", dtype=dtype, sharding=Sharding(Mapping(4, 2))
+        )
+        logits = ShardedModel(open_checkpoint(sharded)).logits(TOKEN_IDS.tolist())
+        assert (logits - expected).abs().max() / expected.abs().max() < tolerance
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_decoder_on_the_meta_device_has_shapes_and_dtypes_only(tmp_path: Path, packed: bool) -> None:
+    """Rotary frequencies stay float32 in a bfloat16 model; the embedding is never packed."""
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(**SIZES | FAMILIES["llama"])).save_pretrained(
+        tmp_path / "hf"
+    )
+    model = open_checkpoint(convert(tmp_path / "hf", tmp_path / "out", dtype="bfloat16")).model
+    decoder = meta_decoder(model, packed)
+    tensors = {**decoder.state_dict(), "inv_freq": decoder.inv_freq}
+    assert {tensor.device.type for tensor in tensors.values()} == {"meta"}
+    assert {name for name, tensor in tensors.items() if tensor.dtype == torch.float32} == {"inv_freq"}
+    assert tensors["transformer.vocab_embedding.weight"].shape == (101, 64)
+    assert tensors["lm_head.weight"].shape == ((7, 64, 16) if packed else (101, 64))
+
+
+@pytest.mark.parametrize("vocab_size", [1024, 1000])
+def test_argmax_in_two_steps_is_argmax(vocab_size: int) -> None:
+    logits = torch.randn(5, vocab_size, generator=torch.Generator().manual_seed(1))
+    assert argmax_rows(logits).equal(logits.argmax(-1))

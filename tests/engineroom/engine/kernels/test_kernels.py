@@ -1,4 +1,4 @@
-"""The GPU kernels are right, also where there is no GPU: Triton's interpreter runs them in `.venv/kernels`."""
+"""The GPU kernels without a GPU: Triton's interpreter runs them in `.venv/kernels`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ PYTHON = ROOT / ".venv" / "kernels" / "bin" / "python"
 
 @pytest.mark.timeout(400)
 def test_every_kernel_equals_pytorch() -> None:
-    assert PYTHON.exists(), "Triton is missing. Bring it: python3 bootstrap.py --kernels"
-    line = [PYTHON, "-m", "tests.engineroom.engine.kernels.interpreted"]
-    run = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
-    errors = {case["case"]: case["error"] for case in map(json.loads, run.stdout.splitlines())}
+    assert PYTHON.exists(), "Triton is missing. Install it: python3 bootstrap.py --kernels"
+    command = [PYTHON, "-m", "tests.engineroom.engine.kernels.interpreted"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr[-2000:]
+    reports = [json.loads(line) for line in process.stdout.splitlines()]
+    errors = {report["case"]: report["error"] for report in reports}
     assert len(errors) > 100
     assert {case: error for case, error in errors.items() if not error < 1e-4} == {}

@@ -1,0 +1,73 @@
+"""The build cache: compiled packages, each under a hash of everything that its code depends on.
+
+build.py asks here before it compiles (compile.py). Weights are not part of a package, so a checkpoint with
+other weights finds the same one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engineroom.checkpoint import config as checkpoint_config
+from engineroom.engine.config import Limits
+from engineroom.engine.directory import target
+from engineroom.kit.files import home
+
+PACKAGE = Path(__file__).parent
+SUFFIXES = (".py", ".cpp", ".h")
+
+
+def cache_folder() -> Path:
+    """The folder that ENGINEROOM_BUILDS names, or one in ENGINEROOM_HOME; created if missing."""
+    folder = Path(os.environ.get("ENGINEROOM_BUILDS") or home("engine-cache"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cache_key(
+    pretrained_config: dict[str, Any], limits: Limits, device: str, packed: bool, package: Path = PACKAGE
+) -> str:
+    """A hash of the model's sizes, the limits, the target and the sources in `package` that decide the code."""
+    facts = [pretrained_config, asdict(limits), target(device), packed, source_hashes(package)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def source_hashes(package: Path) -> dict[str, str]:
+    """sha256 of each source of the engine, and of the model's configuration; runtime/ only runs the compiled code."""
+    files = {file.relative_to(package).as_posix(): file for file in package.rglob("*")}
+    sources = {
+        name: file
+        for name, file in files.items()
+        if file.suffix in SUFFIXES and not name.startswith("runtime/")
+    }
+    sources["checkpoint/config.py"] = Path(checkpoint_config.__file__)
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sources.items()}
+
+
+def fetch_or_compile(
+    key: str, path: Path, compile_package: Callable[[Path], dict[str, float]], log: Callable[[str], object]
+) -> dict[str, float]:
+    """Write the package `key` to `path`, out of the cache or by `compile_package(path)`; returns the seconds by stage.
+
+    If another process is compiling the same package, wait for it.
+    """
+    cached = cache_folder() / f"{key}.pt2"
+    with cached.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if cached.is_file():
+            log("compiled before for these sizes, limits and this machine: taken from the build cache")
+            shutil.copyfile(cached, path)
+            return {"cached": 0.0}
+        seconds = compile_package(path)
+        temporary = cached.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(path, temporary)
+        temporary.replace(cached)
+    return seconds

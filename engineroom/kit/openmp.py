@@ -1,0 +1,26 @@
+"""How long a thread of GNU's OpenMP spins before it sleeps: one setting for every process that runs our engine.
+
+By default a waiting thread spins for milliseconds, and a busy neighbour on the same core makes a step several times
+slower. With more OpenMP threads than cores it hardly spins at all, and a step waits for the system to wake a thread at
+every product. That happens in a server: the main thread loads the engine and another thread runs it, so there are two
+pools of threads. 1,000 turns, a few microseconds, suit both cases (libgomp/env.c).
+
+libgomp reads the variables when it is loaded, that is when torch is imported. engineroom.engine sets them for programs
+that import it first. A notebook may import torch before, so what starts its kernel sets them too.
+"""
+
+from __future__ import annotations
+
+import os
+
+SETTINGS = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "active"}
+LIBGOMP_DEFAULTS = {
+    "GOMP_SPINCOUNT": "300000",
+    "OMP_WAIT_POLICY": "",
+}  # for other engines, in a fair comparison
+
+
+def apply() -> None:
+    """Set the variables that the environment does not have, for this process and its children."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
