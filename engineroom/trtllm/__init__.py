@@ -1,7 +1,7 @@
-"""The real TensorRT-LLM tools: command lines for 1.2.1, the last stable release that builds engines.
+"""TensorRT-LLM's tools: command lines for 1.2.1, the last stable release that builds engines.
 
-The lines are checked against a transcription of the tools' source and never run by us. A lesson shows
-``trtllm.build(checkpoint_dir="ckpt", max_batch_size=8)`` as it is, and runs ``.argv`` where ``.available()``.
+The lines are checked against a transcription of the tools' source; we never ran them. A lesson shows
+``trtllm.build(checkpoint_dir="ckpt", max_batch_size=8)``, and runs its ``.argv`` where it is ``.available()``.
 """
 
 from engineroom.trtllm.commands import (
@@ -10,14 +10,14 @@ from engineroom.trtllm.commands import (
     build,
     container,
     convert,
-    here,
+    installed_version,
     launch,
     quantize,
     run,
     serve,
 )
 from engineroom.trtllm.flags import FlagError, check, tools
-from engineroom.trtllm.pasted import parse
+from engineroom.trtllm.parser import parse
 
 __all__ = [
     "Command",
@@ -27,7 +27,7 @@ __all__ = [
     "check",
     "container",
     "convert",
-    "here",
+    "installed_version",
     "launch",
     "parse",
     "quantize",

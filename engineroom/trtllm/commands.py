@@ -1,7 +1,7 @@
-"""Command lines of the real TensorRT-LLM 1.2.1 tools: checked against their flags, not run.
+"""Command lines of TensorRT-LLM 1.2.1's tools: checked against the flags of these tools, not run.
 
-A Python keyword is a flag's name with underscores; True is a bare switch, or "enable" where the tool wants
-that word; None leaves a flag out; a list gives several words.
+A Python keyword is a flag's name with underscores. True is a switch, or "enable" where the tool wants that word; None
+leaves a flag out; a list gives several words.
 """
 
 from __future__ import annotations
@@ -12,37 +12,43 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from engineroom.kit import probe
 from engineroom.trtllm.flags import FlagError, check, image, tools, version
-from engineroom.trtllm.values import Value
+from engineroom.trtllm.values import FlagValue
 
-MODES = ("throughput", "latency")
+BENCH_MODES = ("throughput", "latency")
+ALL_INTERFACES = "0.0.0.0"  # noqa: S104 (of a container, where docker decides which ports are reachable)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A line that passed the check: ``str()`` for a shell, ``argv`` for subprocess.
+    """A command line that passed the check: ``str()`` for a shell, ``argv`` for subprocess.
 
-    ``where`` is the program, or its file in NVIDIA's container; ``launcher`` what starts it (mpirun, docker).
+    ``executable`` is the program, or its file in NVIDIA's container; ``launcher`` are the words before it (mpirun,
+    docker).
     """
 
     argv: tuple[str, ...]
-    where: str
+    executable: str
     launcher: tuple[str, ...] = ()
 
     def available(self) -> bool:
-        """True when TensorRT-LLM can run here and this program is there."""
-        return here() is not None and (os.path.exists(self.where) or shutil.which(self.where) is not None)
+        """True when TensorRT-LLM can run on this machine and this program is installed."""
+        if installed_version() is None:
+            return False
+        return os.path.exists(self.executable) or shutil.which(self.executable) is not None
 
     def __str__(self) -> str:
         if len(shlex.join(self.argv)) <= 80:
             return shlex.join(self.argv)
-        lines, own = [shlex.join(self.launcher)] if self.launcher else [], self.argv[len(self.launcher) :]
-        starts = [i for i, word in enumerate(own) if i == 0 or word.startswith("--") or word in MODES]
-        lines += [shlex.join(own[i:j]) for i, j in zip(starts, [*starts[1:], None], strict=True)]
+        words = self.argv[len(self.launcher) :]
+        starts = [i for i, word in enumerate(words) if i == 0 or word.startswith("--") or word in BENCH_MODES]
+        lines = [shlex.join(self.launcher)] if self.launcher else []
+        lines += [shlex.join(words[start:end]) for start, end in pairwise([*starts, len(words)])]
         return " \\\n    ".join(lines)
 
     def _repr_markdown_(self) -> str:
@@ -53,8 +59,11 @@ class Command:
         )
 
 
-def here() -> str | None:
-    """The version of TensorRT-LLM that can run here, "unknown" if in another Python, None without one."""
+def installed_version() -> str | None:
+    """The version of TensorRT-LLM that can run on this machine.
+
+    None without one, and "unknown" when it belongs to another Python environment.
+    """
     versions = probe.versions()
     if "trtllm" in probe.engines(versions, probe.gpus(), probe.compiler()):
         return versions.get("tensorrt-llm", "unknown")
@@ -62,29 +71,28 @@ def here() -> str | None:
 
 
 def convert(family: Literal["llama", "qwen"] = "llama", **flags: object) -> Command:
-    """convert_checkpoint.py of a model family: Hugging Face weights to a TensorRT-LLM checkpoint.
+    """convert_checkpoint.py of a model family: from Hugging Face weights to a TensorRT-LLM checkpoint.
 
-    Like every builder here, raises FlagError (a ValueError) with all that is wrong.
+    Like the other functions for a tool, it raises FlagError with every problem.
     """
     if f"convert {family}" not in tools():
-        raise FlagError(
-            "convert_checkpoint.py", [f"the families known here are llama and qwen, not {family!r}."]
-        )
+        problem = f"the families known here are llama and qwen, not {family!r}."
+        raise FlagError("convert_checkpoint.py", [problem])
     return command(f"convert {family}", flags)
 
 
 def quantize(**flags: object) -> Command:
-    """quantize.py: a calibrated, quantised TensorRT-LLM checkpoint (FP8, INT4 AWQ, INT8 SmoothQuant ...)."""
+    """quantize.py: a calibrated and quantised TensorRT-LLM checkpoint (FP8, INT4 AWQ, INT8 SmoothQuant …)."""
     return command("quantize", flags)
 
 
 def build(**flags: object) -> Command:
-    """trtllm-build: from a checkpoint to an engine for this GPU type and this TensorRT."""
+    """trtllm-build: from a checkpoint to an engine for this type of GPU and this version of TensorRT."""
     return command("build", flags)
 
 
 def run(*, ranks: int = 1, **flags: object) -> Command:
-    """run.py: generate with an engine; ``ranks`` is tp x pp of the engine, above 1 under mpirun."""
+    """run.py: generate with an engine. ``ranks`` is the engine's tp × pp; mpirun starts more than one."""
     launcher = ["mpirun", "-n", str(ranks), "--allow-run-as-root"] if ranks > 1 else []
     return command("run", flags, launcher=launcher)
 
@@ -95,40 +103,35 @@ def serve(model: str | Path, **flags: object) -> Command:
 
 
 def bench(mode: Literal["throughput", "latency"], model: str, **flags: object) -> Command:
-    """trtllm-bench with ``model``, its Hugging Face name; an engine goes into ``engine_dir``."""
-    if mode not in MODES:
-        raise FlagError("trtllm-bench", [f"the modes known here are {' and '.join(MODES)}, not {mode!r}."])
-    group = {name: flags.pop(name) for name in list(flags) if tools()["bench"].find(name)}
-    return command(f"bench {mode}", flags, group={"model": model, **group})
+    """trtllm-bench for ``model``, a Hugging Face name; ``engine_dir`` is its engine."""
+    if mode not in BENCH_MODES:
+        raise FlagError(
+            "trtllm-bench", [f"the modes known here are {' and '.join(BENCH_MODES)}, not {mode!r}."]
+        )
+    group_flags = {name: value for name, value in flags.items() if tools()["bench"].find(name)}
+    mode_flags = {name: value for name, value in flags.items() if name not in group_flags}
+    return command(f"bench {mode}", mode_flags, group_flags={"model": model, **group_flags})
 
 
 def launch(**flags: object) -> Command:
-    """launch_triton_server.py: tritonserver with one rank per GPU; ``world_size`` is the engine's tp x pp."""
+    """launch_triton_server.py: tritonserver with one rank per GPU. ``world_size`` is the engine's tp × pp."""
     return command("launch", flags)
 
 
 def container(inner: Command, folder: str | Path = ".", *, ports: Sequence[int] = ()) -> Command:
-    """The same in NVIDIA's container that has this version, with ``folder`` as /work and ``ports`` published.
+    """``inner`` in NVIDIA's container that has this version, with ``folder`` as /work and ``ports`` published.
 
-    Raises FlagError for a server with ports that would listen to the container's own localhost only.
+    Raises FlagError for a server with ports that would listen on the container's own localhost only.
     """
-    if ports and inner.where == "trtllm-serve" and "0.0.0.0" not in inner.argv:
-        raise FlagError(
-            "trtllm-serve", ["with ports needs --host 0.0.0.0: localhost is the container's own."]
-        )
-    line = [
-        "docker",
-        "run",
-        "--rm",
-        "--gpus",
-        "all",
-        "--shm-size",
-        "2g",
-        "-v",
-        f"{Path(folder).absolute()}:/work",
-    ]
-    line += ["-w", "/work", *(word for port in ports for word in ("-p", f"{port}:{port}")), image()]
-    return Command((*line, *inner.argv), inner.where, (*line, *inner.launcher))
+    if ports and inner.executable == "trtllm-serve" and ALL_INTERFACES not in inner.argv:
+        problem = "with ports needs --host 0.0.0.0: localhost is the container's own."
+        raise FlagError("trtllm-serve", [problem])
+    docker = ["docker", "run", "--rm", "--gpus", "all", "--shm-size", "2g"]
+    docker += ["-v", f"{Path(folder).absolute()}:/work", "-w", "/work"]
+    for port in ports:
+        docker += ["-p", f"{port}:{port}"]
+    docker.append(image())
+    return Command((*docker, *inner.argv), inner.executable, (*docker, *inner.launcher))
 
 
 def command(
@@ -136,55 +139,61 @@ def command(
     flags: Mapping[str, object],
     *,
     model: str | None = None,
-    group: Mapping[str, object] | None = None,
+    group_flags: Mapping[str, object] | None = None,
     launcher: Sequence[str] = (),
 ) -> Command:
-    """The line of the tool ``name`` (see ``flags.tools``). Raises FlagError.
+    """The command line of the tool ``name`` (see ``flags.tools``). Raises FlagError with every problem.
 
-    ``model`` is the positional of serve, ``group`` what stands before the subcommand of bench.
+    ``model`` is the positional argument of trtllm-serve; ``group_flags`` stand before the subcommand of trtllm-bench.
     """
     tool = tools()[name]
-    problems = _engine_without_backend(model, flags) if model is not None else []
-    words: list[str] = [model] if model is not None else []
-    for part, args in (("bench", group), (name, flags)):
-        try:
-            words += [] if args is None else line(part, check(part, args))
-        except FlagError as error:
-            problems = error.problems + problems
-        if args is group and group is not None:
-            words.append(name.split()[1])
+    problems: list[str] = []
     if tool.positional and (model is None or model.startswith("-")):
-        problems.insert(0, f"{tool.positional} is required: the first argument, without a flag.")
+        problems.append(f"{tool.positional} is required: the first argument, without a flag.")
+    words: list[str] = [] if model is None else [model]
+    if group_flags is not None:
+        words += [*_checked_words("bench", group_flags, problems), name.split()[1]]
+    words += _checked_words(name, flags, problems)
+    if model is not None:
+        problems += _engine_without_backend(model, flags)
     if problems:
         raise FlagError(tool.name, problems)
-    where = next(word for word in tool.program if word != "python3")
-    return Command((*launcher, *tool.program, *words), where, tuple(launcher))
+    return Command((*launcher, *tool.program, *words), tool.executable, tuple(launcher))
 
 
-def line(name: str, args: Mapping[str, Value]) -> list[str]:
-    """Checked arguments as words of a command line."""
+def _checked_words(name: str, flags: Mapping[str, object], problems: list[str]) -> list[str]:
+    """The words of the checked flags. What is wrong with them is added to ``problems``."""
+    try:
+        return flag_words(name, check(name, flags))
+    except FlagError as error:
+        problems += error.problems
+        return []
+
+
+def flag_words(name: str, values: Mapping[str, FlagValue]) -> list[str]:
+    """Checked values of the tool ``name`` as words of a command line."""
     words: list[str] = []
-    for flag_name, value in args.items():
+    for flag_name, value in values.items():
         flag = tools()[name].flags[flag_name]
-        for one in value if flag.repeat else [value]:
+        for occurrence in value if isinstance(value, list) and flag.repeat else [value]:
             if flag.type == "switch":
-                words.append(flag_name if one else str(flag.off))
-            elif flag.many:
-                words += [flag_name, *map(str, one)]
-            elif flag.type in ("str", "path") and str(one).startswith("-"):
-                words.append(f"{flag_name}={one}")
+                words.append(flag_name if occurrence else str(flag.off))
+            elif isinstance(occurrence, list):
+                words += [flag_name, *map(str, occurrence)]
+            elif flag.type in ("str", "path") and str(occurrence).startswith("-"):
+                words.append(f"{flag_name}={occurrence}")
             else:
-                words += [flag_name, str(one)]
+                words += [flag_name, str(occurrence)]
     return words
 
 
 def _engine_without_backend(model: str, flags: Mapping[str, object]) -> list[str]:
-    """An engine directory on this machine, served by a backend that cannot read it."""
+    """The problem of an engine directory on this machine that is served by a backend which cannot read it."""
     try:
         config = json.loads((Path(model) / "config.json").read_text())
     except (OSError, ValueError):
         return []
-    given = flags.get("backend", flags.get("--backend"))
-    if "build_config" not in config or given in ("tensorrt", "trt"):
+    backend = flags.get("backend", flags.get("--backend"))
+    if "build_config" not in config or backend in ("tensorrt", "trt"):
         return []
     return [f"{model} is an engine: it needs --backend tensorrt; the default is pytorch since 1.0."]

@@ -1,7 +1,7 @@
 """Which flags the tools of TensorRT-LLM 1.2.1 have, and what is wrong with a set of arguments.
 
-flags.json was transcribed from the tools' source, which it names with commits; nothing was run. Where two
-stored versions of a file differ, the reference has the flags of both.
+flags.json was transcribed from the source of the tools; it names each file with its commit. The tools were not run.
+Where two stored versions of a file differ, flags.json has the flags of both.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from engineroom.kit.errors import UserError
-from engineroom.trtllm.values import Flag, Value, typed
+from engineroom.trtllm.values import Flag, FlagValue, convert_value
 
 
 class FlagError(UserError, ValueError):
@@ -28,33 +28,36 @@ class FlagError(UserError, ValueError):
         super().__init__("\n".join(f"{tool}: {problem}" for problem in problems))
 
 
-class Rule(BaseModel):
-    """When all ``given`` are there with one of their values (none named: any), the rest must hold."""
+class FlagRule(BaseModel):
+    """A rule for a command line that has all flags of ``when`` with one of the values (or any, if none is named).
+
+    Such a line must have the flags of ``needs``, and none of those in ``forbids``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    given: dict[str, list[str]]
+    when: dict[str, list[str]]
     needs: dict[str, list[str]] = {}
     forbids: list[str] = []
     why: str
 
     def problems(self, args: Mapping[str, object]) -> list[str]:
-        if not all(_has(args, name, values) for name, values in self.given.items()):
+        """A sentence for each flag of ``args`` that breaks the rule, or that it lacks."""
+        if not all(_is_set(args, name, values) for name, values in self.when.items()):
             return []
-        text = " ".join(" ".join([name, *values[:1]]) for name, values in self.given.items())
-        found = []
+        condition = " ".join(_words(name, values) for name, values in self.when.items())
+        problems: list[str] = []
         for name, values in self.needs.items():
-            if not _has(args, name, values):
-                found.append(f"{text} needs {' '.join([name, *values[:1]])}: {self.why}.")
+            if not _is_set(args, name, values):
+                problems.append(f"{condition} needs {_words(name, values)}: {self.why}.")
         for name in self.forbids:
             if name in args:
-                found.append(
-                    f"{text}: {self.why}." if name in self.given else f"{text} excludes {name}: {self.why}."
-                )
-        return found
+                excludes = "" if name in self.when else f" excludes {name}"
+                problems.append(f"{condition}{excludes}: {self.why}.")
+        return problems
 
 
 class Tool(BaseModel):
-    """One program: how it is called, its flags, and flags that people give it although it has none such."""
+    """One program: how it is called, its flags, and flags that people often use although it has none such."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     program: list[str]
@@ -64,65 +67,84 @@ class Tool(BaseModel):
     one_of: list[list[str]] = []
     flags: dict[str, Flag]
     removed: dict[str, tuple[str, str]]
-    rules: list[Rule]
+    rules: list[FlagRule]
+
+    @property
+    def executable(self) -> str:
+        """The program, or its file in NVIDIA's container."""
+        return next(word for word in self.program if word != "python3")
 
     @property
     def name(self) -> str:
         """The program as people call it."""
-        return os.path.basename(next(word for word in self.program if word != "python3"))
+        return os.path.basename(self.executable)
 
-    def find(self, given: str) -> str | None:
+    def find(self, name: str) -> str | None:
         """The flag's first name for any of its names or its Python keyword; None if there is no such flag."""
-        for name, flag in self.flags.items():
-            if given in (name, *flag.aliases) or given in map(_keyword, (name, *flag.aliases)):
-                return name
+        for first_name, flag in self.flags.items():
+            names = (first_name, *flag.aliases)
+            if name in names or name in map(_keyword, names):
+                return first_name
         return None
 
-    def unknown(self, given: str) -> str:
+    def unknown(self, name: str) -> str:
         """The sentence about a flag that does not exist: what to use in its place, or the nearest names."""
-        flag = given if given.startswith("-") else f"--{given}"
-        use, why = self.removed.get(flag, ("", ""))
+        flag = name if name.startswith("-") else f"--{name}"
+        replacement, why = self.removed.get(flag, ("", ""))
+        if replacement:
+            return f"no flag {flag}. Use {replacement} ({why})."
         if why:
-            return f"no flag {flag}. " + (f"Use {use} ({why})." if use else f"{why[0].upper()}{why[1:]}.")
-        names = [name for first, one in self.flags.items() for name in (first, *one.aliases)]
+            return f"no flag {flag}. {why[0].upper()}{why[1:]}."
+        names = [known for first, entry in self.flags.items() for known in (first, *entry.aliases)]
         near = difflib.get_close_matches(flag, names, n=3, cutoff=0.7)
         hint = f"Did you mean {' or '.join(near)}?" if near else "See `engineroom trtllm flags`."
         return f"no flag {flag} in TensorRT-LLM {version()}. {hint}"
 
 
-def check(name: str, args: Mapping[str, object]) -> dict[str, Value]:
-    """``args`` of the tool ``name`` (see ``tools``) by full flag name, typed; no None, no False switch.
+def check(name: str, args: Mapping[str, object]) -> dict[str, FlagValue]:
+    """``args`` of the tool ``name`` (see ``tools``) by full flag name, in their types, without None and False.
 
-    Keys are flags ("--max_seq_len") or Python keywords (max_seq_len). Raises FlagError with every problem:
-    unknown or removed flags, a wrong type, a value outside the choices, missing flags, pairs that exclude
-    each other.
+    Keys are flags ("--max_seq_len") or Python keywords (max_seq_len). Raises FlagError with every problem: unknown
+    or removed flags, a wrong type, a value outside the choices, missing flags, flags that exclude each other.
     """
     tool = tools()[name]
-    good: dict[str, Value] = {}
-    problems = []
-    for given, value in args.items():
-        first = tool.find(given)
-        if first is None:
-            problems.append(tool.unknown(given))
-        elif first in good:
-            problems.append(f"{first} is given twice.")
+    values: dict[str, FlagValue] = {}
+    problems: list[str] = []
+    for key, value in args.items():
+        flag_name = tool.find(key)
+        if flag_name is None:
+            problems.append(tool.unknown(key))
+        elif flag_name in values:
+            problems.append(f"{flag_name} is given twice.")
         elif value is not None:
             try:
-                good[first] = typed(first, tool.flags[first], value)
+                values[flag_name] = convert_value(flag_name, tool.flags[flag_name], value)
             except ValueError as error:
                 problems.append(str(error))
-    set_ = {one: value for one, value in good.items() if value is not False or tool.flags[one].off}
-    seen = {tool.find(given) for given, value in args.items() if value is not None}
-    needed = [[one] for one, flag in tool.flags.items() if flag.required] + tool.one_of
-    problems += [f"{' or '.join(names)} is required." for names in needed if not seen & set(names)]
-    problems += [problem for rule in tool.rules for problem in rule.problems(set_)]
+    values = {key: value for key, value in values.items() if value is not False or tool.flags[key].off}
+    problems += _missing(tool, args)
+    for rule in tool.rules:
+        problems += rule.problems(values)
     if problems:
         raise FlagError(tool.name, problems)
-    return set_
+    return values
 
 
-def _has(args: Mapping[str, object], name: str, values: list[str]) -> bool:
+def _missing(tool: Tool, args: Mapping[str, object]) -> list[str]:
+    """A sentence for each required flag, or group of flags one of which is required, that ``args`` lacks."""
+    present = {tool.find(key) for key, value in args.items() if value is not None}
+    required = [[name] for name, flag in tool.flags.items() if flag.required]
+    return [
+        f"{' or '.join(names)} is required." for names in required + tool.one_of if not present & set(names)
+    ]
+
+
+def _is_set(args: Mapping[str, object], name: str, values: list[str]) -> bool:
     return name in args and (not values or str(args[name]) in values)
+
+
+def _words(name: str, values: list[str]) -> str:
+    return " ".join([name, *values[:1]])
 
 
 def _keyword(name: str) -> str:
@@ -130,21 +152,21 @@ def _keyword(name: str) -> str:
 
 
 @cache
-def _reference() -> dict:
+def _reference() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("flags.json").read_text())
 
 
 @cache
 def tools() -> dict[str, Tool]:
-    """Every tool by the name that the builders use: "build", "convert llama", "bench throughput" ..."""
-    return {name: Tool.model_validate(one) for name, one in _reference()["tools"].items()}
+    """Every tool by the name that the functions of commands.py use: "build", "convert llama", "bench throughput" …"""
+    return {name: Tool.model_validate(tool) for name, tool in _reference()["tools"].items()}
 
 
 def version() -> str:
-    """The version of TensorRT-LLM that the flags are of."""
+    """The version of TensorRT-LLM that has these flags."""
     return _reference()["version"]
 
 
 def image() -> str:
-    """The newest container seen to have this version (Triton's documentation, compatibility table)."""
+    """The newest container that has this version (Triton's documentation, compatibility table)."""
     return _reference()["image"]

@@ -1,7 +1,7 @@
-"""TensorRT-LLM 1.2.1's LLM API on an engine of trtllm-build: static batching, then in flight.
+"""TensorRT-LLM 1.2.1's LLM API on an engine of trtllm-build: static batching, then in-flight batching.
 
-`python -m engineroom.trtllm.llm_api ENGINE TOKENIZER` inside NVIDIA's container. From 1.0 to 1.2.1 the class that loads
-engines is the one of `_tensorrt_engine`; `tensorrt_llm.LLM` is PyTorch's.
+Run `python -m engineroom.trtllm.llm_api ENGINE TOKENIZER` inside NVIDIA's container. From 1.0 to 1.2.1 the class that
+loads engines is that of `_tensorrt_engine`; `tensorrt_llm.LLM` is the PyTorch backend.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def main(engine: str, tokenizer: str) -> None:
     from tensorrt_llm.llmapi import CapacitySchedulerPolicy, KvCacheConfig, SchedulerConfig
 
     prompts = [f"What is {term}?" for term in ("TTFT", "goodput", "the KV cache", "prefill")] * 8
-    params = [SamplingParams(max_tokens=8 + 6 * n, ignore_eos=True) for n in range(len(prompts))]
+    params = [SamplingParams(max_tokens=8 + 6 * index, ignore_eos=True) for index in range(len(prompts))]
     for policy in (CapacitySchedulerPolicy.STATIC_BATCH, CapacitySchedulerPolicy.GUARANTEED_NO_EVICT):
         llm = LLM(
             model=engine,
@@ -25,12 +25,13 @@ def main(engine: str, tokenizer: str) -> None:
             scheduler_config=SchedulerConfig(capacity_scheduler_policy=policy),
         )
         llm.generate(prompts[:1], params[:1])
-        began = time.perf_counter()
-        outputs = llm.generate(prompts, params)
-        tokens = sum(len(one.outputs[0].token_ids) for one in outputs)
-        print(f"{policy.value}: {tokens / (time.perf_counter() - began):.0f} tokens/s")
+        start = time.perf_counter()
+        results = llm.generate(prompts, params)
+        seconds = time.perf_counter() - start
+        tokens = sum(len(result.outputs[0].token_ids) for result in results)
+        print(f"{policy.value}: {tokens / seconds:.0f} tokens/s")
         llm.shutdown()
 
 
-if __name__ == "__main__":  # the LLM API starts other processes, which import this file
+if __name__ == "__main__":  # the LLM API starts processes that import this file
     main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""One flag, and a value made to fit it."""
+"""One flag, and the conversion of a value to its type."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Scalar = bool | int | float | str
-Value = Scalar | list[Scalar] | list[list[Scalar]]
-MISSING = object()  # a flag on a line that needs a value and has none
+FlagValue = Scalar | list[Scalar] | list[list[Scalar]]
+MISSING = object()  # the value of a flag that needs one and has none on the command line
 
 
 class Flag(BaseModel):
-    """One flag: ``many`` takes several words, ``repeat`` may come again.
+    """One flag, in argparse's words: with ``nargs`` it takes several words, with ``repeat`` it may occur again.
 
-    ``bare`` is its value when no word follows, ``off`` the name that switches it off.
+    ``const`` is its value when no word follows, ``off`` the name of the flag that switches it off.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,37 +27,36 @@ class Flag(BaseModel):
     aliases: list[str] = []
     required: bool = False
     min: int | None = None
-    many: bool = False
+    nargs: Literal["+"] | None = None
     repeat: bool = False
-    bare: str | None = None
+    const: str | None = None
     off: str | None = None
 
 
-def typed(name: str, flag: Flag, value: object) -> Value:
-    """``value`` in the flag's type. Raises ValueError with what the flag takes."""
+def convert_value(name: str, flag: Flag, value: object) -> FlagValue:
+    """``value`` in the flag's type. Raises ValueError, which says what the flag takes."""
     if flag.type == "switch":
         if not isinstance(value, bool):
             raise ValueError(f"{name} is a switch and takes no value, not {value!r}. Give True or False.")
         return value
-    if not (flag.many or flag.repeat):
+    if not (flag.nargs or flag.repeat):
         return _scalar(name, flag, value)
-    if flag.many and flag.repeat:
-        return [
-            _words(name, flag, one)
-            for one in (value if isinstance(value, list | tuple) and value else [value])
-        ]
+    if flag.nargs and flag.repeat:
+        occurrences = value if isinstance(value, list | tuple) and value else [value]
+        return [_words(name, flag, words) for words in occurrences]
     return _words(name, flag, value if isinstance(value, list | tuple) else [value])
 
 
 def _words(name: str, flag: Flag, value: object) -> list[Scalar]:
-    words = [_scalar(name, flag, one) for one in value] if isinstance(value, list | tuple) else []
+    words = [_scalar(name, flag, word) for word in value] if isinstance(value, list | tuple) else []
     if not words:
         raise ValueError(f"{name} takes lists of words, not {value!r}.")
-    dashed = [
-        word for word in words if flag.many and str(word).startswith("-") and flag.type in ("str", "path")
-    ]
-    if dashed:
-        raise ValueError(f"{name}: the tool would read {dashed[0]!r} as a flag. Let it not start with '-'.")
+    if flag.nargs and flag.type in ("str", "path"):
+        dashed = [word for word in words if str(word).startswith("-")]
+        if dashed:
+            raise ValueError(
+                f"{name}: the tool would read {dashed[0]!r} as a flag. It must not start with '-'."
+            )
     return words
 
 
@@ -68,18 +67,33 @@ def _scalar(name: str, flag: Flag, value: object) -> Scalar:
     if value is MISSING:
         raise ValueError(f"{name} needs a value: {allowed}.")
     if isinstance(value, bool) and "disable" in flag.choices:
-        value = ("enable" if "enable" in flag.choices else "auto") if value else "disable"
-    try:
-        if isinstance(value, bool) or not isinstance(value, str | int | float | Path):
-            raise ValueError
-        typed = {"int": int, "float": float}.get(flag.type, str)(str(value))
-    except ValueError:
-        raise ValueError(f"{name} takes {allowed}, not {value!r}.") from None
-    if flag.choices and typed not in flag.choices:
-        near = difflib.get_close_matches(str(typed), map(str, flag.choices), n=1)
-        raise ValueError(
-            f"{name} takes {allowed}, not {value!r}." + (f" Did you mean {near[0]}?" if near else "")
-        )
-    if flag.min is not None and float(typed) < flag.min:
+        value = _choice_for_switch(flag, value)
+    scalar = _in_type(flag, value)
+    if scalar is None:
+        raise ValueError(f"{name} takes {allowed}, not {value!r}.")
+    if flag.choices and scalar not in flag.choices:
+        near = difflib.get_close_matches(str(scalar), map(str, flag.choices), n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{name} takes {allowed}, not {value!r}.{hint}")
+    if flag.min is not None and float(scalar) < flag.min:
         raise ValueError(f"{name} takes {flag.min} or more, not {value!r}.")
-    return typed
+    return scalar
+
+
+def _choice_for_switch(flag: Flag, value: bool) -> str:
+    """The word that stands for True or False where the tool wants a word."""
+    if not value:
+        return "disable"
+    return "enable" if "enable" in flag.choices else "auto"
+
+
+def _in_type(flag: Flag, value: object) -> int | float | str | None:
+    """``value`` in the flag's type; None if it has no such form."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Path):
+        return None
+    try:
+        if flag.type == "int":
+            return int(str(value))
+        return float(str(value)) if flag.type == "float" else str(value)
+    except ValueError:
+        return None

@@ -1,9 +1,10 @@
-"""A command holds what was asked for, for a shell and for subprocess, and reads back the same."""
+"""A command has the flags that it was given, for a shell and for subprocess, and reads back the same."""
 
 from __future__ import annotations
 
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from engineroom import trtllm
 from engineroom.trtllm.commands import command
 from engineroom.trtllm.flags import FlagError, check, tools
-from engineroom.trtllm.pasted import parse, split
+from engineroom.trtllm.parser import parse, split
 from engineroom.trtllm.values import Flag
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
@@ -25,23 +26,24 @@ def value_of(flag: Flag) -> st.SearchStrategy:
     """Any value that the flag takes."""
     if flag.type == "switch":
         return st.booleans() if flag.off else st.just(True)
-    one = st.sampled_from(flag.choices) if flag.choices else NUMBERS.get(flag.type, TEXT)
-    one = one.filter(lambda value: flag.min is None or value >= flag.min)
-    if flag.many:
-        one = st.lists(one.filter(lambda word: not str(word).startswith("-")), min_size=1, max_size=3)
-    return st.lists(one, min_size=1, max_size=3) if flag.repeat else one
+    values = st.sampled_from(flag.choices) if flag.choices else NUMBERS.get(flag.type, TEXT)
+    values = values.filter(lambda value: flag.min is None or value >= flag.min)
+    if flag.nargs:
+        values = st.lists(values.filter(lambda word: not str(word).startswith("-")), min_size=1, max_size=3)
+    return st.lists(values, min_size=1, max_size=3) if flag.repeat else values
 
 
 @st.composite
 def arguments(draw: st.DrawFn, name: str) -> dict[str, object]:
-    """A set of flags that the tool takes: its required ones, some others, none that a rule excludes."""
+    """A set of flags that the tool takes: its required ones, some more, none that a rule excludes."""
     tool = tools()[name]
-    names = draw(st.sets(st.sampled_from(sorted(tool.flags)), max_size=6))
-    names |= {one for one, flag in tool.flags.items() if flag.required} | {one[0] for one in tool.one_of}
-    args = {one: draw(value_of(tool.flags[one])) for one in sorted(names)}
+    first_of_groups = {group[0] for group in tool.one_of}
+    flag_names = draw(st.sets(st.sampled_from(sorted(tool.flags)), max_size=6)) | first_of_groups
+    flag_names |= {flag_name for flag_name, flag in tool.flags.items() if flag.required}
+    args = {flag_name: draw(value_of(tool.flags[flag_name])) for flag_name in sorted(flag_names)}
     for rule in tool.rules:
         if rule.problems(args):
-            args.pop(draw(st.sampled_from(sorted(set(rule.given) - {one[0] for one in tool.one_of}))), None)
+            args.pop(draw(st.sampled_from(sorted(set(rule.when) - first_of_groups))), None)
     return args
 
 
@@ -53,44 +55,46 @@ PLAIN = [name for name in tools() if not name.startswith("bench")]
 @given(data=st.data())
 def test_a_line_reads_back_the_same(name: str, data: st.DataObject) -> None:
     args = data.draw(arguments(name))
-    made = command(name, args, model="m" if name == "serve" else None)
-    assert parse(str(made)) == made == parse(made.argv)
-    found, loose = split(name, shlex.split(str(made).replace("\\\n", " "))[len(tools()[name].program) :])
-    assert check(name, found) == args
-    assert loose == (["m"] if name == "serve" else [])
+    line = command(name, args, model="m" if name == "serve" else None)
+    assert parse(str(line)) == line == parse(line.argv)
+    words = shlex.split(str(line).replace("\\\n", " "))[len(tools()[name].program) :]
+    parsed_args, positionals = split(name, words)
+    assert check(name, parsed_args) == args
+    assert positionals == (["m"] if name == "serve" else [])
 
 
 @pytest.mark.parametrize("mode", ["throughput", "latency"])
 @settings(max_examples=40, derandomize=True, deadline=None)
 @given(data=st.data())
 def test_a_bench_line_reads_back_the_same(mode: str, data: st.DataObject) -> None:
-    group, args = data.draw(arguments("bench")), data.draw(arguments(f"bench {mode}"))
-    made = command(f"bench {mode}", args, group=group)
-    assert parse(str(made)) == made
-    assert check("bench", split("bench", list(made.argv[1 : made.argv.index(mode, 3)]))[0]) == group
+    group_flags = data.draw(arguments("bench"))
+    args = data.draw(arguments(f"bench {mode}"))
+    line = command(f"bench {mode}", args, group_flags=group_flags)
+    assert parse(str(line)) == line
+    parsed_flags, _ = split("bench", list(line.argv[1 : line.argv.index(mode, 3)]))
+    assert check("bench", parsed_flags) == group_flags
 
 
 def test_the_shell_sees_the_same_words() -> None:
-    made = trtllm.run(engine_dir="-e", tokenizer_dir="a\nb", max_output_len=8, input_text=["p", *HARD[:8]])
-    assert "\\\n" in str(made)
-    line = f"printf '%s\\0' {made}"
-    seen = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
-    assert tuple(seen.split("\0")[:-1]) == made.argv
+    line = trtllm.run(engine_dir="-e", tokenizer_dir="a\nb", max_output_len=8, input_text=["p", *HARD[:8]])
+    assert "\\\n" in str(line)
+    script = f"printf '%s\\0' {line}"
+    output = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert tuple(output.split("\0")[:-1]) == line.argv
 
 
 @pytest.mark.parametrize("hard", HARD)
 def test_hard_words_survive(hard: str) -> None:
-    for made in (trtllm.build(checkpoint_dir=hard), trtllm.bench("throughput", hard, dataset=hard)):
-        assert parse(str(made)) == made
+    for line in (trtllm.build(checkpoint_dir=hard), trtllm.bench("throughput", hard, dataset=hard)):
+        assert parse(str(line)) == line
 
 
 def test_python_keywords_are_flags() -> None:
-    made = trtllm.build(
+    line = trtllm.build(
         checkpoint_dir=Path("c"), gemm_plugin=True, use_fused_mlp=False, strip_plan=True, workers=None
     )
-    assert (
-        " ".join(made.argv[1:])
-        == "--checkpoint_dir c --gemm_plugin auto --use_fused_mlp disable --strip_plan"
+    assert " ".join(line.argv[1:]) == (
+        "--checkpoint_dir c --gemm_plugin auto --use_fused_mlp disable --strip_plan"
     )
     assert trtllm.launch(log_file="x", no_mpi=True).argv[2:] == ("--log-file", "x", "--no-mpi")
     assert trtllm.run(max_output_len=1, kv_cache_enable_block_reuse=False).argv[-1] == (
@@ -98,35 +102,35 @@ def test_python_keywords_are_flags() -> None:
     )
 
 
-def test_where_and_launcher() -> None:
-    made = trtllm.run(ranks=2, max_output_len=8)
-    assert made.argv[:2] == ("mpirun", "-n")
-    assert made.argv[len(made.launcher)] == "python3"
-    assert made.where.endswith("examples/run.py")
-    assert trtllm.convert("qwen", model_dir="m").where.endswith("qwen/convert_checkpoint.py")
+def test_a_command_knows_its_executable_and_launcher() -> None:
+    line = trtllm.run(ranks=2, max_output_len=8)
+    assert line.argv[:2] == ("mpirun", "-n")
+    assert line.argv[len(line.launcher)] == "python3"
+    assert line.executable.endswith("examples/run.py")
+    assert trtllm.convert("qwen", model_dir="m").executable.endswith("qwen/convert_checkpoint.py")
     assert trtllm.bench("latency", "m", model_path="p", dataset="d").argv[1:6] == (
         "--model", "m", "--model_path", "p", "latency")  # fmt: skip
 
 
-def test_container(tmp_path: Path) -> None:
+def test_a_container_runs_the_same_command(tmp_path: Path) -> None:
     inner = trtllm.serve("e", backend="tensorrt", host="0.0.0.0")
-    made = trtllm.container(inner, tmp_path, ports=[8000])
-    assert made.argv[-len(inner.argv) :] == inner.argv
-    assert f"{tmp_path}:/work" in made.argv
-    assert parse(str(made)) == made
+    line = trtllm.container(inner, tmp_path, ports=[8000])
+    assert line.argv[-len(inner.argv) :] == inner.argv
+    assert f"{tmp_path}:/work" in line.argv
+    assert parse(str(line)) == line
     with pytest.raises(FlagError, match=r"--host 0\.0\.0\.0"):
         trtllm.container(trtllm.serve("e"), tmp_path, ports=[8000])
 
 
 @pytest.mark.parametrize("call", [lambda: trtllm.convert("gpt"), lambda: trtllm.bench("build", "m")])
-def test_other_families_and_modes_are_refused(call: object) -> None:
+def test_other_families_and_modes_are_refused(call: Callable[[], trtllm.Command]) -> None:
     with pytest.raises(ValueError, match="known here are"):
         call()
 
 
-def test_a_tool_that_is_not_here_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_says_that_its_tool_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    made = trtllm.build(checkpoint_dir="c")
-    assert not made.available()
-    assert "never run by us. The tool is not on this machine" in made._repr_markdown_()
-    assert str(made) in made._repr_markdown_()
+    line = trtllm.build(checkpoint_dir="c")
+    assert not line.available()
+    assert "never run by us. The tool is not on this machine" in line._repr_markdown_()
+    assert str(line) in line._repr_markdown_()

@@ -1,4 +1,4 @@
-"""The reference of flags holds together, and the check finds what is wrong."""
+"""The reference of flags is consistent, and the check finds what is wrong with a set of flags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from engineroom import trtllm
 from engineroom.trtllm.flags import FlagError, check, tools
-from engineroom.trtllm.values import typed
+from engineroom.trtllm.values import convert_value
 
 NAMES = sorted(tools())
 LAUNCHERS = {"--rm", "--gpus", "--shm-size", "--allow-run-as-root"}
@@ -18,35 +18,37 @@ LAUNCHERS = {"--rm", "--gpus", "--shm-size", "--allow-run-as-root"}
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_is_given_once(name: str) -> None:
     tool = tools()[name]
-    names = [one for first, flag in tool.flags.items() for one in (first, *flag.aliases, flag.off) if one]
-    assert len(names) == len(set(names))
-    assert all(tool.find(one) for one in names if one not in {flag.off for flag in tool.flags.values()})
+    off_names = [flag.off for flag in tool.flags.values() if flag.off]
+    names = [name for first_name, flag in tool.flags.items() for name in (first_name, *flag.aliases)]
+    assert len(names + off_names) == len({*names, *off_names})
+    assert all(map(tool.find, names))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_default_is_a_value_that_the_flag_takes(name: str) -> None:
-    for first, flag in tools()[name].flags.items():
-        assert flag.help, first
+    for first_name, flag in tools()[name].flags.items():
+        assert flag.help, first_name
         if flag.default is not None and not flag.repeat:
-            assert typed(first, flag, flag.default) == flag.default, first
+            assert convert_value(first_name, flag, flag.default) == flag.default, first_name
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_removed_flags_are_no_flags_and_their_replacements_are(name: str) -> None:
+def test_removed_flags_do_not_exist_and_their_replacements_do(name: str) -> None:
     tool = tools()[name]
-    for gone, (use, why) in tool.removed.items():
-        longer = [one for one in tool.flags if one.startswith(gone)]
-        assert tool.find(gone) is None
-        assert tool.parser == "click" or len(longer) != 1, f"argparse takes {gone} for {longer}"
+    for removed, (replacement, why) in tool.removed.items():
+        longer = [flag_name for flag_name in tool.flags if flag_name.startswith(removed)]
+        assert tool.find(removed) is None
+        assert tool.parser == "click" or len(longer) != 1, f"argparse takes {removed} for {longer}"
         assert why
-        assert not use or tool.find(use), (gone, use)
+        assert not replacement or tool.find(replacement), (removed, replacement)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_rules_speak_of_flags(name: str) -> None:
+def test_rules_name_flags_that_exist(name: str) -> None:
     tool = tools()[name]
-    named = {one for rule in tool.rules for one in (*rule.given, *rule.needs, *rule.forbids)}
-    assert named | {one for names in tool.one_of for one in names} <= set(tool.flags)
+    in_rules = {flag_name for rule in tool.rules for flag_name in (*rule.when, *rule.needs, *rule.forbids)}
+    in_groups = {flag_name for group in tool.one_of for flag_name in group}
+    assert in_rules | in_groups <= tool.flags.keys()
 
 
 def test_every_tool_names_its_source_with_a_commit() -> None:
@@ -56,10 +58,10 @@ def test_every_tool_names_its_source_with_a_commit() -> None:
 
 
 def test_flags_in_our_texts_exist() -> None:
-    known = {
-        one for tool in tools().values() for flag in tool.flags.values() for one in flag.aliases
-    } | LAUNCHERS
-    known |= {one for tool in tools().values() for one in (*tool.flags, *tool.removed)}
+    known = set(LAUNCHERS)
+    for tool in tools().values():
+        known |= {*tool.flags, *tool.removed}
+        known |= {alias for flag in tool.flags.values() for alias in flag.aliases}
     for file in Path(trtllm.__file__).parent.glob("*.py"):
         assert set(re.findall(r"--[a-z][\w-]+", file.read_text())) <= known, file.name
 
@@ -77,12 +79,12 @@ def test_flags_in_our_texts_exist() -> None:
         ("bench throughput", "--concurrency", -1),
     ],
 )
-def test_defaults_that_lessons_speak_of(name: str, flag: str, default: object) -> None:
+def test_defaults_that_lessons_mention(name: str, flag: str, default: object) -> None:
     assert tools()[name].flags[flag].default == default
 
 
 @pytest.mark.parametrize(
-    ("name", "args", "words"),
+    ("name", "args", "message"),
     [
         ("build", {"max_seq_len": 8}, "--checkpoint_dir or --model_config is required"),
         ("convert qwen", {}, "--model_dir is required"),
@@ -103,23 +105,23 @@ def test_defaults_that_lessons_speak_of(name: str, flag: str, default: object) -
         ("build", {"checkpoint_dir": "c", "xyzzy": 1}, "See `engineroom trtllm flags`"),
     ],
 )
-def test_what_is_wrong_is_said(name: str, args: dict[str, object], words: str) -> None:
-    with pytest.raises(FlagError, match=re.escape(words)):
+def test_the_error_says_what_is_wrong(name: str, args: dict[str, object], message: str) -> None:
+    with pytest.raises(FlagError, match=re.escape(message)):
         check(name, args)
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_the_error_has_every_problem() -> None:
     with pytest.raises(FlagError) as caught:
         check("build", {"max_output_len": 5, "workers": "x"})
     assert len(caught.value.problems) == 3
 
 
 def test_values_come_back_typed() -> None:
-    given = {
+    args = {
         "checkpoint_dir": Path("c"),
         "workers": "2",
         "use_fused_mlp": False,
         "strip_plan": False,
         "lora_dir": None,
     }
-    assert check("build", given) == {"--checkpoint_dir": "c", "--workers": 2, "--use_fused_mlp": "disable"}
+    assert check("build", args) == {"--checkpoint_dir": "c", "--workers": 2, "--use_fused_mlp": "disable"}

@@ -1,4 +1,4 @@
-"""Mistakes that people make with the real tools, from their issue threads: each gets its remedy."""
+"""Mistakes that people make with the real tools, from their issue threads: the error names each remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from engineroom import trtllm
 from engineroom.trtllm.__main__ import main
 from engineroom.trtllm.flags import FlagError
-from engineroom.trtllm.pasted import parse
+from engineroom.trtllm.parser import parse
 
 MISTAKES = [
     ("trtllm-build --checkpoint_dir c --max_output_len 64", "Use --max_seq_len"),
@@ -58,13 +58,13 @@ MISTAKES = [
 def test_the_remedy_is_named(line: str, remedy: str) -> None:
     with pytest.raises(FlagError, match=f"(?i){re.escape(remedy)}") as caught:
         parse(line)
-    assert len(caught.value.problems) <= 2  # the mistake, and what is lacking through it
+    assert len(caught.value.problems) <= 2  # the mistake, and a flag that is missing because of it
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "trtllm-build --checkpoint_dir c --max_batch 8 --max_input=64",  # argparse takes a unique beginning
+        "trtllm-build --checkpoint_dir c --max_batch 8 --max_input=64",  # argparse takes an abbreviation of one flag
         "trtllm-build \\\n  --checkpoint_dir c \\\n  --max_decoder_seq_len 64",
         "trtllm-serve e --backend trt --tokenizer t --host 0.0.0.0 --max_batch_size 8 --max_seq_len 2048",
         "mpirun -n 2 --allow-run-as-root python3 ../run.py --engine_dir e --max_output_len 8 --top_p 0.9",
@@ -73,12 +73,12 @@ def test_the_remedy_is_named(line: str, remedy: str) -> None:
         "trtllm-bench -m q --model_path m throughput --dataset d --concurrency -1 --streaming",
     ],
 )
-def test_right_lines_pass_and_stay(line: str) -> None:
-    made = parse(line)
-    assert parse(str(made)) == made
+def test_correct_lines_pass_and_read_back_the_same(line: str) -> None:
+    command = parse(line)
+    assert parse(str(command)) == command
 
 
-def test_click_takes_no_beginnings() -> None:
+def test_click_takes_no_abbreviations() -> None:
     with pytest.raises(FlagError, match=r"Did you mean .*--max_batch_size"):
         parse("trtllm-serve m --max_batch 8")
 
@@ -111,9 +111,11 @@ def test_an_engine_needs_the_backend_that_reads_it(tmp_path: Path) -> None:
         ([], 2, "", "engineroom trtllm"),
     ],
 )
-def test_terminal(capsys: pytest.CaptureFixture, words: list[str], status: int, out: str, err: str) -> None:
+def test_the_command_in_a_terminal(
+    capsys: pytest.CaptureFixture, words: list[str], status: int, out: str, err: str
+) -> None:
     assert main(words) == status
-    shown = capsys.readouterr()
-    assert out in shown.out.replace("\\\n    ", "")
-    assert err in shown.err
-    assert bool(out) == bool(shown.out)
+    printed = capsys.readouterr()
+    assert out in printed.out.replace("\\\n    ", "")
+    assert err in printed.err
+    assert bool(out) == bool(printed.out)
