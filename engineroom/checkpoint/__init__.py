@@ -12,7 +12,6 @@ from engineroom.checkpoint.inspect import inspect
 from engineroom.checkpoint.mapping import Mapping, Sharding
 from engineroom.checkpoint.plan import RankTensor, SourceSlice, plan
 from engineroom.checkpoint.reference import reference_logits
-from engineroom.checkpoint.rope import frequencies
 from engineroom.checkpoint.sharded_model import ShardedModel
 from engineroom.checkpoint.source import HuggingFaceModel, open_model
 from engineroom.checkpoint.tensorfile import StoredTensor, load
@@ -31,7 +30,6 @@ __all__ = [
     "StoredTensor",
     "convert",
     "diff",
-    "frequencies",
     "inspect",
     "join",
     "load",

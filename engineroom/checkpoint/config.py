@@ -98,9 +98,7 @@ def from_hugging_face(config: dict[str, Any], path: Path) -> ModelConfig:
             f"{path}: hidden_size is not a multiple of {num_heads} heads, and there is no head_dim."
         )
     if architecture == "Qwen3ForCausalLM":
-        _size(
-            config, "head_dim", path
-        )  # transformers assumes 128 whatever the hidden size, so it must be there
+        _size(config, "head_dim", path)  # must be there: transformers would assume 128, whatever the sizes
     attn_bias, mlp_bias = bool(config.get("attention_bias", False)), bool(config.get("mlp_bias", False))
     if architecture in QWEN_TYPES:  # config.json does not decide about the biases of a Qwen
         attn_bias, mlp_bias = architecture == "Qwen2ForCausalLM", False

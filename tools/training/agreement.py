@@ -15,7 +15,6 @@ from engineroom.kit.record import Record
 from engineroom.quality.data import TASKS, Item, held_out_items
 from engineroom.quality.data.item import render
 from engineroom.quality.local import load_model
-from engineroom.quality.local import load_model
 
 MODELS = Path(__file__).parents[2] / "models"
 ITEMS = 100

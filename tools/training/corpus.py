@@ -19,9 +19,8 @@ ASSISTANT_ID = SPECIAL_TOKENS.index("<|assistant|>")
 FIRST_ROLE_ID = SPECIAL_TOKENS.index("<|system|>")
 DOCUMENT_SHARE = 0.02
 CHUNK = 4096
-MIN_MEAN_TOKENS = (
-    32  # documents of a batch have at least so many tokens on average; limits the size of `bounds`
-)
+# The documents of a batch have at least this many tokens on average, which limits the length of `bounds`.
+MIN_MEAN_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def make_corpus(tokenizer: Tokenizer, seed: int, items: int, workers: int) -> Co
 
 
 @dataclass(frozen=True)
-class Batch:
+class PackedBatch:
     """One packed row. `ids`, `positions`, `labels` int64 [tokens]; `weights` float32 [tokens], 0 where nothing is
     predicted; `bounds` int32 [maximum of documents + 1], the documents' offsets, padded with `tokens`."""
 
@@ -91,7 +90,7 @@ class Batch:
     bounds: np.ndarray
 
 
-def pack(corpus: Corpus, order: np.ndarray, tokens: int, prompt_weight: float) -> Batch:
+def pack(corpus: Corpus, order: np.ndarray, tokens: int, prompt_weight: float) -> PackedBatch:
     """Lay the documents with the indices `order` end to end in a row of `tokens` tokens, and pad the row.
 
     Raises ValueError when the documents are shorter than MIN_MEAN_TOKENS on average.
@@ -115,10 +114,10 @@ def pack(corpus: Corpus, order: np.ndarray, tokens: int, prompt_weight: float) -
     bounds = np.full(max_documents + 1, tokens, dtype=np.int32)
     bounds[: len(ends) + 1] = np.concatenate([[0], ends])
     positions = np.concatenate([positions, np.arange(tokens - used) % CONTEXT])
-    return Batch(ids, positions, np.append(ids[1:], END_ID), weights, bounds)
+    return PackedBatch(ids, positions, np.append(ids[1:], END_ID), weights, bounds)
 
 
-def batches(corpus: Corpus, tokens: int, prompt_weight: float, seed: int) -> Iterator[Batch]:
+def batches(corpus: Corpus, tokens: int, prompt_weight: float, seed: int) -> Iterator[PackedBatch]:
     """Batches of at most `tokens` tokens from endless shuffled passes over the corpus; documents stay whole.
 
     Raises ValueError when a batch is too short for the longest document.
