@@ -3,8 +3,8 @@
 #
 # **How far do good defaults go?**
 #
-# In lesson 00 a model answered inside one process. Now it becomes a service: many users, one model, and an interface that
-# every client knows. vLLM is the flexible default for this, and it starts with one command.
+# In lesson 00 a model answered inside one process. Now it becomes a service: many users, one model, and an interface
+# that every client knows. vLLM is the flexible default for this, and it starts with one command.
 #
 # ## What you will be able to do
 #
@@ -156,8 +156,8 @@ alone = change["generation_tokens_total"] / change.time
 print(f"one after another: {alone:.0f} tokens/s")
 
 # %% [markdown]
-# Now ask all sixteen at once, while a second connection keeps reading vLLM's counters. `ignore_eos` forces each answer to
-# the length we ask for, from short to long, so the picture shows when each request leaves.
+# Now ask all sixteen at once, while a second connection keeps reading vLLM's counters. `ignore_eos` forces each answer
+# to the length we ask for, from short to long, so the picture shows when each request leaves.
 
 # %%
 before = metrics.scrape(server)

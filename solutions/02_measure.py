@@ -3,9 +3,9 @@
 #
 # **Is it fast, and for whom?**
 #
-# "Fast" is not a number. Someone reading a chat feels the wait for the first word. A batch job feels tokens per second.
-# Whoever pays the bill feels how many users one GPU can carry. This lesson gives each of them a number, starting from raw
-# timestamps.
+# "Fast" is not a number. Someone reading a chat feels the wait for the first word. A batch job feels tokens per
+# second. Whoever pays the bill feels how many users one GPU can carry. This lesson gives each of them a number,
+# starting from raw timestamps.
 #
 # ## What you will be able to do
 #
@@ -98,8 +98,8 @@ plots.latencies(closed)
 # ## Throughput and goodput
 #
 # **Throughput** is the number of output tokens per second over the whole run. It says nothing about how long anybody
-# waited. **Goodput** counts only the requests that met a service level objective (SLO): here, a limit for TTFT and one for
-# TPOT.
+# waited. **Goodput** counts only the requests that met a service level objective (SLO): here, a limit for TTFT and one
+# for TPOT.
 #
 # ### Exercise: both, from traces
 #

@@ -3,9 +3,9 @@
 #
 # **What does conversion do to the weights?**
 #
-# vLLM reads a Hugging Face folder as it is. An engine builder does not: it wants one file of weights per GPU, under its own
-# names, already fused and sharded. In this lesson you do the interesting parts by hand and then convert the whole model.
-# You also see a conversion that went wrong. It looks perfectly fine, until you ask it a question.
+# vLLM reads a Hugging Face folder as it is. An engine builder does not: it wants one file of weights per GPU, under
+# its own names, already fused and sharded. In this lesson you do the interesting parts by hand and then convert the
+# whole model. You also see a conversion that went wrong. It looks perfectly fine, until you ask it a question.
 #
 # ## What you will be able to do
 #
@@ -58,11 +58,12 @@ for name, tensor in source.tensors.items():
 
 # %% [markdown]
 # Attention compares the *query* q of one token with the *keys* k of all tokens before it, and mixes their *values* v
-# accordingly. Three projections compute q, k and v: three small matrix products per layer. Stacked, they become one larger
-# product, and GPUs are better at one large product than at three small ones. So the converter stacks them first.
+# accordingly. Three projections compute q, k and v: three small matrix products per layer. Stacked, they become one
+# larger product, and GPUs are better at one large product than at three small ones. So the converter stacks them
+# first.
 #
-# This model has 8 query heads and 4 KV heads: two query heads share one KV head (grouped-query attention). Therefore k and
-# v have half as many rows as q.
+# This model has 8 query heads and 4 KV heads: two query heads share one KV head (grouped-query attention). Therefore k
+# and v have half as many rows as q.
 #
 # ### Exercise: fuse q, k and v
 #
@@ -133,8 +134,8 @@ record.find("convert-8b-tp1-time")
 record.find("convert-8b-tp1-memory")
 
 # %% [markdown]
-# The checkpoint is one `config.json` and one file per rank. `inspect` lists the tensors of a rank; layers with equal shapes
-# are shown once.
+# The checkpoint is one `config.json` and one file per rank. `inspect` lists the tensors of a rank; layers with equal
+# shapes are shown once.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -143,8 +144,8 @@ print(checkpoint.inspect(right, rank=0))
 
 # %% [markdown]
 # - `qkv`, `fc` and `gate` have fewer rows: they are **column parallel**. Each rank computes some of the outputs.
-# - `dense` and `proj` have fewer columns: they are **row parallel**. Each rank has some of the inputs, and the results are
-#   summed over the ranks. That sum is the all-reduce you will meet in profiles.
+# - `dense` and `proj` have fewer columns: they are **row parallel**. Each rank has some of the inputs, and the results
+#   are summed over the ranks. That sum is the all-reduce you will meet in profiles.
 # - Norms and the embedding are whole on every rank. The `lm_head` is sharded by vocabulary.
 #
 # Does your function agree with the file?
@@ -158,8 +159,8 @@ print("rank 1, layer 0:", "equal" if torch.equal(shard_qkv(q, k, v, tp_size, 1),
 # %% [markdown]
 # ### Exercise: the crossed names
 #
-# The MLP multiplies the outputs of two projections. Hugging Face calls them `gate_proj` and `up_proj`; the rank files call
-# them `mlp.fc` and `mlp.gate`. Which is which? Compare the tensors.
+# The MLP multiplies the outputs of two projections. Hugging Face calls them `gate_proj` and `up_proj`; the rank files
+# call them `mlp.fc` and `mlp.gate`. Which is which? Compare the tensors.
 
 # %%
 fc = right.tensor(0, "transformer.layers.0.mlp.fc.weight")
@@ -181,8 +182,8 @@ check("04.names", fc_is, gate_is)
 #
 # ## More ranks than KV heads
 #
-# Take eight ranks and four KV heads. Every rank needs a KV head for its queries, so each KV head is stored on two ranks.
-# That costs memory: first for the copied weights, later for the same share of the KV cache.
+# Take eight ranks and four KV heads. Every rank needs a KV head for its queries, so each KV head is stored on two
+# ranks. That costs memory: first for the copied weights, later for the same share of the KV cache.
 #
 # ### Exercise: the price of copies
 #
@@ -213,9 +214,9 @@ check("04.copies", extra_bytes, source.model, 8, measured)
 # %% [markdown]
 # ## Is it right?
 #
-# The next cell computes logits straight from the rank files: each rank computes its part, and the parts are summed, as on
-# GPUs. It does the same with a second checkpoint, which somebody else converted. The second one has the same names, shapes
-# and dtypes.
+# The next cell computes logits straight from the rank files: each rank computes its part, and the parts are summed, as
+# on GPUs. It does the same with a second checkpoint, which somebody else converted. The second one has the same names,
+# shapes and dtypes.
 
 # %%
 suspect = checkpoint.open_checkpoint(fuse_then_shard(folder / "tp2", folder / "suspect"))
@@ -235,8 +236,9 @@ ours, other = (checkpoint.ShardedModel(one).logits(tokens) for one in (right, su
 plots.logits(original, {"ours": ours, "suspect": other})
 
 # %% [markdown]
-# On the left, every dot is on the line: the conversion changed nothing that matters. On the right is noise. Nothing raised
-# an error, no shape was wrong, and a builder would compile this checkpoint without a warning. `diff` finds the tensors:
+# On the left, every dot is on the line: the conversion changed nothing that matters. On the right is noise. Nothing
+# raised an error, no shape was wrong, and a builder would compile this checkpoint without a warning. `diff` finds the
+# tensors:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -277,7 +279,8 @@ else:
 # ## Recap
 #
 # - Conversion renames, fuses and shards. It computes nothing.
-# - A column-parallel weight loses rows; a row-parallel weight loses columns, and a sum over the ranks completes its result.
+# - A column-parallel weight loses rows; a row-parallel weight loses columns, and a sum over the ranks completes its
+#   result.
 # - Shard first, then fuse. The names of the MLP's projections are crossed.
 # - With more ranks than KV heads, weights and cache hold copies.
 # - Shapes prove nothing. Logits do.

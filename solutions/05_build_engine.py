@@ -3,9 +3,9 @@
 #
 # **What do we trade for speed?**
 #
-# vLLM took a model folder and served whatever arrived. An engine is compiled first, for one machine and for limits that
-# you set before you know who will ask. In return, nothing is compiled, profiled or decided when it starts. Lesson 06 asks
-# whether it is also faster. This lesson is about the price, and about choosing the limits well.
+# vLLM took a model folder and served whatever arrived. An engine is compiled first, for one machine and for limits
+# that you set before you know who will ask. In return, nothing is compiled, profiled or decided when it starts. Lesson
+# 06 asks whether it is also faster. This lesson is about the price, and about choosing the limits well.
 #
 # ## What you will be able to do
 #
@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -38,7 +39,7 @@ import torch
 from engineroom import checkpoint, engine, trtllm, vllm
 from engineroom.kit.machine import machine
 from engineroom.load import workload
-from engineroom.vllm.model import dtype, local
+from engineroom.vllm.model import dtype, local_folder
 from labs.build_engine import memory, plots
 from labs.kit import show
 from labs.kit.check import check, needs
@@ -62,16 +63,16 @@ def fresh(name: str) -> Path:
 # %% [markdown]
 # ## A workload
 #
-# Limits follow from what people will send. This workload is a chat: most turns are short, a few are very long. Replace the
-# numbers by those from your own logs; the rest of the lesson adapts.
+# Limits follow from what people will send. This workload is a chat: most turns are short, a few are very long. Replace
+# the numbers by those from your own logs; the rest of the lesson adapts.
 
 # %%
 trace = workload.chat(requests=500, prompt=90, output=60, spread=0.8, seed=0)
 show.table(workload.percentiles(trace), "Tokens of the requests in the trace")
 
 # %% [markdown]
-# How many requests are in flight at one moment? Use Little's law from lesson 02: the request rate times the seconds that
-# each request stays.
+# How many requests are in flight at one moment? Use Little's law from lesson 02: the request rate times the seconds
+# that each request stays.
 
 # %%
 in_flight = workload.in_flight(trace, requests_per_second, ttft, tpot)
@@ -80,8 +81,8 @@ print(f"{requests_per_second:g} requests per second: {in_flight:.1f} in flight o
 # %% [markdown]
 # ### What if I say nothing?
 #
-# Names and defaults are those of `trtllm-build`. The build deduces a limit that you leave out, and tells you. For a model
-# with the context length of Llama 3.1:
+# Names and defaults are those of `trtllm-build`. The build deduces a limit that you leave out, and tells you. For a
+# model with the context length of Llama 3.1:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -89,8 +90,8 @@ default, explained = engine.deduce(engine.BuildConfig(), {"max_position_embeddin
 print(default, *explained, sep="\n")
 
 # %% [markdown]
-# More than two thousand requests at once, and each may be as long as a novel. With all defaults, the build of an 8B model
-# ran out of memory on an A100 with 80 GB. <!-- fact: github.com/NVIDIA/TensorRT-LLM/issues/1543 -->
+# More than two thousand requests at once, and each may be as long as a novel. With all defaults, the build of an 8B
+# model ran out of memory on an A100 with 80 GB. <!-- fact: github.com/NVIDIA/TensorRT-LLM/issues/1543 -->
 #
 # ### Exercise: choose the limits
 #
@@ -124,7 +125,7 @@ check("05.limits", limits, trace, in_flight)
 needs("05.limits", *limits.values())
 config = engine.BuildConfig(**limits)
 print(config)
-plots.workload(trace, config)
+plots.workload(trace, limits["max_input_len"], limits["max_seq_len"])
 
 # %% [markdown]
 # Requests outside the blue area are refused, with an error that names the limit. That is the first trade. vLLM has
@@ -137,7 +138,7 @@ plots.workload(trace, config)
 # after them (*generation*).
 
 # %%
-model_dir, precision = local(model), dtype(machine())
+model_dir, precision = local_folder(model), dtype(machine())
 device = "cuda" if torch.cuda.is_available() else "cpu"
 converted = checkpoint.convert(model_dir, fresh("checkpoint"), dtype=precision)
 
@@ -148,8 +149,8 @@ build_seconds = time.perf_counter() - began
 print(f"built for this machine's {device} in {build_seconds:.1f} s")
 
 # %% [markdown]
-# Run the cell again and it takes no time: the build cache keeps the code for these sizes, limits and machine. Change one
-# limit, and everything is compiled again.
+# Run the cell again and it takes no time: the build cache keeps the code for these sizes, limits and machine. Change
+# one limit, and everything is compiled again.
 #
 # ## What is in an engine directory?
 #
@@ -162,8 +163,8 @@ done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
 print(done.stdout)
 
 # %% [markdown]
-# The first line names the machine that it was built for: that is the second trade. The package is a zip file and holds no
-# weights:
+# The first line names the machine that it was built for: that is the second trade. The package is a zip file and holds
+# no weights:
 
 # %%
 for part in zipfile.ZipFile(made.path / "rank0.pt2").infolist():
@@ -172,8 +173,8 @@ for part in zipfile.ZipFile(made.path / "rank0.pt2").infolist():
         print(f"{part.file_size / 1e3:8.0f} kB  {graph:<12}{'.'.join(name.split('.')[1:])}")
 
 # %% [markdown]
-# The `.so` files are native code, which will run inside your process. Therefore the loader checks first: `manifest.json`
-# holds a hash of every file and describes the machine that the code was compiled for.
+# The `.so` files are native code, which will run inside your process. Therefore the loader checks first:
+# `manifest.json` holds a hash of every file and describes the machine that the code was compiled for.
 
 # %%
 from transformers import AutoTokenizer
@@ -205,17 +206,17 @@ print(ask(executor, "What is goodput?"))
 # `model` has `num_hidden_layers`, `num_attention_heads`, `num_key_value_heads`, `head_size` and `hidden_size`.
 # `itemsize` is the bytes of one value: 4 for float32, 2 for bfloat16.
 #
-# The next cell asks two engines how much they really took: ours, and vLLM, which gets one gibibyte for its cache and reports
-# how many tokens fit.
+# The next cell asks two engines how much they really took: ours, and vLLM, which gets one gibibyte for its cache and
+# reports how many tokens fit.
 
 # %%
-pool = sum(tensor.nbytes for tensor in [*executor.graphs.keys, *executor.graphs.values])
-blocks = executor.blocks.total + 1  # one is for padding
+pool = sum(tensor.nbytes for tensor in [*executor.model_runner.k_caches, *executor.model_runner.v_caches])
+blocks = executor.block_manager.num_blocks + 1  # one is for padding
 server = vllm.serve(model, dtype=precision, kv_cache_memory_bytes=2**30)
-vllm_bytes, vllm_tokens = memory.vllm_kv_cache(server)
+vllm_bytes, vllm_tokens = memory.vllm_kv_cache_size(server)
 server.stop()
-measured = {"this engine": pool / (blocks * made.build.tokens_per_block), "vLLM": vllm_bytes / vllm_tokens}
-print(f"this engine: {pool / 1e6:,.0f} MB for {blocks} blocks of {made.build.tokens_per_block} tokens")
+measured = {"this engine": pool / (blocks * made.limits.tokens_per_block), "vLLM": vllm_bytes / vllm_tokens}
+print(f"this engine: {pool / 1e6:,.0f} MB for {blocks} blocks of {made.limits.tokens_per_block} tokens")
 print(f"vLLM:        {vllm_bytes / 1e6:,.0f} MB for {vllm_tokens:,} tokens")
 
 # %%
@@ -235,7 +236,7 @@ check("05.kv", bytes_per_token, made.model, memory.itemsize(precision), measured
 # %%
 needs("05.kv", bytes_per_token(made.model, 4))
 before = psutil.Process().memory_info().rss
-prompts = [[100 * seat + n for n in range(100)] for seat in range(made.build.max_batch_size)]
+prompts = [[100 * row + n for n in range(100)] for row in range(made.limits.max_batch_size)]
 answers = executor.generate(prompts, engine.SamplingParams(max_tokens=40))
 grown = psutil.Process().memory_info().rss - before
 expected = sum(map(len, prompts + answers)) * bytes_per_token(made.model, memory.itemsize(precision))
@@ -245,8 +246,8 @@ print(f"KV cache {pool / 1e6:.0f} MB reserved, {expected / 1e6:.0f} MB of it for
 print(f"the process grew by {grown / 1e6:.0f} MB")
 
 # %% [markdown]
-# On a CPU, the system hands out memory only when it is written: for the part of the cache that was used, and for the steps
-# themselves. On a GPU, the whole pool is allocated at the start, used or not.
+# On a CPU, the system hands out memory only when it is written: for the part of the cache that was used, and for the
+# steps themselves. On a GPU, the whole pool is allocated at the start, used or not.
 #
 # ## Three engines, one GPU
 #
@@ -259,18 +260,20 @@ print(f"the process grew by {grown / 1e6:.0f} MB")
 # - **This engine** takes a share of the memory that is free after the weights, but never more than the limits can use.
 
 # %%
-gpu, llama = 80e9, memory.public("llama-3.1-8b")  # H100 SXM: NVIDIA's datasheet
-rules = {"TensorRT-LLM": memory.tensorrt_llm, "vLLM": memory.vllm, "this engine": memory.this_engine}
-budgets = {name: rule(gpu, llama, config) for name, rule in rules.items()}
-wide = engine.BuildConfig(**limits | {"max_num_tokens": 131072})
-budgets["TensorRT-LLM,\nwhole context at once"] = memory.tensorrt_llm(gpu, llama, wide)
-plots.memory(budgets, memory.most_kv_bytes(llama, config), "H100")
+gpu, llama = 80e9, memory.public_model("llama-3.1-8b")  # H100 SXM: NVIDIA's datasheet
+rules = {
+    "TensorRT-LLM": memory.tensorrt_llm_budget, "vLLM": memory.vllm_budget, "this engine": memory.this_engine_budget,
+}
+budgets = {name: rule(gpu, llama, made.limits) for name, rule in rules.items()}
+wide = replace(made.limits, max_num_tokens=131072)
+budgets["TensorRT-LLM,\nwhole context at once"] = memory.tensorrt_llm_budget(gpu, llama, wide)
+plots.memory(budgets, memory.max_kv_cache_bytes(llama, made.limits), "H100")
 
 # %% [markdown]
 # The black line marks the most that your limits can use. A cache beyond it does not serve more requests at once; it
 # keeps old prefixes, which then need not be computed again. That TensorRT-LLM and vLLM agree here is an accident. vLLM
-# takes a share of the GPU and subtracts the weights; TensorRT-LLM subtracts the weights and takes a share of the rest. The
-# heavier the weights, the further the two drift apart.
+# takes a share of the GPU and subtracts the weights; TensorRT-LLM subtracts the weights and takes a share of the rest.
+# The heavier the weights, the further the two drift apart.
 #
 # The last bar is an engine that may compute the model's whole context in one step. It reserves activations that hardly
 # any step uses. The figure counts only the widest layer, so the real activations are larger.
@@ -282,7 +285,7 @@ plots.memory(budgets, memory.most_kv_bytes(llama, config), "H100")
 # The cache hands out whole blocks of 32 tokens.
 
 # %%
-def most_requests(kv_cache: float, bytes_per_token: int, tokens: int) -> int:
+def max_requests(kv_cache: float, bytes_per_token: int, tokens: int) -> int:
     """kv_cache in bytes; tokens of one request, prompt and answer."""
     ### BEGIN SOLUTION
     blocks = int(kv_cache // (bytes_per_token * 32))
@@ -292,13 +295,13 @@ def most_requests(kv_cache: float, bytes_per_token: int, tokens: int) -> int:
     ### END SOLUTION
 
 
-check("05.fit", most_requests)
+check("05.fit", max_requests)
 
 # %%
 room, each = budgets["TensorRT-LLM"].kv_cache, bytes_per_token(llama, 2)
-needs("05.kv and 05.fit", each, most_requests(gpu, 1, 1))
+needs("05.kv and 05.fit", each, max_requests(gpu, 1, 1))
 lengths = sorted({256, limits["max_seq_len"], 8192, 32768, 131072})
-plots.concurrency({one: most_requests(room, each, one) for one in lengths}, limits["max_batch_size"], "H100")
+plots.concurrency({one: max_requests(room, each, one) for one in lengths}, limits["max_batch_size"], "H100")
 
 # %% [markdown]
 # To the left of the crossing, your batch limit decides who waits; to the right of it, memory does. This is what
@@ -312,7 +315,7 @@ plots.concurrency({one: most_requests(room, each, one) for one in lengths}, limi
 # **One.** A prompt beyond the limit:
 
 # %%
-too_long = [1] * (made.build.max_input_len + 1)
+too_long = [1] * (made.limits.max_input_len + 1)
 try:
     executor.generate([too_long], params)
 except engine.RequestError as refusal:
@@ -400,8 +403,8 @@ for one in (question, "What is TTFT?"):
 #
 # ## On an H100
 #
-# `trtllm-build` takes the same limits. Where TensorRT-LLM 1.2.1 is installed, the next cell runs it. Elsewhere it only shows
-# the command.
+# `trtllm-build` takes the same limits. Where TensorRT-LLM 1.2.1 is installed, the next cell runs it. Elsewhere it only
+# shows the command.
 
 # %%
 command = trtllm.build(
@@ -424,15 +427,16 @@ else:
 # - `max_input_len` is ignored there by default; `max_seq_len` and `max_num_tokens` decide.
 # - `--strip_plan` and `trtllm-refit` do what refit does in this lesson.
 #
-# 1.2.1 is the last stable release that builds engines: NVIDIA removed that backend in July 2026. The limits stayed. In its
-# successor and in vLLM they are flags of the server, and the arithmetic above applies there too.
+# 1.2.1 is the last stable release that builds engines: NVIDIA removed that backend in July 2026. The limits stayed. In
+# its successor and in vLLM they are flags of the server, and the arithmetic above applies there too.
 #
 # ## Recap
 #
 # - An engine is code for one machine and for fixed limits. Its weights can be exchanged.
 # - Take limits from a trace: the longest request for the lengths, Little's law and some headroom for the batch.
 # - KV cache per token is arithmetic. Memorise this number for your model.
-# - Before you compare the memory of two engines, ask whether their setting is a share of the free memory or of the whole.
+# - Before you compare the memory of two engines, ask whether their setting is a share of the free memory or of the
+#   whole.
 # - A refusal at start is worth more than a crash at night. Refit when weights change; build when limits change.
 #
 # **Keep:** `engineroom build | inspect | refit`, and your four limits with the trace they came from.

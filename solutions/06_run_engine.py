@@ -4,8 +4,8 @@
 # **What does the runtime add?**
 #
 # An engine computes one step: some prompts, and one more token for some requests. The runtime around it decides which
-# requests take part, which wait, which memory they use, and where their tokens go. vLLM has a runtime, TensorRT-LLM has one,
-# and ours is small enough to drive by hand. At the end of the lesson, our engine runs against vLLM.
+# requests take part, which wait, which memory they use, and where their tokens go. vLLM has a runtime, TensorRT-LLM
+# has one, and ours is small enough to drive by hand. At the end of the lesson, our engine runs against vLLM.
 #
 # ## What you will be able to do
 #
@@ -95,9 +95,9 @@ while executor.scheduler.has_requests:
     print(f"step {executor.num_steps}: {given}, {len(executor.scheduler.running)} go on")
 
 # %% [markdown]
-# The first step computed three prompts and returned three tokens: that is **context** (vLLM says prefill). Each later step
-# computed one token for each remaining request: **generation** (decode). Finished requests left the batch at once; none
-# waited for the longest.
+# The first step computed three prompts and returned three tokens: that is **context** (vLLM says prefill). Each later
+# step computed one token for each remaining request: **generation** (decode). Finished requests left the batch at
+# once; none waited for the longest.
 #
 # Now ten requests and four slots, and steps of at most 96 tokens. `replay` runs the same loop and takes notes.
 
@@ -149,8 +149,9 @@ print(f"{len(runs['static'].steps)} steps, at most {runs['static'].largest_batch
 # %% [markdown]
 # ### Exercise: the admission rule
 #
-# Write the rule that is TensorRT-LLM's default, `GUARANTEED_NO_EVICT`: a request starts as soon as its longest possible
-# answer is sure to fit beside those of all who run. A request that starts will finish. The scheduler itself sees to the slots.
+# Write the rule that is TensorRT-LLM's default, `GUARANTEED_NO_EVICT`: a request starts as soon as its longest
+# possible answer is sure to fit beside those of all who run. A request that starts will finish. The scheduler itself
+# sees to the slots.
 #
 # - `request` and each request in `running` has `.max_total_tokens`, the length of prompt and answer at most, and
 #   `.block_table.block_ids`, the list of blocks that it holds already
@@ -173,8 +174,8 @@ def in_flight(request, running, block_manager):
 check("06.admission", in_flight)
 
 # %% [markdown]
-# Now run your rule in the engine, on the same trace. The third rule is `max_utilization`: start whatever fits *now*. When
-# the blocks run out, pause the newest request, discard what it computed, and compute it again later.
+# Now run your rule in the engine, on the same trace. The third rule is `max_utilization`: start whatever fits *now*.
+# When the blocks run out, pause the newest request, discard what it computed, and compute it again later.
 
 # %%
 needs("06.admission", in_flight(Request([1], engine.SamplingParams()), [], executor.block_manager))
@@ -205,8 +206,8 @@ show.table(rows, "The same trace under three rules")
 #
 # ## Is it still the same answer?
 #
-# A request was computed together with strangers, in chunks, in blocks that others had used before. Perhaps it was paused
-# and computed again. None of that may change a token.
+# A request was computed together with strangers, in chunks, in blocks that others had used before. Perhaps it was
+# paused and computed again. None of that may change a token.
 #
 # ### Exercise: prove it
 #
@@ -309,9 +310,9 @@ gaps = [1000 * gap for gap in load.itl(reader)]
 print(f"gap between tokens: median {statistics.median(gaps):.1f} ms, longest {max(gaps):.0f} ms")
 
 # %% [markdown]
-# The step with the whole prompt was long, and every stream waited for it. `max_num_tokens` bounds a step. The engine was
-# built with 1024, and the runtime may use less. The next cell replays the same arrival under three bounds and keeps the
-# quickest of three runs each, since other programs on your machine cause gaps too.
+# The step with the whole prompt was long, and every stream waited for it. `max_num_tokens` bounds a step. The engine
+# was built with 1024, and the runtime may use less. The next cell replays the same arrival under three bounds and
+# keeps the quickest of three runs each, since other programs on your machine cause gaps too.
 
 # %%
 four = [Arrival(prompt, 120) for prompt in prompts([20, 30, 40, 50])]
@@ -322,9 +323,9 @@ for most in (1024, 256, 64):
 plots.chunks(chunked, watched=0, long=4)
 
 # %% [markdown]
-# Smaller chunks mean shorter gaps for the readers. Very small chunks mean more steps, and a later first token for the long
-# prompt. There is no right value, only an objective to meet: a small bound helps ITL, a large bound helps TTFT and
-# throughput. vLLM calls this limit `--max-num-batched-tokens`.
+# Smaller chunks mean shorter gaps for the readers. Very small chunks mean more steps, and a later first token for the
+# long prompt. There is no right value, only an objective to meet: a small bound helps ITL, a large bound helps TTFT
+# and throughput. vLLM calls this limit `--max-num-batched-tokens`.
 #
 # ## Against vLLM
 #
@@ -339,9 +340,9 @@ engines = ["aot", "vllm"] + (["aot_without_cuda_graphs"] if device == "cuda" els
 versus = compare(settings, workloads, engines, rounds=rounds, vocab_size=made.model.vocab_size)
 
 # %% [markdown]
-# The next picture adds what the same code recorded on an H200, with a model of the sizes of Llama 3.1 8B. The right panel
-# shows the same comparison over HTTP: each engine behind its own server, 128 tokens in and out. Each dot is one round, the
-# black bar is their median. The scales differ.
+# The next picture adds what the same code recorded on an H200, with a model of the sizes of Llama 3.1 8B. The right
+# panel shows the same comparison over HTTP: each engine behind its own server, 128 tokens in and out. Each dot is one
+# round, the black bar is their median. The scales differ.
 
 # %%
 h200 = "cuda-llama-3.1-8b-bfloat16"
@@ -366,16 +367,16 @@ print(f"  here: {', '.join(f'{name} {one[-1]:.1f}' for name, one in versus.start
 record.find(f"compare-{h200}-start")
 
 # %% [markdown]
-# Read it soberly. The course model is tiny: most of a step is the overhead around the model, and the dots scatter as much as
-# your machine is busy. The 8B model is the better guide. There, one stream gains most, because its step is short. With many
-# streams, both engines wait for the same memory and the same arithmetic. The start is a different matter: what vLLM
-# determines at each start, our engine determined once, at its build.
+# Read it soberly. The course model is tiny: most of a step is the overhead around the model, and the dots scatter as
+# much as your machine is busy. The 8B model is the better guide. There, one stream gains most, because its step is
+# short. With many streams, both engines wait for the same memory and the same arithmetic. The start is a different
+# matter: what vLLM determines at each start, our engine determined once, at its build.
 #
 # ### Exercise: when has the build paid?
 #
 # A build takes `build` seconds. From then on, the built engine generates `ours` tokens per second; the other generates
-# `theirs` and needs no build. Both serve without a pause. After how many tokens has the built engine caught up, its build
-# included? If it never does, return `math.inf`.
+# `theirs` and needs no build. Both serve without a pause. After how many tokens has the built engine caught up, its
+# build included? If it never does, return `math.inf`.
 
 # %%
 def break_even(build: float, ours: float, theirs: float) -> float:
@@ -400,15 +401,15 @@ for streams, one in recorded.items():
 show.table(rows, f"H200: a build of {build_seconds:.0f} s has paid after … (inf: never)")
 
 # %% [markdown]
-# If the ratio is above one, a build pays soon; otherwise it never does. Then an engine needs other reasons: a quick start
-# when a machine joins, or one tested artefact to ship. The reasons against it remain: it is bound to one type of machine,
-# and somebody must rebuild it at each change.
+# If the ratio is above one, a build pays soon; otherwise it never does. Then an engine needs other reasons: a quick
+# start when a machine joins, or one tested artefact to ship. The reasons against it remain: it is bound to one type of
+# machine, and somebody must rebuild it at each change.
 #
 # ## What CUDA graphs save
 #
-# On a GPU, the host *launches* each of the hundreds of kernels in a step, and a short kernel ends before the next launch
-# is ready. A **CUDA graph** records the whole sequence once and launches it as one. Our engine captures one graph for each
-# batch size when it is loaded. Here is the same engine with and without CUDA graphs.
+# On a GPU, the host *launches* each of the hundreds of kernels in a step, and a short kernel ends before the next
+# launch is ready. A **CUDA graph** records the whole sequence once and launches it as one. Our engine captures one
+# graph for each batch size when it is loaded. Here is the same engine with and without CUDA graphs.
 
 # %%
 plots.cuda_graphs(recorded)
@@ -420,14 +421,14 @@ else:
     print("No GPU on this machine: CUDA graphs were not run here. The picture is the record.")
 
 # %% [markdown]
-# Look at both numbers. The time saved is the host's; it depends on how many kernels it launches. The share saved depends on
-# how long the GPU computes meanwhile: with many streams or a large model, the GPU hides more of the host's work. A
-# graph has fixed shapes, which is one more reason for an engine to know its batch sizes in advance.
+# Look at both numbers. The time saved is the host's; it depends on how many kernels it launches. The share saved
+# depends on how long the GPU computes meanwhile: with many streams or a large model, the GPU hides more of the host's
+# work. A graph has fixed shapes, which is one more reason for an engine to know its batch sizes in advance.
 #
 # ## On an H100
 #
-# Do the same with TensorRT-LLM 1.2.1 of April 2026, the last stable release with engines: first the server, then the LLM
-# API. Where it is not installed, the commands are shown and not run.
+# Do the same with TensorRT-LLM 1.2.1 of April 2026, the last stable release with engines: first the server, then the
+# LLM API. Where it is not installed, the commands are shown and not run.
 
 # %%
 tensorrt = fresh("tensorrt")
@@ -454,15 +455,15 @@ else:
 # %%
 script = Path(trtllm.__file__).with_name("llm_api.py")
 print(script.read_text().split('"""', 2)[2].strip())
-if trtllm.here():
+if trtllm.installed_version():
     line = [sys.executable, "-m", "engineroom.trtllm.llm_api", tensorrt, model_dir]
     print(subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout)
 else:
     print("TensorRT-LLM is not on this machine: the LLM API was not run.")
 
 # %% [markdown]
-# What came after: in July 2026 engines were removed. `from tensorrt_llm import LLM`, which runs on PyTorch, is now the only
-# class. Its scheduler has the same policies, `max_num_tokens`, chunked context and CUDA graphs.
+# What came after: in July 2026 engines were removed. `from tensorrt_llm import LLM`, which runs on PyTorch, is now the
+# only class. Its scheduler has the same policies, `max_num_tokens`, chunked context and CUDA graphs.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20; nvidia.github.io/TensorRT-LLM, LLM API -->
 #
 # ## Recap

@@ -4,9 +4,9 @@
 # **How do I ship it?**
 #
 # The engine of lesson 06 answered behind a small server of its own. Production wants more: several models on one
-# machine, versions that change while users are served, and counters that somebody watches. Triton is NVIDIA's server for
-# this. It really runs here, with NVIDIA's model repository. Only the model with the engine is ours, because NVIDIA's
-# `tensorrtllm` backend needs an NVIDIA GPU.
+# machine, versions that change while users are served, and counters that somebody watches. Triton is NVIDIA's server
+# for this. It really runs here, with NVIDIA's model repository. Only the model with the engine is ours, because
+# NVIDIA's `tensorrtllm` backend needs an NVIDIA GPU.
 #
 # ## What you will be able to do
 #
@@ -39,7 +39,9 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 # %%
 from engineroom import checkpoint, engine, load, trtllm
+from engineroom.kit.files import write_atomic
 from engineroom.kit.machine import machine
+from engineroom.metrics.history import record_metrics
 from engineroom.triton import rollout
 from engineroom.triton import server as program
 from engineroom.triton.deployment import DeploymentError, describe
@@ -58,8 +60,8 @@ from labs.preflight import time_and_money
 print(time_and_money(10))
 
 # %% [markdown]
-# Triton comes from NVIDIA's own Python wheel. It has an environment of its own, because it needs an older NumPy. If that
-# environment is missing, the next cell installs it once: a download of about a hundred megabytes.
+# Triton comes from NVIDIA's own Python wheel. It has an environment of its own, because it needs an older NumPy. If
+# that environment is missing, the next cell installs it once: a download of about a hundred megabytes.
 
 # %%
 if not program.ENVIRONMENT.is_dir() and not program.NVIDIA.exists():
@@ -139,7 +141,7 @@ def chat(question: str) -> str:
     return tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
 
 
-ready = await client.infer("preprocessing", lesson.inputs(QUERY=chat("What is TTFT?"), REQUEST_OUTPUT_LEN=40))
+ready = await client.infer("preprocessing", lesson.infer_inputs(QUERY=chat("What is TTFT?"), REQUEST_OUTPUT_LEN=40))
 ids = ready.as_numpy("INPUT_ID")[0].tolist()
 print(ids)
 
@@ -150,10 +152,10 @@ print(ids)
 # %%
 await put("tensorrt_llm")
 end = {"end_id": tokenizer.eos_token_id}
-answer = await lesson.ask(
+answer = await lesson.infer(
     client, "tensorrt_llm", input_ids=ids, input_lengths=len(ids), request_output_len=40, streaming=True, **end
 )
-print(f"{len(answer.arrivals)} responses with {len(answer.tokens)} tokens: {answer.tokens}")
+print(f"{len(answer.arrival_times)} responses with {len(answer.token_ids)} tokens: {answer.token_ids}")
 
 # %% [markdown]
 # The third model turns tokens into text. Add the `ensemble` with it. An ensemble has no program: its configuration says
@@ -164,7 +166,7 @@ await put("postprocessing")
 await put("ensemble")
 config = (shelf / "ensemble" / "config.pbtxt").read_text()
 print(config[config.rindex("  step {"):])
-answer = await lesson.ask(client, "ensemble", text_input=chat("What is TTFT?"), max_tokens=40, stream=True)
+answer = await lesson.infer(client, "ensemble", text_input=chat("What is TTFT?"), max_tokens=40, stream=True)
 print(answer.text, answer.error)
 
 # %% [markdown]
@@ -230,15 +232,15 @@ needs("10.config", in_order)
 (shelf / "in_order" / "config.pbtxt").write_text(in_order)
 shutil.copy(source, shelf / "in_order" / "1" / "model.py")
 await put("in_order")
-answer = await lesson.ask(client, "in_order", text_input=chat("What is TTFT?"), max_tokens=40)
+answer = await lesson.infer(client, "in_order", text_input=chat("What is TTFT?"), max_tokens=40)
 print(answer.text, answer.error)
 
 # %% [markdown]
 # ### Four readers at once
 #
-# For a single reader, ensemble and program are equally good. Now four readers arrive at the same moment: at the ensemble,
-# and at your model with one instance and with four. The last model, `tensorrt_llm_bls`, is the program of this
-# repository. It has a single instance too, but each request has a thread of its own.
+# For a single reader, ensemble and program are equally good. Now four readers arrive at the same moment: at the
+# ensemble, and at your model with one instance and with four. The last model, `tensorrt_llm_bls`, is the program of
+# this repository. It has a single instance too, but each request has a thread of its own.
 
 # %%
 await put("tensorrt_llm_bls")
@@ -246,9 +248,9 @@ questions = [chat(f"What is {name}?") for name in ("TTFT", "goodput", "prefill",
 questions = [questions[n % len(questions)] for n in range(together)]
 
 
-async def readers(name: str) -> list[lesson.Answer]:
+async def readers(name: str) -> list[lesson.TritonResponse]:
     more = {} if name == "in_order" else {"stream": True}
-    asks = [lesson.ask(client, name, text_input=text, max_tokens=200, **more) for text in questions]
+    asks = [lesson.infer(client, name, text_input=text, max_tokens=200, **more) for text in questions]
     return await asyncio.gather(*asks)
 
 
@@ -263,22 +265,22 @@ ways["tensorrt_llm_bls, one instance, threads"] = await readers("tensorrt_llm_bl
 plots.streams(ways)
 
 # %% [markdown]
-# One instance is one process, and `execute` returns only when its stream has ended: the second reader sees nothing until
-# the first has read to the end. So the program serves one request after another, in front of an engine that could compute
-# all of them at once. NVIDIA's own `tensorrt_llm_bls` is of this kind, which is why its template has a
-# `bls_instance_count`. Set it to the engine's `max_batch_size`, or write the program so that it waits for many requests
-# at a time.
+# One instance is one process, and `execute` returns only when its stream has ended: the second reader sees nothing
+# until the first has read to the end. So the program serves one request after another, in front of an engine that
+# could compute all of them at once. NVIDIA's own `tensorrt_llm_bls` is of this kind, which is why its template has a
+# `bls_instance_count`. Set it to the engine's `max_batch_size`, or write the program so that it waits for many
+# requests at a time.
 # <!-- fact: github.com/triton-inference-server/tensorrtllm_backend, docs/model_config.md,
 # bls_instance_count -->
 #
 # ## Batches
 #
-# Triton has a batcher of its own, the **dynamic batcher**: it passes requests that wait for the same model to the program
-# in one call. With `max_queue_delay_microseconds` it even waits for more requests to arrive. Triton counts the calls by
-# batch size. Send 64 texts to the preprocessing, about one per millisecond; then send single ones.
+# Triton has a batcher of its own, the **dynamic batcher**: it passes requests that wait for the same model to the
+# program in one call. With `max_queue_delay_microseconds` it even waits for more requests to arrive. Triton counts the
+# calls by batch size. Send 64 texts to the preprocessing, about one per millisecond; then send single ones.
 
 # %%
-texts = lesson.inputs(QUERY=questions[0], REQUEST_OUTPUT_LEN=1)
+texts = lesson.infer_inputs(QUERY=questions[0], REQUEST_OUTPUT_LEN=1)
 
 
 async def prepare(after: float = 0) -> float:
@@ -299,17 +301,17 @@ for delay in (20_000, 0):
 plots.batches(sizes, waits)
 
 # %% [markdown]
-# With a delay, the calls are few and large, and every request pays for it, even one that runs alone. That is a good trade
-# for a model that computes a batch as fast as a single request. The engine does not need it: it batches in flight, step by
-# step, and admits a request when it arrives. So the delay of `tensorrt_llm` stays 0.
+# With a delay, the calls are few and large, and every request pays for it, even one that runs alone. That is a good
+# trade for a model that computes a batch as fast as a single request. The engine does not need it: it batches in
+# flight, step by step, and admits a request when it arrives. So the delay of `tensorrt_llm` stays 0.
 #
 # ## A reader leaves
 #
 # A tab is closed; a phone loses its network. In lesson 06 our own server noticed. Here up to three models stand between
 # the reader and the engine, and each of them has to pass the cancellation on.
 #
-# Every `cancellation_check_period_ms`, the model with the engine looks for cancelled requests and publishes its counters.
-# One counter counts the engine's steps; each step produces one token for every running request.
+# Every `cancellation_check_period_ms`, the model with the engine looks for cancelled requests and publishes its
+# counters. One counter counts the engine's steps; each step produces one token for every running request.
 
 # %%
 asked = 1000
@@ -323,8 +325,8 @@ def long_answer(name: str):
     """A stream of `asked` tokens: an async iterator of (result, error), with `cancel()`."""
     if name == "tensorrt_llm":
         tokens = {"input_ids": ids, "input_lengths": len(ids), "request_output_len": asked}
-        return lesson.stream(client, name, streaming=True, **tokens)
-    return lesson.stream(client, name, text_input=questions[0], max_tokens=asked, stream=True, end_id=-1)
+        return lesson.stream_infer(client, name, streaming=True, **tokens)
+    return lesson.stream_infer(client, name, text_input=questions[0], max_tokens=asked, stream=True, end_id=-1)
 
 
 print(f"{steps()} steps until now")
@@ -375,14 +377,14 @@ for name in ("tensorrt_llm", "ensemble", "tensorrt_llm_bls"):
 show.table(rows, f"A reader leaves early; the answer would have had {asked} tokens")
 
 # %% [markdown]
-# The ensemble does not pass the cancellation on: the engine computes to the last token, for nobody. This repository's BLS
-# program asks whether its client is still there; if not, it sends the engine a request with the same id and `stop`. NVIDIA's
-# program does not ask. If you bill by GPU second, look at this counter once.
+# The ensemble does not pass the cancellation on: the engine computes to the last token, for nobody. This repository's
+# BLS program asks whether its client is still there; if not, it sends the engine a request with the same id and
+# `stop`. NVIDIA's program does not ask. If you bill by GPU second, look at this counter once.
 #
 # ## Two models in one server
 #
-# Refit a second engine with new weights, as in lesson 05. It gets NVIDIA's other template, `llmapi`: one model with text
-# on both sides. NVIDIA kept this template when it removed engines.
+# Refit a second engine with new weights, as in lesson 05. It gets NVIDIA's other template, `llmapi`: one model with
+# text on both sides. NVIDIA kept this template when it removed engines.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/pull/15907 -->
 
 # %%
@@ -397,18 +399,18 @@ rendered = render(kept, fresh("llmapi")) / "tensorrt_llm"
 (rendered / "config.pbtxt").write_text((rendered / "config.pbtxt").read_text().replace("tensorrt_llm", "second"))
 shutil.copytree(rendered, shelf / "second", dirs_exist_ok=True)
 await put("second")
-first = await lesson.ask(client, "ensemble", text_input=chat(question), max_tokens=60, stream=True)
-other = await lesson.ask(
+first = await lesson.infer(client, "ensemble", text_input=chat(question), max_tokens=60, stream=True)
+other = await lesson.infer(
     client, "second", flat=True, text_input=chat(question), sampling_param_max_tokens=60, streaming=True
 )
 print(f"ensemble: {first.text}\nsecond:   {other.text}{other.error}")
 await client.unload_model("second")
-while set((await lesson.versions(client, "second")).values()) - {"UNAVAILABLE"}:
+while set((await lesson.model_versions(client, "second")).values()) - {"UNAVAILABLE"}:
     await asyncio.sleep(0.1)
 
 # %% [markdown]
-# Two engines mean two processes and two KV caches. On a GPU, the first takes `kv_cache_free_gpu_mem_fraction` of the free
-# memory, and the second takes the same share of the rest. So set how much each of them gets.
+# Two engines mean two processes and two KV caches. On a GPU, the first takes `kv_cache_free_gpu_mem_fraction` of the
+# free memory, and the second takes the same share of the rest. So set how much each of them gets.
 #
 # ## What Triton counts
 #
@@ -416,7 +418,7 @@ while set((await lesson.versions(client, "second")).values()) - {"UNAVAILABLE"}:
 # served, in how many calls, and how long requests waited in its queue.
 
 # %%
-counters, rows = lesson.gauges(server, "nv_inference"), []
+counters, rows = lesson.read_metrics(server, "nv_inference"), []
 for labels in sorted(labels for name, labels in counters if name == "nv_inference_exec_count"):
     requests, calls, queue = (
         counters[f"nv_inference_{name}", labels]
@@ -431,7 +433,7 @@ show.table(rows, "From /metrics")
 # backend uses:
 
 # %%
-for (name, labels), value in lesson.gauges(server, "nv_trt_llm").items():
+for (name, labels), value in lesson.read_metrics(server, "nv_trt_llm").items():
     print(f"{name:36} {labels:60} {value:g}")
 
 # %% [markdown]
@@ -445,10 +447,10 @@ for (name, labels), value in lesson.gauges(server, "nv_trt_llm").items():
 # Write `roll_out`. It runs while four users ask one question after the other. You need:
 #
 # - `served` is the model's folder. It has the version `1`; `shutil.copytree` makes another
-# - `served / "config.pbtxt"` names the engine. `rollout.name_engine(text, engine_dir)` returns that text with
-#   another engine, and `rollout.write(file, text)` replaces a file atomically
+# - `served / "config.pbtxt"` names the engine. `rollout.replace_engine(text, engine_dir)` returns that text with
+#   another engine, and `write_atomic(file, text)` replaces a file atomically
 # - `await client.load_model("tensorrt_llm")`, `await client.unload_model("tensorrt_llm")`
-# - `await lesson.versions(client, "tensorrt_llm")` returns the state of each version: `{"1": "READY"}`
+# - `await lesson.model_versions(client, "tensorrt_llm")` returns the state of each version: `{"1": "READY"}`
 #
 # `roll_out` must return once the new version is ready and the old one is gone. No request may fail.
 
@@ -460,9 +462,9 @@ async def roll_out(engine_dir: Path) -> None:
     ### BEGIN SOLUTION
     shutil.copytree(served / "1", served / "2")
     text = (served / "config.pbtxt").read_text()
-    rollout.write(served / "config.pbtxt", rollout.name_engine(text, engine_dir))
+    write_atomic(served / "config.pbtxt", rollout.replace_engine(text, engine_dir))
     await client.load_model("tensorrt_llm")
-    while (await lesson.versions(client, "tensorrt_llm")).get("1") not in (None, "UNAVAILABLE"):
+    while (await lesson.model_versions(client, "tensorrt_llm")).get("1") not in (None, "UNAVAILABLE"):
         await asyncio.sleep(0.1)
     ### STARTER
     # ...
@@ -476,28 +478,28 @@ async def roll_out(engine_dir: Path) -> None:
 asked_ids = tokenizer.encode(chat(question), add_special_tokens=False)
 
 
-async def one() -> lesson.Answer:
+async def one() -> lesson.TritonResponse:
     tokens = {"input_ids": asked_ids, "input_lengths": len(asked_ids), "request_output_len": 60}
-    return await lesson.ask(client, "tensorrt_llm", streaming=True, exclude_input_in_output=True, **tokens, **end)
+    return await lesson.infer(client, "tensorrt_llm", streaming=True, exclude_input_in_output=True, **tokens, **end)
 
 
 shutil.rmtree(served)
 await put("tensorrt_llm")
-old = (await one()).tokens
-answers, began, ended = await lesson.under_load(lambda: roll_out(second.path), one)
-left = await lesson.versions(client, "tensorrt_llm")
+old = (await one()).token_ids
+answers, began, ended = await lesson.run_under_load(lambda: roll_out(second.path), one)
+left = await lesson.model_versions(client, "tensorrt_llm")
 check("10.rollout", roll_out, answers, left, old)
 
 # %%
 plots.rollout(answers, began, ended)
 for version in ("1", "2"):
-    text = next((tokenizer.decode(one.tokens) for one in answers if one.version == version), "did not answer")
+    text = next((tokenizer.decode(one.token_ids) for one in answers if one.version == version), "did not answer")
     print(f"version {version}: {text}")
 
 # %% [markdown]
 # For a moment both versions were loaded, which needs memory for two. For daily use there is
-# `engineroom.triton.rollout.roll_out`. It does the same, and goes back when the new engine cannot be loaded. Here the new
-# engine's file is damaged:
+# `engineroom.triton.rollout.roll_out`. It does the same, and goes back when the new engine cannot be loaded. Here the
+# new engine's file is damaged:
 
 # %%
 needs("10.rollout", *answers[:1])
@@ -511,13 +513,13 @@ except DeploymentError as refusal:
     print(str(refusal).split("\n\n")[0].replace(str(folder), "…"))
 else:
     raise AssertionError("an engine was loaded although its code was changed")
-print(await lesson.versions(client, "tensorrt_llm"), f"answers: {len((await one()).tokens)} tokens")
+print(await lesson.model_versions(client, "tensorrt_llm"), f"answers: {len((await one()).token_ids)} tokens")
 
 # %% [markdown]
 # ## OpenAI's API in front of Triton
 #
-# Applications do not speak in tensors. So put a frontend with OpenAI's API in front of Triton. The client of lesson 01 works
-# without a changed line.
+# Applications do not speak in tensors. So put a frontend with OpenAI's API in front of Triton. The client of lesson 01
+# works without a changed line.
 
 # %%
 door = serve_openai(server, made.path, served_model_name=model)
@@ -529,19 +531,19 @@ for piece in stream:
 
 # %% [markdown]
 # The rolled-out version answers, and nobody had to tell the frontend. Now send sixteen questions, as in lesson 01, and
-# look at them as an engineer on call would: through the panels of the course's Grafana dashboard, drawn from the counters of
-# frontend and Triton.
+# look at them as an engineer on call would: through the panels of the course's Grafana dashboard, drawn from the
+# counters of frontend and Triton.
 
 # %%
 sixteen = [[{"role": "user", "content": f"What is {name}?"}] for name in ("TTFT", "a token", "latency", "prefill") * 4]
-with dashboard.watching(server.metrics, openai=f"{door.url}/metrics", interval=0.2) as seen:
+with record_metrics(server.metrics, openai=f"{door.url}/metrics", interval=0.2) as history:
     for _ in range(4):
         await load.fire(door, sixteen, 48, model=model, temperature=0)
-dashboard.draw(seen)
+dashboard.draw(history)
 
 # %% [markdown]
-# The frontend knows what a user feels: time to first token, time between tokens. Triton knows its queues; the engine knows
-# its cache. If you watch only one of them, you see a third of the service.
+# The frontend knows what a user feels: time to first token, time between tokens. Triton knows its queues; the engine
+# knows its cache. If you watch only one of them, you see a third of the service.
 #
 # ## On an H100
 #
@@ -556,13 +558,13 @@ there = describe(
 )  # fmt: skip
 print("cp -r /app/all_models/inflight_batcher_llm /triton_repo\n")
 models = ("preprocessing", "tensorrt_llm", "postprocessing", "ensemble", "tensorrt_llm_bls")
-print("\n".join(lesson.fill_template(there, "/triton_repo", models)))
+print("\n".join(lesson.fill_template_commands(there, "/triton_repo", models)))
 launch = trtllm.launch(model_repo="/triton_repo", world_size=1)
 print(f"\n{launch}")
 
 # %% [markdown]
-# `world_size` is the number of ranks, one process per GPU: tensor parallelism times pipeline parallelism, as in lesson 04.
-# NVIDIA's own OpenAI frontend starts Triton inside itself, in place of the launcher:
+# `world_size` is the number of ranks, one process per GPU: tensor parallelism times pipeline parallelism, as in lesson
+# 04. NVIDIA's own OpenAI frontend starts Triton inside itself, in place of the launcher:
 #
 # ```bash
 # export TRTLLM_ORCHESTRATOR=1
@@ -575,13 +577,14 @@ print(f"\n{launch}")
 # README, --default-max-tokens -->
 
 # %% [markdown]
-# What came after: in July 2026 this lesson's templates were removed together with the engines; `llmapi` stayed. Triton, its
-# repositories, versions, counters and frontends work as before.
+# What came after: in July 2026 this lesson's templates were removed together with the engines; `llmapi` stayed.
+# Triton, its repositories, versions, counters and frontends work as before.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/pull/15907 -->
 #
 # ## Recap
 #
-# - A repository holds models, their versions, and one `config.pbtxt` per model. A checker is quicker than a server's log.
+# - A repository holds models, their versions, and one `config.pbtxt` per model. A checker is quicker than a server's
+#   log.
 # - An ensemble is wiring. A BLS program is code, and serves as many requests at a time as it was written for.
 # - Wait for a batch only where a batch is cheaper than its requests one by one. The engine batches by itself.
 # - A request is cancelled when the engine's counter stops, not when the client has gone.
