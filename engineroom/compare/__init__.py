@@ -1,6 +1,7 @@
 """Engines side by side on the same requests, in turn, in one run."""
 
-from engineroom.compare.settings import CompareError, Job
-from engineroom.compare.measure import Measured, Workload, compare
+from engineroom.compare.measure import Comparison, compare
+from engineroom.compare.settings import CompareError, EngineSettings
+from engineroom.compare.workload import BatchWorkload
 
-__all__ = ["CompareError", "Job", "Measured", "Workload", "compare"]
+__all__ = ["BatchWorkload", "CompareError", "Comparison", "EngineSettings", "compare"]

@@ -1,9 +1,9 @@
-"""The engines that are compared. Each loads a model and answers batches of prompts: offline, greedy, no stop token.
+"""The engines of a comparison. Each loads a model and answers batches of prompts: offline, greedy, no stop token.
 
-Equal for all: prompts, dtype, number of threads and, on a CPU, the cores they are bound to; room for the KV cache, no
-reuse of prefixes between requests. What is not equal is what each engine is: `transformers` batches statically, the
-others in flight; `vllm` and `aot` schedule in Python, `openvino` in C++; `eager` is `aot` without the compiler and CUDA
-graphs, and on a CPU by PyTorch's own operators.
+All have the same prompts, dtype, number of threads, size of the KV cache and, on a CPU, the cores that they are bound
+to; none reuses prefixes. They differ in what they are. `transformers` batches statically, the others in flight. `vllm`
+and `aot` schedule in Python, `openvino` in C++. `eager` is `aot` without the compiler, without CUDA graphs and, on a
+CPU, with PyTorch's own operators in place of ours.
 """
 
 from __future__ import annotations
@@ -14,142 +14,164 @@ from typing import Any, Protocol
 
 import torch
 
-from engineroom.checkpoint import frequencies
-from engineroom.compare.settings import Job, Prompts
-from engineroom.compare.openvino import OpenVino
+from engineroom.compare.openvino import OpenVinoEngine
+from engineroom.compare.settings import EngineSettings, TokenIds
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.kernels.cpu import unpack
-from engineroom.engine.model import Decoder, Generation, skeleton
+from engineroom.engine.model import Generation, meta_decoder
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
-from engineroom.engine.runtime.model_runner import Graphs
+from engineroom.engine.runtime.model_runner import ModelRunner
 from engineroom.engine.runtime.sampling import SamplingParams
 
 
-class Engine(Protocol):
-    def run(self, prompts: Prompts, max_tokens: int) -> Prompts:
+class OfflineEngine(Protocol):
+    def generate(self, prompts: TokenIds, max_tokens: int) -> TokenIds:
         """One answer of `max_tokens` tokens for each prompt."""
+        ...
 
 
-class Aot:
-    def __init__(self, job: Job, executor: type[Executor] = Executor) -> None:
-        self.executor = executor(
-            job.engine, KvCacheConfig(max_tokens=job.kv_tokens, enable_block_reuse=False)
-        )
+class AotEngine:
+    """Our engine."""
 
-    def run(self, prompts: Prompts, max_tokens: int) -> Prompts:
+    executor_class: type[Executor] = Executor
+
+    def __init__(self, settings: EngineSettings) -> None:
+        kv_cache = KvCacheConfig(max_tokens=settings.kv_cache_tokens, enable_block_reuse=False)
+        self.executor = self.executor_class(settings.engine_dir, kv_cache)
+
+    def generate(self, prompts: TokenIds, max_tokens: int) -> TokenIds:
         return self.executor.generate(prompts, SamplingParams(max_tokens=max_tokens))
 
 
-class Uncompiled:
-    """What AOTInductor's loader does with one graph, done by the decoder itself."""
+class NoCudaGraphsRunner(ModelRunner):
+    use_cuda_graphs = False
 
-    def __init__(self, engine: EngineDir, graph: str) -> None:
-        self.decoder: Decoder = skeleton(engine.model, engine.pretrained)
-        base, scaling = engine.pretrained["rotary_base"], engine.pretrained.get("rotary_scaling")
-        self.decoder.inv_freq = frequencies(engine.model.head_size, base, scaling)
-        self.decoder.context = graph == "context"
-        self.graph = self.decoder if self.decoder.context else Generation(self.decoder)
+
+class NoCudaGraphsExecutor(Executor):
+    model_runner_class = NoCudaGraphsRunner
+
+
+class AotEngineWithoutCudaGraphs(AotEngine):
+    """The host launches every kernel by itself; on a CPU the same as `aot`."""
+
+    executor_class = NoCudaGraphsExecutor
+
+
+class EagerGraph:
+    """The interface of AOTInductor's loader for one graph, with the decoder itself behind it."""
+
+    def __init__(self, engine: EngineDir, name: str) -> None:
+        self.decoder = meta_decoder(engine.model)
+        self.decoder.inv_freq = engine.model.inverse_frequencies()  # float32 [head_size / 2]
+        self.graph = self.decoder if name == "context" else Generation(self.decoder)
 
     def get_constant_fqns(self) -> list[str]:
         return list(self.decoder.state_dict())
 
-    def load_constants(self, values: dict[str, torch.Tensor], *_: bool) -> None:
-        shapes = {name: wanted.shape for name, wanted in self.decoder.state_dict().items()}
-        for name, value in values.items():
-            if value.dim() == 3:
-                values[name] = unpack(value)[: shapes[name][0]]
-        self.decoder.load_state_dict(values, assign=True)
+    def load_constants(self, tensors: dict[str, torch.Tensor], *_: bool) -> None:
+        """Takes over the tensors; those that are packed for our CPU kernels are unpacked."""
+        num_rows = {name: parameter.shape[0] for name, parameter in self.decoder.state_dict().items()}
+        unpacked = {
+            name: unpack(tensor)[: num_rows[name]] if tensor.dim() == 3 else tensor
+            for name, tensor in tensors.items()
+        }
+        self.decoder.load_state_dict(unpacked, assign=True)
         self.decoder.inv_freq = self.decoder.inv_freq.to(self.decoder.lm_head.weight.device)
 
-    def boxed_run(self, inputs: list[Any]) -> list[torch.Tensor]:
-        layers = self.decoder.model.num_hidden_layers
-        head, keys, values = inputs[: -2 * layers], inputs[-2 * layers : -layers], inputs[-layers:]
+    def boxed_run(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """`inputs` are those of the graph, then the key caches and the value caches of all layers."""
+        num_layers = self.decoder.model.num_hidden_layers
+        graph_inputs = inputs[: -2 * num_layers]
+        k_caches, v_caches = inputs[-2 * num_layers : -num_layers], inputs[-num_layers:]
         with torch.inference_mode():
-            return list(self.graph(*head, keys, values))
+            return list(self.graph(*graph_inputs, k_caches, v_caches))
 
 
-class LaunchedGraphs(Graphs):
-    cuda_graphs = False
-
-
-class LaunchedExecutor(Executor):
-    graphs_class = LaunchedGraphs
-
-
-class Launched(Aot):
-    """Every kernel is launched by the host, as without CUDA graphs; on a CPU the same as `aot`."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(job, LaunchedExecutor)
-
-
-class EagerGraphs(Graphs):
-    cuda_graphs = False
-
-    def load_code(self, name: str) -> Any:
-        return Uncompiled(self.engine, name)
+class EagerRunner(NoCudaGraphsRunner):
+    def load_graph(self, name: str) -> Any:
+        return EagerGraph(self.engine, name)
 
 
 class EagerExecutor(Executor):
-    graphs_class = EagerGraphs
+    model_runner_class = EagerRunner
 
 
-class Eager(Aot):
-    def __init__(self, job: Job) -> None:
-        super().__init__(job, EagerExecutor)
+class EagerEngine(AotEngine):
+    executor_class = EagerExecutor
 
 
-class Transformers:
-    def __init__(self, job: Job) -> None:
+class TransformersEngine:
+    def __init__(self, settings: EngineSettings) -> None:
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        dtype = getattr(torch, job.dtype)
-        if job.random:
-            with torch.device(job.device):
-                config = AutoConfig.from_pretrained(job.model)
+        dtype = getattr(torch, settings.dtype)
+        self.model: Any  # transformers' annotations of `to` and `generate` do not fit its own models
+        if settings.has_random_weights:
+            with torch.device(settings.device):
+                config = AutoConfig.from_pretrained(settings.model_dir)
                 self.model = AutoModelForCausalLM.from_config(config, dtype=dtype)
         else:
-            self.model = AutoModelForCausalLM.from_pretrained(job.model, dtype=dtype).to(job.device)
+            self.model = AutoModelForCausalLM.from_pretrained(settings.model_dir, dtype=dtype)
+            self.model.to(settings.device)
         self.model.generation_config.eos_token_id = None
 
-    def run(self, prompts: Prompts, max_tokens: int) -> Prompts:
-        given = torch.tensor(prompts, device=self.model.device)
-        options = {"max_new_tokens": max_tokens, "do_sample": False, "pad_token_id": 0}
-        made = self.model.generate(given, attention_mask=torch.ones_like(given), **options)
-        return made[:, given.shape[1] :].tolist()
+    def generate(self, prompts: TokenIds, max_tokens: int) -> TokenIds:
+        token_ids = torch.tensor(prompts, device=self.model.device)  # [num_prompts, prompt_len]
+        outputs = self.model.generate(
+            token_ids,
+            attention_mask=torch.ones_like(token_ids),
+            max_new_tokens=max_tokens,
+            do_sample=False,
+            pad_token_id=0,
+        )  # [num_prompts, prompt_len + max_tokens]
+        return outputs[:, token_ids.shape[1] :].tolist()
 
 
-class Vllm:
-    """vLLM's offline `LLM`; its sampler of FlashInfer is off, as that must be compiled on the machine."""
+class VllmEngine:
+    """vLLM's `LLM` class. FlashInfer's sampler is off, as it would have to be compiled on this machine."""
 
-    def __init__(self, job: Job) -> None:
-        settings = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-        settings |= {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
-        settings |= {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, job.cores))}
-        for name, value in settings.items():
+    def __init__(self, settings: EngineSettings) -> None:
+        environment = {
+            "VLLM_NO_USAGE_STATS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_LOGGING_LEVEL": "ERROR",
+            "VLLM_USE_FLASHINFER_SAMPLER": "0",
+            "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+            "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, settings.cores)),
+        }
+        for name, value in environment.items():
             os.environ.setdefault(name, value)
         from vllm import LLM
 
-        self.llm = LLM(
-            str(job.model), dtype=job.dtype, load_format="dummy" if job.random else "auto", skip_tokenizer_init=True,
-            enable_prefix_caching=False, max_num_seqs=job.max_batch_size, max_model_len=job.max_seq_len,
-            max_num_batched_tokens=max(job.max_num_tokens, job.max_seq_len), gpu_memory_utilization=0.4,
-            enforce_eager=job.device == "cpu", disable_log_stats=True,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "dtype": settings.dtype,
+            "load_format": "dummy" if settings.has_random_weights else "auto",
+            "skip_tokenizer_init": True,
+            "enable_prefix_caching": False,
+            "max_num_seqs": settings.max_batch_size,
+            "max_model_len": settings.max_seq_len,
+            "max_num_batched_tokens": max(settings.max_num_tokens, settings.max_seq_len),
+            "gpu_memory_utilization": 0.4,
+            "enforce_eager": settings.device == "cpu",
+            "disable_log_stats": True,
+        }
+        self.llm = LLM(str(settings.model_dir), **options)
 
-    def run(self, prompts: Prompts, max_tokens: int) -> Prompts:
-        from vllm import SamplingParams as Params
+    def generate(self, prompts: TokenIds, max_tokens: int) -> TokenIds:
+        from vllm import SamplingParams as VllmSamplingParams
+        from vllm import TokensPrompt
 
-        params = Params(temperature=0, max_tokens=max_tokens, ignore_eos=True, detokenize=False)
-        given = [{"prompt_token_ids": prompt} for prompt in prompts]
-        return [list(one.outputs[0].token_ids) for one in self.llm.generate(given, params, use_tqdm=False)]
+        params = VllmSamplingParams(temperature=0, max_tokens=max_tokens, ignore_eos=True, detokenize=False)
+        token_prompts = [TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
+        outputs = self.llm.generate(token_prompts, params, use_tqdm=False)
+        return [list(output.outputs[0].token_ids) for output in outputs]
 
 
-ENGINES: dict[str, Callable[[Job], Engine]] = {
-    "aot": Aot,
-    "vllm": Vllm,
-    "aot_without_cuda_graphs": Launched,
-    "eager": Eager,
-    "transformers": Transformers,
-    "openvino": OpenVino,
+ENGINES: dict[str, Callable[[EngineSettings], OfflineEngine]] = {
+    "aot": AotEngine,
+    "vllm": VllmEngine,
+    "aot_without_cuda_graphs": AotEngineWithoutCudaGraphs,
+    "eager": EagerEngine,
+    "transformers": TransformersEngine,
+    "openvino": OpenVinoEngine,
 }

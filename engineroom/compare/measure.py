@@ -1,127 +1,144 @@
-"""Rounds of the same requests through every engine in turn, so that a busy minute of the machine hits all of them."""
+"""Rounds of the same requests through every engine in turn, so that a busy minute of the machine affects them all."""
 
 from __future__ import annotations
 
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from engineroom.compare.engine_process import EngineProcess
 from engineroom.compare.engines import ENGINES
-from engineroom.compare.settings import CompareError, Job, Prompts
-from engineroom.compare.worker import Worker
+from engineroom.compare.settings import CompareError, EngineSettings, TokenIds
+from engineroom.compare.workload import BatchWorkload
 
-# seconds after a turn: vLLM's worker goes on polling for one after its last step (busy_loop_s in shm_broadcast.py)
-REST = {"vllm": 1.5}
+Log = Callable[[str], object]
+
+# Seconds to wait after an engine's turn: vLLM's worker polls for one second after its last step (busy_loop_s in
+# shm_broadcast.py).
+SETTLE_SECONDS = {"vllm": 1.5}
 
 
-@dataclass(frozen=True)
-class Workload:
-    """`streams` requests at once, each of `input_len` tokens in and `output_len` out."""
+class RoundSample(NamedTuple):
+    """One engine in one round: seconds until the last stream had its first token; tokens per second of all streams."""
 
-    streams: int
-    input_len: int
-    output_len: int
-
-    def __str__(self) -> str:
-        return f"{self.streams}x{self.input_len}-{self.output_len}"
-
-    @property
-    def kv_tokens(self) -> int:
-        """Room for all of them, in blocks of 32."""
-        return self.streams * (self.input_len + self.output_len + 32)
+    ttft: float
+    rate: float
 
 
 @dataclass
-class Measured:
-    """Of each engine: seconds of each start, and of the last one's loading alone; bytes of memory at most. By workload,
-    one sample a round: seconds to the first token of the last stream, and output tokens per second of the whole."""
+class Comparison:
+    """What was measured of each engine.
 
-    starts: dict[str, list[float]] = field(default_factory=dict)
-    load: dict[str, float] = field(default_factory=dict)
-    memory: dict[str, int] = field(default_factory=dict)
-    first: dict[Workload, dict[str, list[float]]] = field(default_factory=dict)
-    rates: dict[Workload, dict[str, list[float]]] = field(default_factory=dict)
+    By engine: `start_seconds` of each start of its process, up to the first token; `load_seconds`, the engine's own
+    part of the last start; `peak_memory`, its resident memory at most, in bytes. By workload and engine, one sample for
+    each round: `ttft` in seconds and `rates` in output tokens per second, as in RoundSample.
+    """
 
-    def ratios(self, workload: Workload, other: str) -> dict[str, list[float]]:
-        """Each engine's rate over that of `other` in the same round."""
+    start_seconds: dict[str, list[float]] = field(default_factory=dict)
+    load_seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory: dict[str, int] = field(default_factory=dict)
+    ttft: dict[BatchWorkload, dict[str, list[float]]] = field(default_factory=dict)
+    rates: dict[BatchWorkload, dict[str, list[float]]] = field(default_factory=dict)
+
+    def ratios(self, workload: BatchWorkload, baseline: str) -> dict[str, list[float]]:
+        """The rate of each other engine over the rate of `baseline` in the same round."""
         rates = self.rates[workload]
         return {
-            name: [mine / theirs for mine, theirs in zip(values, rates[other], strict=True)]
-            for name, values in rates.items()
-            if name != other
+            name: [rate / base for rate, base in zip(samples, rates[baseline], strict=True)]
+            for name, samples in rates.items()
+            if name != baseline
         }
 
-    def median(self, workload: Workload) -> dict[str, float]:
-        return {name: statistics.median(values) for name, values in self.rates[workload].items()}
+    def median_rates(self, workload: BatchWorkload) -> dict[str, float]:
+        return {name: statistics.median(samples) for name, samples in self.rates[workload].items()}
 
 
 def compare(
-    job: Job,
-    workloads: Iterable[Workload],
-    engines: Iterable[str] = ("aot", "vllm"),
+    settings: EngineSettings,
+    workloads: Iterable[BatchWorkload],
+    engines: Sequence[str] = ("aot", "vllm"),
     *,
     rounds: int = 5,
     starts: int = 1,
-    vocabulary: int = 4096,
-    say: Callable[[str], object] = print,
-) -> Measured:
-    """Start every engine (`starts` times), then serve each workload `rounds` times by all in turn; one round before is
-    not counted.
+    vocab_size: int = 4096,
+    log: Log = print,
+) -> Comparison:
+    """Start every engine `starts` times, then run each workload `rounds` times on all of them in turn.
 
-    Raises CompareError for an unknown engine, or one whose answers are not as long as they should be.
+    A first round warms the engines up and is not counted. Prompts are random token ids below `vocab_size`. Raises
+    CompareError for an unknown engine, for no rounds, and for an engine whose answers have the wrong length.
     """
-    names = list(engines)
-    if unknown := sorted(set(names) - ENGINES.keys()):
-        raise CompareError(f"No engine {', '.join(unknown)}; there is: {', '.join(ENGINES)}.")
+    check_engine_names(engines)
     if rounds < 1:
-        raise CompareError(f"{rounds} rounds measure nothing; 5 or more give a median.")
-    made = Measured()
+        raise CompareError(
+            f"{rounds} rounds measure nothing. Take 5 or more, so that the median means something."
+        )
+    comparison = Comparison()
     with ExitStack() as stack:
-        workers = []
-        for name in names:
+        processes = []
+        for name in engines:
             for _ in range(starts - 1):
-                _start(name, job, made, say).stop()
-            workers.append(stack.enter_context(_start(name, job, made, say)))
-        for load in workloads:
-            seen = [_round(workers, load, number, vocabulary) for number in range(rounds + 1)][1:]
-            made.first[load] = {name: [one[name][0] for one in seen] for name in names}
-            made.rates[load] = {name: [one[name][1] for one in seen] for name in names}
-            say(
-                f"{load}: "
-                + ", ".join(f"{name} {rate:.1f}" for name, rate in made.median(load).items())
-                + " tokens/s"
-            )
-        made.memory = {worker.name: worker.memory() for worker in workers}
-    return made
+                _start(name, settings, comparison, log).stop()
+            processes.append(stack.enter_context(_start(name, settings, comparison, log)))
+        for workload in workloads:
+            _run_workload(processes, workload, rounds, vocab_size, comparison)
+            medians = [f"{name} {rate:.1f}" for name, rate in comparison.median_rates(workload).items()]
+            log(f"{workload}: {', '.join(medians)} tokens/s")
+        comparison.peak_memory = {process.name: process.peak_memory() for process in processes}
+    return comparison
 
 
-def _start(name: str, job: Job, made: Measured, say: Callable[[str], object]) -> Worker:
-    worker = Worker(name, job)
-    made.starts.setdefault(name, []).append(worker.start_seconds)
-    made.load[name] = worker.load_seconds
-    say(f"{name}: first token {worker.start_seconds:.1f} s after its start")
-    return worker
+def check_engine_names(engines: Iterable[str]) -> None:
+    """Raises CompareError for an unknown engine."""
+    unknown = sorted(set(engines) - ENGINES.keys())
+    if unknown:
+        raise CompareError(f"Unknown engine {', '.join(unknown)}. Choose from {', '.join(ENGINES)}.")
 
 
-def _round(
-    workers: list[Worker], load: Workload, seed: int, vocabulary: int
-) -> dict[str, tuple[float, float]]:
-    """(seconds to the first token of the last stream, tokens per second) of each engine, one after the other."""
-    draw = random.Random(f"{load} {seed}")
-    prompts = [[draw.randrange(vocabulary) for _ in range(load.input_len)] for _ in range(load.streams)]
-    made = {}
-    for worker in workers:
-        first, whole = (_timed(worker, prompts, tokens) for tokens in (1, load.output_len))
-        made[worker.name] = (first, load.streams * load.output_len / whole)
-        time.sleep(REST.get(worker.name, 0))
-    return made
+def _start(name: str, settings: EngineSettings, comparison: Comparison, log: Log) -> EngineProcess:
+    process = EngineProcess(name, settings)
+    comparison.start_seconds.setdefault(name, []).append(process.start_seconds)
+    comparison.load_seconds[name] = process.load_seconds
+    log(f"{name}: first token {process.start_seconds:.1f} s after its start")
+    return process
 
 
-def _timed(worker: Worker, prompts: Prompts, tokens: int) -> float:
-    run = worker.run(prompts, tokens)
-    if run.tokens != [tokens] * len(prompts):
-        raise CompareError(f"{worker.name} answered {run.tokens} tokens, asked were {tokens} of each.")
-    return run.seconds
+def _run_workload(
+    processes: list[EngineProcess],
+    workload: BatchWorkload,
+    rounds: int,
+    vocab_size: int,
+    comparison: Comparison,
+) -> None:
+    samples: dict[str, list[RoundSample]] = {process.name: [] for process in processes}
+    for round_index in range(rounds + 1):
+        generator = random.Random(f"{workload} {round_index}")
+        prompts = [
+            [generator.randrange(vocab_size) for _ in range(workload.input_len)]
+            for _ in range(workload.streams)
+        ]
+        for process in processes:
+            samples[process.name].append(_run_turn(process, workload, prompts))
+    comparison.ttft[workload] = {name: [turn.ttft for turn in turns[1:]] for name, turns in samples.items()}
+    comparison.rates[workload] = {name: [turn.rate for turn in turns[1:]] for name, turns in samples.items()}
+
+
+def _run_turn(process: EngineProcess, workload: BatchWorkload, prompts: TokenIds) -> RoundSample:
+    ttft = _run_batch(process, prompts, 1)
+    seconds = _run_batch(process, prompts, workload.output_len)
+    time.sleep(SETTLE_SECONDS.get(process.name, 0))
+    return RoundSample(ttft, workload.streams * workload.output_len / seconds)
+
+
+def _run_batch(process: EngineProcess, prompts: TokenIds, max_tokens: int) -> float:
+    """The seconds that the batch took. Raises CompareError unless every answer has `max_tokens` tokens."""
+    result = process.run(prompts, max_tokens)
+    if result.num_tokens != [max_tokens] * len(prompts):
+        raise CompareError(
+            f"{process.name} answered with {result.num_tokens} tokens; each answer should have {max_tokens}."
+        )
+    return result.seconds

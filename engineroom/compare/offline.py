@@ -1,11 +1,12 @@
 """`engineroom compare offline`: engines side by side on this machine, kept as records.
 
-On a GPU the record of a workload has tokens per second, beside the floor that the bandwidth of the memory sets. On a
-CPU, which is shared and noisy, it has ratios to vLLM in the same round; tokens per second are in one beside it.
+On a GPU, the record of a workload has tokens per second, beside the bound that the memory bandwidth sets. A CPU is
+shared and noisy: there the record has the ratios to vLLM in the same round, and a second one has tokens per second.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,89 +16,129 @@ import torch
 import typer
 
 from engineroom.checkpoint import open_checkpoint
-from engineroom.compare import prepare
-from engineroom.compare.settings import Job
-from engineroom.compare.measure import Measured, compare
-from engineroom.compare.random_weights import copy_bandwidth
-from engineroom.engine.build import nbytes
-from engineroom.engine.directory import EngineDir, package
-from engineroom.kit.record import Row, command_line, keep
+from engineroom.compare.measure import Comparison, check_engine_names, compare
+from engineroom.compare.prepare import prepare_engine, prepare_model, prepare_openvino, time_refit
+from engineroom.compare.settings import EngineSettings
+from engineroom.compare.workload import BatchWorkload
+from engineroom.engine.directory import EngineDir
+from engineroom.kit.record import RecordRow, command_line, save_records
 
-STARTS = 2
+STARTS = 2  # the first start of an engine may compile
 
 
 def offline(
     model: Annotated[
-        str, typer.Option(help="a Hugging Face folder, or a shape with random weights")
+        str, typer.Option(help="a Hugging Face folder, or the name of a shape, which gets random weights")
     ] = "models/course",
-    engines: str = "aot,vllm,eager,transformers",
-    workloads: Annotated[str, typer.Option(help="streams x tokens in - tokens out")] = "1x128-128,16x128-128",
-    rounds: int = 5,
+    engines: Annotated[str, typer.Option(help="separated by commas")] = "aot,vllm,eager,transformers",
+    workloads: Annotated[
+        str, typer.Option(help="streams x tokens in - tokens out; several, separated by commas")
+    ] = "1x128-128,16x128-128",
+    rounds: Annotated[int, typer.Option(min=1, help="rounds that are counted")] = 5,
     dtype: str = "bfloat16",
-    device: str = "cpu",
-    threads: int = 2,
-    folder: Annotated[Path | None, typer.Option(help="where there is room for twice the model")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="of each engine")] = 2,
+    folder: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="work folder with space for twice the model"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the records")] = None,
 ) -> None:
     """Build an engine for the workloads, then measure all engines in turn."""
-    loads = [prepare.workload(one) for one in workloads.split(",")]
-    tag = f"{device}-{Path(model).name}-{dtype}"
+    names = engines.split(",")
+    check_engine_names(names)
+    parsed_workloads = BatchWorkload.parse_list(workloads)
     command = command_line(
         "compare offline", model=model, engines=engines, workloads=workloads, rounds=rounds, dtype=dtype, device=device,
         threads=threads,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        torch.set_num_threads(threads)
-        source, checkpoint = prepare.model(model, dtype, device, Path(place))
-        engine, build_seconds = prepare.engine(source, checkpoint, loads, device, Path(place))
-        once = {
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        work_dir = Path(temporary)
+        model_dir, checkpoint_dir = prepare_model(model, dtype, device, work_dir)
+        engine, build_seconds = prepare_engine(model_dir, checkpoint_dir, parsed_workloads, device, work_dir)
+        settings = EngineSettings.of_engine(
+            engine,
+            model_dir,
+            kv_cache_tokens=max(workload.kv_cache_tokens for workload in parsed_workloads),
+            threads=threads,
+            openvino_dir=prepare_openvino(model_dir, dtype, work_dir) if "openvino" in names else None,
+        )
+        engine_facts = {
             "build s": build_seconds,
-            "refit s": prepare.refit_seconds(engine, checkpoint, Path(place)),
-            "code MB": (engine.path / package(0)).stat().st_size / 1e6,
+            "refit s": time_refit(engine, checkpoint_dir, work_dir),
+            "code MB": engine.package.stat().st_size / 1e6,
         }
-        limits = engine.build
-        job = Job(
-            source, engine.path, dtype, device, max(load.kv_tokens for load in loads),
-            limits.max_batch_size, int(limits.max_seq_len or 0), int(limits.max_num_tokens or 0), threads,
-            prepare.openvino(engines.split(","), source, dtype, Path(place)),
-        )  # fmt: skip
-        vocabulary = engine.model.vocab_size
-        made = compare(job, loads, engines.split(","), rounds=rounds, starts=STARTS, vocabulary=vocabulary)
-        floor = _floor(checkpoint, engine) if device == "cuda" else {}
-    rows = [*_each(made, device, floor), *_all(made, once)]
-    named = [(end, f"{tag}, {what}", unit, samples) for end, what, unit, samples in rows]
-    keep(f"compare-{tag}", named, command, out)
+        comparison = compare(
+            settings,
+            parsed_workloads,
+            names,
+            rounds=rounds,
+            starts=STARTS,
+            vocab_size=engine.model.vocab_size,
+        )
+        bound = _bandwidth_bound(checkpoint_dir, engine) if device == "cuda" else {}
+    tag = f"{device}-{Path(model).name}-{dtype}"
+    rows = [*_workload_rows(comparison, device, bound), *_engine_rows(comparison, engine_facts)]
+    tagged_rows = [(suffix, f"{tag}, {quantity}", unit, values) for suffix, quantity, unit, values in rows]
+    save_records(f"compare-{tag}", tagged_rows, command, out)
 
 
-def _floor(checkpoint: Path, engine: EngineDir) -> dict[str, list[float]]:
-    """Tokens per second of one stream if each weight is read once a token; of the embedding, a step reads one row."""
-    model = engine.model
-    embedding = model.vocab_size * model.hidden_size * getattr(torch, engine.pretrained["dtype"]).itemsize
-    per_token = nbytes(open_checkpoint(checkpoint)) - embedding
-    return {"floor of the memory bandwidth": [copy_bandwidth() / per_token]}
+def _bandwidth_bound(checkpoint_dir: Path, engine: EngineDir) -> dict[str, list[float]]:
+    """Tokens per second of one stream if a step only read each weight once; of the embedding it reads one row."""
+    embedding = (
+        engine.model.vocab_size * engine.model.hidden_size * getattr(torch, engine.model.dtype).itemsize
+    )
+    bytes_per_token = open_checkpoint(checkpoint_dir).nbytes - embedding
+    return {"floor of the memory bandwidth": [copy_bandwidth() / bytes_per_token]}
 
 
-def _each(made: Measured, device: str, floor: dict[str, list[float]]) -> Iterator[Row]:
-    for load, rates in made.rates.items():
-        what = f"{load.streams} streams, {load.input_len} tokens in, {load.output_len} out"
-        rated = f"{what}: output tokens per second"
+def copy_bandwidth(gigabytes: int = 8, repeats: int = 20) -> float:
+    """Bytes per second that a copy within the GPU's memory reads and writes together; the median of the repeats."""
+    source = torch.empty(gigabytes * 10**9 // 2, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    rates = []
+    for _ in range(repeats):
+        begin = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
+        begin.record()
+        target.copy_(source)
+        end.record()
+        torch.cuda.synchronize()
+        seconds = begin.elapsed_time(end) / 1e3
+        rates.append(2 * source.nbytes / seconds)
+    return statistics.median(rates[1:])  # the first copy warms up
+
+
+def _workload_rows(comparison: Comparison, device: str, bound: dict[str, list[float]]) -> Iterator[RecordRow]:
+    for workload, rates in comparison.rates.items():
+        shape = f"{workload.streams} streams, {workload.input_len} tokens in, {workload.output_len} out"
+        quantity = f"{shape}: output tokens per second"
         if device == "cuda":
-            yield f"{load}", rated, "tokens/s", rates | (floor if load.streams == 1 else {})
+            yield str(workload), quantity, "tokens/s", rates | (bound if workload.streams == 1 else {})
         else:
             if "vllm" in rates and len(rates) > 1:
-                yield f"{load}", f"{rated}, relative to vLLM", "× vLLM", made.ratios(load, "vllm")
-            yield f"{load}-rate", rated, "tokens/s", rates
-        yield f"{load}-ttft", f"{what}: time to the first token of the last stream", "s", made.first[load]
+                ratios = comparison.ratios(workload, "vllm")
+                yield str(workload), f"{quantity}, relative to vLLM", "× vLLM", ratios
+            yield f"{workload}-rate", quantity, "tokens/s", rates
+        ttft = comparison.ttft[workload]
+        yield f"{workload}-ttft", f"{shape}: time to the first token of the last stream", "s", ttft
 
 
-def _all(made: Measured, once: dict[str, float]) -> Iterator[Row]:
-    memory = {name: size / 1e9 for name, size in made.memory.items()}
-    start, restart = ({name: seconds[n] for name, seconds in made.starts.items()} for n in range(STARTS))
-    for end, what, unit, values in (
-        ("start", "from the start of a process to its first token", "s", start),
-        ("restart", "the same again: what the first start compiled is there", "s", restart),
-        ("load", "loading the engine, of that", "s", made.load),
-        ("memory", "resident memory at most", "GB", memory),
-        ("engine", "the engine: building, refitting, size of its code", "", once),
+def _engine_rows(comparison: Comparison, engine_facts: dict[str, float]) -> Iterator[RecordRow]:
+    first_start = {name: seconds[0] for name, seconds in comparison.start_seconds.items()}
+    second_start = {name: seconds[1] for name, seconds in comparison.start_seconds.items()}
+    memory = {name: size / 1e9 for name, size in comparison.peak_memory.items()}
+    for suffix, quantity, unit, values in (
+        ("start", "from the start of a process to its first token", "s", first_start),
+        (
+            "restart",
+            "from a second start to the first token, with what the first one compiled",
+            "s",
+            second_start,
+        ),
+        ("load", "loading the engine, part of the second start", "s", comparison.load_seconds),
+        ("memory", "peak resident memory", "GB", memory),
+        ("engine", "the engine: build time, refit time, size of its code", "", engine_facts),
     ):
-        yield end, what, unit, {name: [value] for name, value in values.items()}
+        yield suffix, quantity, unit, {name: [value] for name, value in values.items()}

@@ -1,18 +1,17 @@
-"""What is compared is made first: the model's folder, a checkpoint, an engine with room for the workloads."""
+"""What a comparison needs before it starts: the model's folder, a checkpoint, and an engine for the workloads."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from pathlib import Path
 
 from engineroom.checkpoint import convert
-from engineroom.compare.settings import CompareError
-from engineroom.compare.measure import Workload
 from engineroom.compare.openvino import export
 from engineroom.compare.random_weights import random_checkpoint
+from engineroom.compare.settings import CompareError
+from engineroom.compare.workload import BatchWorkload
 from engineroom.engine.build import build, refit
 from engineroom.engine.config import BuildConfig
 from engineroom.engine.directory import EngineDir
@@ -21,52 +20,51 @@ from engineroom.load.shape import SHAPES, write_shape
 DTYPES = ("bfloat16", "float16", "float32")
 
 
-def workload(text: str) -> Workload:
-    """ "16x128-64": 16 streams, 128 tokens in, 64 out. Raises CompareError."""
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)-([1-9]\d*)", text.strip())
-    if not found:
-        raise CompareError(
-            f"--workloads {text!r}: expected streams x tokens in - tokens out, such as 16x128-64."
-        )
-    return Workload(*map(int, found.groups()))
+def prepare_model(name: str, dtype: str, device: str, work_dir: Path) -> tuple[Path, Path]:
+    """The Hugging Face folder and the TensorRT-LLM checkpoint of a model: a folder's, or of a shape in SHAPES.
 
-
-def model(name: str, dtype: str, device: str, place: Path) -> tuple[Path, Path]:
-    """(Hugging Face folder, TensorRT-LLM checkpoint). Raises CompareError for a dtype that no engine has."""
+    Raises CompareError for a dtype that no engine has.
+    """
     if dtype not in DTYPES:
         raise CompareError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}.")
     if name in SHAPES:
-        source = write_shape(name, place)
-        return source, random_checkpoint(source, place / "checkpoint", dtype, device)
-    return Path(name), convert(name, place / "checkpoint", dtype=dtype)
+        model_dir = write_shape(name, work_dir)
+        return model_dir, random_checkpoint(model_dir, work_dir / "checkpoint", dtype, device)
+    return Path(name), convert(name, work_dir / "checkpoint", dtype=dtype)
 
 
-def openvino(engines: list[str], source: Path, dtype: str, place: Path) -> Path | None:
-    if "openvino" not in engines:
-        return None
-    if not any(source.glob("*.safetensors")):
-        raise CompareError("openvino converts a model with its weights; a shape has none.")
-    return export(source, place / "openvino", dtype)
+def prepare_openvino(model_dir: Path, dtype: str, work_dir: Path) -> Path:
+    """The folder of the model in OpenVINO's format. Raises CompareError for a model without weights."""
+    if not any(model_dir.glob("*.safetensors")):
+        raise CompareError(
+            "openvino needs a model with weights, and a shape has none. Leave it out of --engines."
+        )
+    return export(model_dir, work_dir / "openvino", dtype)
 
 
-def engine(
-    source: Path, checkpoint: Path, loads: list[Workload], device: str, place: Path
+def prepare_engine(
+    model_dir: Path, checkpoint_dir: Path, workloads: list[BatchWorkload], device: str, work_dir: Path
 ) -> tuple[EngineDir, float]:
-    """The engine, and the seconds of its build: nothing comes out of a cache."""
-    os.environ |= {"ENGINEROOM_BUILDS": f"{place}/builds", "TORCHINDUCTOR_CACHE_DIR": f"{place}/inductor"}
-    limits = BuildConfig(
-        max_batch_size=max(load.streams for load in loads),
-        max_input_len=max(load.input_len for load in loads),
-        max_seq_len=max(load.input_len + load.output_len for load in loads),
+    """The engine and the seconds of its build, with empty caches: nothing was compiled before."""
+    os.environ["ENGINEROOM_BUILDS"] = f"{work_dir}/builds"
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{work_dir}/inductor"
+    config = BuildConfig(
+        max_batch_size=max(workload.streams for workload in workloads),
+        max_input_len=max(workload.input_len for workload in workloads),
+        max_seq_len=max(workload.input_len + workload.output_len for workload in workloads),
     )
+    engine_dir = work_dir / "engine"
     began = time.perf_counter()
-    made = build(
-        checkpoint, place / "engine", limits, device=device, tokenizer_dir=source, say=lambda line: None
+    engine = build(
+        checkpoint_dir, engine_dir, config, device=device, tokenizer_dir=model_dir, log=lambda _: None
     )
-    return made, time.perf_counter() - began
+    return engine, time.perf_counter() - began
 
 
-def refit_seconds(engine: EngineDir, checkpoint: Path, place: Path) -> float:
+def time_refit(engine: EngineDir, checkpoint_dir: Path, work_dir: Path) -> float:
+    """The seconds of a refit, whose result is deleted."""
     began = time.perf_counter()
-    shutil.rmtree(refit(engine.path, checkpoint, place / "refitted").path)
-    return time.perf_counter() - began
+    refitted = refit(engine.path, checkpoint_dir, work_dir / "refitted")
+    seconds = time.perf_counter() - began
+    shutil.rmtree(refitted.path)
+    return seconds

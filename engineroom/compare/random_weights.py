@@ -1,44 +1,35 @@
-"""A checkpoint of random weights in a public model's sizes, and how fast the memory of a GPU is."""
+"""A checkpoint of random weights in a public model's sizes."""
 
 from __future__ import annotations
 
 import json
-import statistics
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from engineroom.checkpoint import Layout, Mapping
+from engineroom.checkpoint import Sharding
 from engineroom.checkpoint.config import from_hugging_face, to_trtllm
 from engineroom.checkpoint.plan import plan
 
+STANDARD_DEVIATION = 0.02
 
-def random_checkpoint(source: Path, folder: Path, dtype: str, device: str) -> Path:
-    """A TensorRT-LLM checkpoint of one rank for `source`/config.json; weights normal, deviation 0.02, norms 1."""
-    config = json.loads((source / "config.json").read_text())
-    model, kind = from_hugging_face(config, source), getattr(torch, dtype)
-    folder.mkdir(parents=True)
+
+def random_checkpoint(model_dir: Path, output_dir: Path, dtype: str, device: str) -> Path:
+    """Write a TensorRT-LLM checkpoint of one rank for `model_dir`/config.json and return `output_dir`.
+
+    Matrices are normally distributed around 0, and the weights of norms are 1. They are drawn on `device`.
+    """
+    config = json.loads((model_dir / "config.json").read_text())
+    model = from_hugging_face(config, model_dir)
     weights = {}
-    for target in plan(model, Layout()):
-        made = torch.ones(target.shape, dtype=kind, device=device)
-        weights[target.name] = (made if len(target.shape) == 1 else made.normal_(0, 0.02)).cpu()
-    save_file(weights, folder / "rank0.safetensors")
-    written = to_trtllm(model, config, dtype, Mapping(), False, 0)
-    (folder / "config.json").write_text(json.dumps(written))
-    return folder
-
-
-def copy_bandwidth(gigabytes: int = 8, repeat: int = 20) -> float:
-    """Bytes per second that a copy within the GPU's memory reads and writes; median."""
-    source = torch.empty(gigabytes * 10**9 // 2, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    rates = []
-    for _ in range(repeat):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        target.copy_(source)
-        end.record()
-        torch.cuda.synchronize()
-        rates.append(2 * source.nbytes / (begin.elapsed_time(end) / 1e3))
-    return statistics.median(rates[1:])
+    for target in plan(model, Sharding()):
+        tensor = torch.ones(target.shape, dtype=getattr(torch, dtype), device=device)
+        if tensor.dim() > 1:
+            tensor.normal_(0, STANDARD_DEVIATION)
+        weights[target.name] = tensor.cpu()
+    output_dir.mkdir(parents=True)
+    save_file(weights, output_dir / "rank0.safetensors")
+    trtllm_config = to_trtllm(model, config, dtype, Sharding())
+    (output_dir / "config.json").write_text(json.dumps(trtllm_config))
+    return output_dir

@@ -1,7 +1,7 @@
-"""`engineroom compare served`: the engine's own server beside vLLM's, over HTTP, on a GPU, kept as records.
+"""`engineroom compare served`: our engine's server beside vLLM's, over HTTP, kept as records.
 
-`engineroom.compare` measures the engines; here is what is left of it for a client. Both servers run all the time, the same
-requests go to each in turn, and one round before is not counted.
+`engineroom compare offline` measures the engines; this command measures what a client gets of them. Both servers run
+all the time, the same requests go to each in turn, and a first round is not counted.
 """
 
 from __future__ import annotations
@@ -12,130 +12,149 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from engineroom import load, vllm
-from engineroom.compare import prepare
-from engineroom.compare.settings import CompareError
-from engineroom.compare.measure import REST, Workload
+from engineroom.compare.measure import SETTLE_SECONDS
+from engineroom.compare.prepare import prepare_engine, prepare_model
+from engineroom.compare.settings import CompareError, TokenIds
+from engineroom.compare.workload import BatchWorkload
 from engineroom.kit.process import Server
-from engineroom.kit.record import Row, command_line, keep
+from engineroom.kit.record import RecordRow, command_line, save_records
 from engineroom.openai.start import serve_engine
 
-UNITS = {"rate": "tokens/s", "ttft": "s", "itl-p99": "s"}
-WHAT = {"rate": "output tokens per second", "ttft": "median TTFT", "itl-p99": "99th percentile of ITL"}
-MODEL = "compared"
+SERVED_MODEL_NAME = "compared"
+START_TIMEOUT = 600  # seconds
+# for each field of ServerSample: the end of its record's name, what it is, its unit
+COLUMNS = (
+    ("rate", "output tokens per second", "tokens/s"),
+    ("ttft", "median TTFT", "s"),
+    ("itl-p99", "99th percentile of ITL", "s"),
+)
 
 
-class Seen(NamedTuple):
-    """One round of one server, by its client: tokens per second, and seconds; the names are those of `UNITS`."""
+class ServerSample(NamedTuple):
+    """One round of one server, measured by its client: output tokens per second of all streams; seconds."""
 
     rate: float
-    ttft: float
+    median_ttft: float
     itl_p99: float
 
 
-def served(
+def compare_servers(
     servers: dict[str, Server],
-    one: Workload,
+    workload: BatchWorkload,
     rounds: int,
-    model: str = MODEL,
-    say: Callable[[str], object] = print,
-) -> dict[str, list[Seen]]:
-    """By server, one Seen a round. Raises CompareError for an answer that is not as long as it should be."""
-    made: dict[str, list[Seen]] = {name: [] for name in servers}
-    for number in range(rounds + 1):
-        prompts = load.random_prompts(one.streams, one.input_len, seed=number)
+    model: str = SERVED_MODEL_NAME,
+    log: Callable[[str], object] = print,
+) -> dict[str, list[ServerSample]]:
+    """By server, one sample for each round. Raises CompareError for an answer of the wrong length."""
+    samples: dict[str, list[ServerSample]] = {name: [] for name in servers}
+    for round_index in range(rounds + 1):
+        prompts = load.random_prompts(workload.streams, workload.input_len, seed=round_index)
         for name, server in servers.items():
-            seen = _round(name, server, prompts, one, model)
-            if number:
-                made[name].append(seen)
-            time.sleep(REST.get(name, 0))
-    for name, seen in made.items():
-        say(
-            f"{one}, {name}: "
-            + ", ".join(f"{statistics.median(column):.4g}" for column in zip(*seen, strict=True))
-        )
-    return made
+            sample = _run_turn(name, server, prompts, workload, model)
+            if round_index > 0:  # the first round warms the servers up
+                samples[name].append(sample)
+            time.sleep(SETTLE_SECONDS.get(name, 0))
+    for name, server_samples in samples.items():
+        medians = [f"{statistics.median(column):.4g}" for column in zip(*server_samples, strict=True)]
+        log(f"{workload}, {name}: {', '.join(medians)}")
+    return samples
 
 
-def _round(name: str, server: Server, prompts: list[list[int]], one: Workload, model: str) -> Seen:
-    traces = asyncio.run(
-        load.closed_loop(
-            server, prompts, one.output_len, one.streams, model=model, temperature=0, ignore_eos=True
-        )
+def _run_turn(
+    name: str, server: Server, prompts: TokenIds, workload: BatchWorkload, model: str
+) -> ServerSample:
+    requests = load.closed_loop(
+        server, prompts, workload.output_len, workload.streams, model=model, temperature=0, ignore_eos=True
     )
+    traces = asyncio.run(requests)
     for trace in traces:
-        if trace.error or len(trace.arrivals) != one.output_len:
-            raise CompareError(f"{name} gave {len(trace.arrivals)} of {one.output_len} tokens: {trace.error}")
+        if trace.error or len(trace.arrivals) != workload.output_len:
+            raise CompareError(
+                f"{name} answered with {len(trace.arrivals)} of {workload.output_len} tokens: {trace.error}"
+            )
     gaps = [gap for trace in traces for gap in load.itl(trace)]
     seconds = max(trace.arrivals[-1] for trace in traces) - min(trace.sent for trace in traces)
-    ttft = statistics.median(map(load.ttft, traces))
-    return Seen(one.streams * one.output_len / seconds, ttft, load.percentile(gaps, 99))
+    return ServerSample(
+        rate=workload.streams * workload.output_len / seconds,
+        median_ttft=statistics.median(map(load.ttft, traces)),
+        itl_p99=load.percentile(gaps, 99),
+    )
 
 
-def start(source: Path, engine: Path, loads: list[Workload], device: str) -> dict[str, Callable[[], Server]]:
-    """How each server is started: the same limits, as much room for the KV cache, no reuse of prefixes."""
-    streams, length = max(one.streams for one in loads), max(one.input_len + one.output_len for one in loads)
-    room = max(one.kv_tokens for one in loads)
-    flags: dict[str, object] = {
-        "max_num_seqs": streams,
-        "max_model_len": length,
+@contextmanager
+def start_servers(
+    model_dir: Path, engine_dir: Path, workloads: list[BatchWorkload], device: str
+) -> Iterator[dict[str, Server]]:
+    """Both servers with the same limits, KV caches that hold every workload, and no reuse of prefixes."""
+    flags: dict[str, Any] = {
+        "max_num_seqs": max(workload.streams for workload in workloads),
+        "max_model_len": max(workload.input_len + workload.output_len for workload in workloads),
         "no_enable_prefix_caching": True,
     }
     if device == "cuda":
-        flags["gpu_memory_utilization"] = 0.5
-    if not any(source.glob("*.safetensors")):
+        flags["gpu_memory_utilization"] = 0.5  # both servers share the GPU
+    if not any(model_dir.glob("*.safetensors")):
         flags["load_format"] = "dummy"
-    ours = {"max_tokens_in_paged_kv_cache": room, "enable_block_reuse": False, "timeout": 600}
-    return {
-        "aot": lambda: serve_engine(engine, name="aot", served_model_name=MODEL, **ours),
-        "vllm": lambda: vllm.serve(str(source), served_model_name=MODEL, timeout=600, **flags),
-    }
+    aot = serve_engine(
+        engine_dir,
+        name="aot",
+        timeout=START_TIMEOUT,
+        served_model_name=SERVED_MODEL_NAME,
+        max_tokens_in_paged_kv_cache=max(workload.kv_cache_tokens for workload in workloads),
+        enable_block_reuse=False,
+    )
+    with (
+        aot,
+        vllm.serve(
+            str(model_dir), timeout=START_TIMEOUT, served_model_name=SERVED_MODEL_NAME, **flags
+        ) as other,
+    ):
+        yield {"aot": aot, "vllm": other}
 
 
-def served_command(
+def served(
     model: Annotated[
-        str, typer.Option(help="a Hugging Face folder, or a shape with random weights")
+        str, typer.Option(help="a Hugging Face folder, or the name of a shape, which gets random weights")
     ] = "llama-3.1-8b",
     workloads: Annotated[
-        str, typer.Option(help="streams x tokens in - tokens out")
+        str, typer.Option(help="streams x tokens in - tokens out; several, separated by commas")
     ] = "1x128-128,16x128-128,64x128-128",
-    rounds: int = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="rounds that are counted")] = 5,
     dtype: str = "bfloat16",
-    device: str = "cuda",
-    folder: Annotated[Path | None, typer.Option(help="where there is room for twice the model")] = None,
+    device: Annotated[str, typer.Option(help="cuda or cpu")] = "cuda",
+    folder: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="work folder with space for twice the model"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the records")] = None,
 ) -> None:
-    """Build an engine for the workloads, serve it beside vLLM, measure both in turn."""
-    loads = [prepare.workload(one) for one in workloads.split(",")]
+    """Build an engine for the workloads, serve it beside vLLM, and measure both in turn."""
+    parsed_workloads = BatchWorkload.parse_list(workloads)
     command = command_line(
-        "compare served",
-        model=model,
-        workloads=workloads,
-        rounds=rounds,
-        dtype=dtype,
-        device=device,
+        "compare served", model=model, workloads=workloads, rounds=rounds, dtype=dtype, device=device
     )
-    with tempfile.TemporaryDirectory(dir=folder) as place, ExitStack() as stack:
-        source, checkpoint = prepare.model(model, dtype, device, Path(place))
-        engine, _ = prepare.engine(source, checkpoint, loads, device, Path(place))
-        ways = start(source, engine.path, loads, device)
-        servers = {name: stack.enter_context(begin()) for name, begin in ways.items()}
-        gc.collect()
-        gc.freeze()  # this is the client: a full collection in it would be measured as a server's
-        seen = {one: served(servers, one, rounds) for one in loads}
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        work_dir = Path(temporary)
+        model_dir, checkpoint_dir = prepare_model(model, dtype, device, work_dir)
+        engine, _ = prepare_engine(model_dir, checkpoint_dir, parsed_workloads, device, work_dir)
+        with start_servers(model_dir, engine.path, parsed_workloads, device) as servers:
+            gc.collect()
+            gc.freeze()  # a full collection in this process, the client, would count as the server's time
+            samples = {workload: compare_servers(servers, workload, rounds) for workload in parsed_workloads}
     tag = f"{device}-{Path(model).name}-{dtype}"
-    keep(f"served-{tag}", _rows(seen, tag), command, out)
+    save_records(f"served-{tag}", _rows(samples, tag), command, out)
 
 
-def _rows(seen: dict[Workload, dict[str, list[Seen]]], tag: str) -> Iterator[Row]:
-    for one, made in seen.items():
-        what = f"{tag} over HTTP, {one.streams} streams, {one.input_len} tokens in, {one.output_len} out"
-        for column, (end, unit) in enumerate(UNITS.items()):
-            samples = {name: [row[column] for row in rows] for name, rows in made.items()}
-            yield f"{one}-{end}", f"{what}: {WHAT[end]}", unit, samples
+def _rows(samples: dict[BatchWorkload, dict[str, list[ServerSample]]], tag: str) -> Iterator[RecordRow]:
+    for workload, by_server in samples.items():
+        shape = f"{workload.streams} streams, {workload.input_len} tokens in, {workload.output_len} out"
+        for column, (suffix, quantity, unit) in enumerate(COLUMNS):
+            values = {name: [sample[column] for sample in rounds] for name, rounds in by_server.items()}
+            yield f"{workload}-{suffix}", f"{tag} over HTTP, {shape}: {quantity}", unit, values

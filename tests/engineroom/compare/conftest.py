@@ -1,5 +1,5 @@
-"""The Triton and the engine of tests/engineroom/triton, for these tests once more."""
+"""The fixtures of tests/engineroom/triton, for the tests of its overhead."""
 
-from tests.engineroom.triton.conftest import checkpoint, engine, front, repository, start, triton
+from tests.engineroom.triton.conftest import checkpoint, engine, repository, start_triton, triton
 
-__all__ = ["checkpoint", "engine", "front", "repository", "start", "triton"]
+__all__ = ["checkpoint", "engine", "repository", "start_triton", "triton"]
