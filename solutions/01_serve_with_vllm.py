@@ -201,7 +201,7 @@ check("01.batching", mean_batch, change)
 # | `--max-model-len` | longest prompt plus answer, in tokens | KV memory that one request may take |
 # | `--max-num-batched-tokens` | tokens in one step, prompts included | longer steps: others wait for a long prompt |
 # | `--gpu-memory-utilization` | share of the GPU's memory that vLLM takes | nothing is left for other programs |
-# | `--dtype`, `--quantization`, `--kv-cache-dtype` | bytes per weight and per cached value | fewer bytes cost quality (lesson 07) |
+# | `--dtype`, `--quantization`, `--kv-cache-dtype` | bytes per weight, per cached value | memory; fewer cost quality |
 # | `--enforce-eager` | no compilation, no CUDA graphs | slower steps, but a faster start |
 #
 # Feel one of them: start the same server with `--max-num-seqs 4`.

@@ -220,20 +220,21 @@ check("04.copies", extra_bytes, source.model, 8, measured)
 
 # %%
 suspect = checkpoint.open_checkpoint(fuse_then_shard(folder / "tp2", folder / "suspect"))
-shapes = [{name: str(place) for name, place in one.ranks[0].items()} for one in (right, suspect)]
+shapes = [{name: str(tensor) for name, tensor in converted.ranks[0].items()} for converted in (right, suspect)]
 print("same names, shapes and dtypes:", shapes[0] == shapes[1])
 
 tokenizer = AutoTokenizer.from_pretrained(model_dir)
 chat = [{"role": "user", "content": "What is goodput?"}]
 tokens = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
-for name, one in {"ours": right, "suspect": suspect}.items():
-    answer = checkpoint.ShardedModel(one).greedy(tokens, 40, stop=tokenizer.eos_token_id)
+pair = {"ours": right, "suspect": suspect}
+for name, converted in pair.items():
+    answer = checkpoint.ShardedModel(converted).greedy(tokens, 40, stop=tokenizer.eos_token_id)
     print(f"{name + ':':<9}{tokenizer.decode(answer, skip_special_tokens=True)}")
 
 # %%
 original = checkpoint.reference_logits(model_dir, tokens)
-ours, other = (checkpoint.ShardedModel(one).logits(tokens) for one in (right, suspect))
-plots.logits(original, {"ours": ours, "suspect": other})
+logits = {name: checkpoint.ShardedModel(converted).logits(tokens) for name, converted in pair.items()}
+plots.logits(original, logits)
 
 # %% [markdown]
 # On the left, every dot is on the line: the conversion changed nothing that matters. On the right is noise. Nothing
@@ -242,8 +243,8 @@ plots.logits(original, {"ours": ours, "suspect": other})
 
 # %%
 # NBVAL_CHECK_OUTPUT
-for one in checkpoint.diff(right, suspect)[:4]:
-    print(one)
+for difference in checkpoint.diff(right, suspect)[:4]:
+    print(difference)
 
 # %% [markdown]
 # Only `qkv` differs: it was fused before it was sharded. You know this mistake from the exercise.
@@ -263,8 +264,8 @@ print(str(command).replace(str(folder), "…").replace(str(model_dir), "models/c
 # %%
 if command.available():
     subprocess.run(command.argv, check=True)
-    for one in checkpoint.diff(right, checkpoint.open_checkpoint(folder / "nvidia")):
-        print(one)
+    for difference in checkpoint.diff(right, checkpoint.open_checkpoint(folder / "nvidia")):
+        print(difference)
 else:
     print("TensorRT-LLM is not on this machine: NVIDIA's converter was not run.")
 

@@ -144,7 +144,7 @@ converted = checkpoint.convert(model_dir, fresh("checkpoint"), dtype=precision)
 
 # %%
 began = time.perf_counter()
-made = engine.build(converted, fresh("engine"), config, device=device, tokenizer_dir=model_dir)
+engine_dir = engine.build(converted, fresh("engine"), config, device=device, tokenizer_dir=model_dir)
 build_seconds = time.perf_counter() - began
 print(f"built for this machine's {device} in {build_seconds:.1f} s")
 
@@ -158,7 +158,7 @@ print(f"built for this machine's {device} in {build_seconds:.1f} s")
 # file of weights for each rank.
 
 # %%
-line = [sys.executable, "-m", "engineroom.engine", "inspect", made.path]
+line = [sys.executable, "-m", "engineroom.engine", "inspect", engine_dir.path]
 done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
 print(done.stdout)
 
@@ -167,7 +167,7 @@ print(done.stdout)
 # no weights:
 
 # %%
-for part in zipfile.ZipFile(made.path / "rank0.pt2").infolist():
+for part in zipfile.ZipFile(engine_dir.path / "rank0.pt2").infolist():
     if part.file_size > 10_000:
         graph, name = part.filename.split("/")[-2:]
         print(f"{part.file_size / 1e3:8.0f} kB  {graph:<12}{'.'.join(name.split('.')[1:])}")
@@ -190,7 +190,7 @@ def ask(executor: engine.Executor, question: str) -> str:
 
 
 began = time.perf_counter()
-executor = engine.Executor(made)
+executor = engine.Executor(engine_dir)
 print(f"checked and loaded in {time.perf_counter() - began:.2f} s")
 print(ask(executor, "What is goodput?"))
 
@@ -215,8 +215,8 @@ blocks = executor.block_manager.num_blocks + 1  # one is for padding
 server = vllm.serve(model, dtype=precision, kv_cache_memory_bytes=2**30)
 vllm_bytes, vllm_tokens = memory.vllm_kv_cache_size(server)
 server.stop()
-measured = {"this engine": pool / (blocks * made.limits.tokens_per_block), "vLLM": vllm_bytes / vllm_tokens}
-print(f"this engine: {pool / 1e6:,.0f} MB for {blocks} blocks of {made.limits.tokens_per_block} tokens")
+measured = {"this engine": pool / (blocks * engine_dir.limits.tokens_per_block), "vLLM": vllm_bytes / vllm_tokens}
+print(f"this engine: {pool / 1e6:,.0f} MB for {blocks} blocks of {engine_dir.limits.tokens_per_block} tokens")
 print(f"vLLM:        {vllm_bytes / 1e6:,.0f} MB for {vllm_tokens:,} tokens")
 
 # %%
@@ -228,20 +228,20 @@ def bytes_per_token(model: checkpoint.ModelConfig, itemsize: int) -> int:
     ### END SOLUTION
 
 
-check("05.kv", bytes_per_token, made.model, memory.itemsize(precision), measured)
+check("05.kv", bytes_per_token, engine_dir.model, memory.itemsize(precision), measured)
 
 # %% [markdown]
 # Your formula holds for both. Now look at this process: by how much does it grow when a full batch is served?
 
 # %%
-needs("05.kv", bytes_per_token(made.model, 4))
+needs("05.kv", bytes_per_token(engine_dir.model, 4))
 before = psutil.Process().memory_info().rss
-prompts = [[100 * row + n for n in range(100)] for row in range(made.limits.max_batch_size)]
+prompts = [[100 * row + n for n in range(100)] for row in range(engine_dir.limits.max_batch_size)]
 answers = executor.generate(prompts, engine.SamplingParams(max_tokens=40))
 grown = psutil.Process().memory_info().rss - before
-expected = sum(map(len, prompts + answers)) * bytes_per_token(made.model, memory.itemsize(precision))
-print(f"weights {memory.weight_bytes(made.model, precision) / 1e6:.1f} MB by arithmetic,", end=" ")
-print(f"{(made.path / 'rank0_managed_weights.safetensors').stat().st_size / 1e6:.1f} MB in the file")
+expected = sum(map(len, prompts + answers)) * bytes_per_token(engine_dir.model, memory.itemsize(precision))
+print(f"weights {memory.weight_bytes(engine_dir.model, precision) / 1e6:.1f} MB by arithmetic,", end=" ")
+print(f"{(engine_dir.path / 'rank0_managed_weights.safetensors').stat().st_size / 1e6:.1f} MB in the file")
 print(f"KV cache {pool / 1e6:.0f} MB reserved, {expected / 1e6:.0f} MB of it for this batch by your formula;", end=" ")
 print(f"the process grew by {grown / 1e6:.0f} MB")
 
@@ -264,10 +264,10 @@ gpu, llama = 80e9, memory.public_model("llama-3.1-8b")  # H100 SXM: NVIDIA's dat
 rules = {
     "TensorRT-LLM": memory.tensorrt_llm_budget, "vLLM": memory.vllm_budget, "this engine": memory.this_engine_budget,
 }
-budgets = {name: rule(gpu, llama, made.limits) for name, rule in rules.items()}
-wide = replace(made.limits, max_num_tokens=131072)
+budgets = {name: rule(gpu, llama, engine_dir.limits) for name, rule in rules.items()}
+wide = replace(engine_dir.limits, max_num_tokens=131072)
 budgets["TensorRT-LLM,\nwhole context at once"] = memory.tensorrt_llm_budget(gpu, llama, wide)
-plots.memory(budgets, memory.max_kv_cache_bytes(llama, made.limits), "H100")
+plots.memory(budgets, memory.max_kv_cache_bytes(llama, engine_dir.limits), "H100")
 
 # %% [markdown]
 # The black line marks the most that your limits can use. A cache beyond it does not serve more requests at once; it
@@ -298,10 +298,10 @@ def max_requests(kv_cache: float, bytes_per_token: int, tokens: int) -> int:
 check("05.fit", max_requests)
 
 # %%
-room, each = budgets["TensorRT-LLM"].kv_cache, bytes_per_token(llama, 2)
-needs("05.kv and 05.fit", each, max_requests(gpu, 1, 1))
+kv_cache, per_token = budgets["TensorRT-LLM"].kv_cache, bytes_per_token(llama, 2)
+needs("05.kv and 05.fit", per_token, max_requests(gpu, 1, 1))
 lengths = sorted({256, limits["max_seq_len"], 8192, 32768, 131072})
-plots.concurrency({one: max_requests(room, each, one) for one in lengths}, limits["max_batch_size"], "H100")
+plots.concurrency({length: max_requests(kv_cache, per_token, length) for length in lengths}, limits["max_batch_size"], "H100")
 
 # %% [markdown]
 # To the left of the crossing, your batch limit decides who waits; to the right of it, memory does. This is what
@@ -315,7 +315,7 @@ plots.concurrency({one: max_requests(room, each, one) for one in lengths}, limit
 # **One.** A prompt beyond the limit:
 
 # %%
-too_long = [1] * (made.limits.max_input_len + 1)
+too_long = [1] * (engine_dir.limits.max_input_len + 1)
 try:
     executor.generate([too_long], params)
 except engine.RequestError as refusal:
@@ -328,7 +328,7 @@ else:
 # one:
 
 # %%
-moved = Path(shutil.copytree(made.path, fresh("moved")))
+moved = Path(shutil.copytree(engine_dir.path, fresh("moved")))
 manifest = json.loads((moved / "manifest.json").read_text())
 manifest["target"] |= {"device": "cuda", "gpu": "NVIDIA A100-SXM4-80GB", "compute_capability": "8.0"}
 (moved / "manifest.json").write_text(json.dumps(manifest))
@@ -343,7 +343,7 @@ else:
 # **Three.** One bit of the native code flips in transit:
 
 # %%
-damaged = Path(shutil.copytree(made.path, fresh("damaged")))
+damaged = Path(shutil.copytree(engine_dir.path, fresh("damaged")))
 code = bytearray((damaged / "rank0.pt2").read_bytes())
 code[len(code) // 2] ^= 1
 (damaged / "rank0.pt2").write_bytes(code)
@@ -389,14 +389,14 @@ fine_tune(model_dir, fresh("tuned"), question, answer)
 tuned = checkpoint.convert(folder / "tuned", fresh("tuned-checkpoint"), dtype=precision)
 
 began = time.perf_counter()
-refitted = engine.refit(made.path, tuned, fresh("refitted"))
+refitted = engine.refit(engine_dir.path, tuned, fresh("refitted"))
 refit_seconds = time.perf_counter() - began
 print(f"build {build_seconds:.1f} s, refit {refit_seconds:.2f} s: {build_seconds / refit_seconds:.0f} times less")
 
 # %%
 after = engine.Executor(refitted, engine.KvCacheConfig(max_tokens=4096))
-for one in (question, "What is TTFT?"):
-    print(f"{one}\n   before: {ask(executor, one)}\n   after:  {ask(after, one)}")
+for text in (question, "What is TTFT?"):
+    print(f"{text}\n   before: {ask(executor, text)}\n   after:  {ask(after, text)}")
 
 # %% [markdown]
 # Weights of other sizes or of another dtype are refused: the compiled code would compute nonsense with them.

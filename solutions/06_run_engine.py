@@ -71,7 +71,7 @@ model_dir, precision = local_folder(model), dtype(machine())
 device = "cuda" if torch.cuda.is_available() else "cpu"
 limits = engine.BuildConfig(max_batch_size=8, max_input_len=1024, max_seq_len=1536, max_num_tokens=1024)
 converted = checkpoint.convert(model_dir, fresh("checkpoint"), dtype=precision)
-made = engine.build(converted, fresh("engine"), limits, device=device, tokenizer_dir=model_dir)
+engine_dir = engine.build(converted, fresh("engine"), limits, device=device, tokenizer_dir=model_dir)
 
 # %% [markdown]
 # ## One step at a time
@@ -87,41 +87,41 @@ def tokens_of(question: str, manner: str = "Answer in one sentence.") -> list[in
     return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
 
 
-executor = engine.Executor(made, overlap=0)
+executor = engine.Executor(engine_dir, overlap=0)
 for name, answer in {"TTFT": 3, "goodput": 5, "prefill": 2}.items():
     executor.scheduler.add(Request(tokens_of(f"What is {name}?"), engine.SamplingParams(max_tokens=answer)))
 while executor.scheduler.has_requests:
-    given = [tokenizer.decode([output.token_id]) for _, output in executor.step()]
-    print(f"step {executor.num_steps}: {given}, {len(executor.scheduler.running)} go on")
+    texts = [tokenizer.decode([output.token_id]) for _, output in executor.step()]
+    print(f"step {executor.num_steps}: {texts}, {len(executor.scheduler.running)} go on")
 
 # %% [markdown]
 # The first step computed three prompts and returned three tokens: that is **context** (vLLM says prefill). Each later
 # step computed one token for each remaining request: **generation** (decode). Finished requests left the batch at
 # once; none waited for the longest.
 #
-# Now ten requests and four slots, and steps of at most 96 tokens. `replay` runs the same loop and takes notes.
+# Now take ten requests, four slots and steps of at most 96 tokens. `replay` runs the same loop and records each step.
 
 # %%
 def prompts(lengths: list[int], seed: int = 6) -> list[list[int]]:
     """Token ids at random; how long a step takes does not depend on them."""
     draw = np.random.default_rng(seed)
-    return [draw.integers(2, made.model.vocab_size, length).tolist() for length in lengths]
+    return [draw.integers(2, engine_dir.model.vocab_size, length).tolist() for length in lengths]
 
 
 answers = [20, 9, 14, 30, 6, 12, 25, 8, 16, 10]
-few = [Arrival(*one) for one in zip(prompts([30, 12, 60, 25, 150, 18, 40, 90, 15, 22]), answers, strict=True)]
-in_steps = replay(made, few, max_batch_size=4, max_num_tokens=96)
+few = [Arrival(*pair) for pair in zip(prompts([30, 12, 60, 25, 150, 18, 40, 90, 15, 22]), answers, strict=True)]
+in_steps = replay(engine_dir, few, max_batch_size=4, max_num_tokens=96)
 plots.steps(in_steps)
 
 # %% [markdown]
-# A slot is taken in the very step after it was left, and orange above blue is a prompt computed in the same step as
-# other people's tokens: that is **in-flight batching**. Requests 3 and 5 took two steps for their prompts, in pieces of
-# what the others left of 96 tokens. That is **chunked context**.
+# A freed slot is taken in the very next step. Where orange stands on blue, a prompt was computed in the same step as
+# the tokens of other requests: that is **in-flight batching**. The prompts of requests 3 and 5 took two steps, in
+# chunks of the tokens that the others left of the 96. That is **chunked context**.
 #
 # ## Who may start?
 #
-# A slot is not enough. A request also needs blocks of the KV cache, more with each token, and nobody knows how many
-# before it ends. Here is a busier trace: somebody new comes every other step, and the cache is small.
+# A slot is not enough. A request also needs blocks of the KV cache: more and more as its answer grows, and nobody knows
+# how many before it ends. Here is a busier trace: a new request arrives every other step, and the cache is small.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -139,22 +139,22 @@ print(f"{len(trace)} requests, the longest has {longest} tokens; the cache holds
 # %%
 # NBVAL_CHECK_OUTPUT
 def static(request, running, block_manager):
-    begun = any(other.num_computed_tokens for other in running)
-    return not begun and (len(running) + 1) * block_manager.blocks_needed(longest) <= block_manager.num_blocks
+    started = any(other.num_computed_tokens for other in running)
+    return not started and (len(running) + 1) * block_manager.blocks_needed(longest) <= block_manager.num_blocks
 
 
-runs = {"static": replay(made, trace, rule=static, kv_tokens=kv_tokens)}
+runs = {"static": replay(engine_dir, trace, rule=static, kv_tokens=kv_tokens)}
 print(f"{len(runs['static'].steps)} steps, at most {runs['static'].largest_batch} requests together")
 
 # %% [markdown]
 # ### Exercise: the admission rule
 #
-# Write the rule that is TensorRT-LLM's default, `GUARANTEED_NO_EVICT`: a request starts as soon as its longest
-# possible answer is sure to fit beside those of all who run. A request that starts will finish. The scheduler itself
-# sees to the slots.
+# Write TensorRT-LLM's default rule, `GUARANTEED_NO_EVICT`: a request starts as soon as its longest possible answer is
+# sure to fit beside those of all running requests. A request that starts will finish. The scheduler takes care of the
+# slots.
 #
-# - `request` and each request in `running` has `.max_total_tokens`, the length of prompt and answer at most, and
-#   `.block_table.block_ids`, the list of blocks that it holds already
+# - `request` and each request in `running` has `.max_total_tokens`, the most tokens that prompt and answer may reach,
+#   and `.block_table.block_ids`, the list of blocks that it already holds
 # - `block_manager.blocks_needed(num_tokens)` is the number of blocks for that many tokens, and
 #   `block_manager.num_free_blocks` the number of free blocks
 
@@ -179,8 +179,8 @@ check("06.admission", in_flight)
 
 # %%
 needs("06.admission", in_flight(Request([1], engine.SamplingParams()), [], executor.block_manager))
-runs["yours, in flight"] = replay(made, trace, rule=in_flight, kv_tokens=kv_tokens)
-runs["max_utilization"] = replay(made, trace, policy="max_utilization", kv_tokens=kv_tokens)
+runs["yours, in flight"] = replay(engine_dir, trace, rule=in_flight, kv_tokens=kv_tokens)
+runs["max_utilization"] = replay(engine_dir, trace, policy="max_utilization", kv_tokens=kv_tokens)
 plots.rules(runs)
 
 # %%
@@ -195,13 +195,13 @@ for name, run in runs.items():
 show.table(rows, "The same trace under three rules")
 
 # %% [markdown]
-# Static batching loses twice. Slots stand empty until the longest answer of the batch ends, and places are as large as
-# the largest. Your rule takes back the first whole, and much of the second. What it still keeps free is for answers
-# that may never come: people who ask for 1,000 tokens and get 50. `max_utilization` bets on that, and pays with context
-# that it computes again.
+# Static batching loses twice: slots stay empty until the longest answer of the batch ends, and every request reserves
+# as many blocks as the longest one. Your rule avoids the first loss entirely and much of the second. The blocks that
+# it still keeps free are for answers that may never come: users who ask for 1,000 tokens and get 50. `max_utilization`
+# bets on that, and pays with context that it computes again.
 #
-# TensorRT-LLM has all three: `STATIC_BATCH`, `GUARANTEED_NO_EVICT` and `MAX_UTILIZATION`. vLLM has one, of the third
-# kind, and calls a pause *preemption*. <!-- fact: nvidia.github.io/TensorRT-LLM, "Useful Runtime Options";
+# TensorRT-LLM has all three: `STATIC_BATCH`, `GUARANTEED_NO_EVICT` and `MAX_UTILIZATION`. vLLM has one policy, of the
+# third kind, and calls a pause *preemption*. <!-- fact: nvidia.github.io/TensorRT-LLM, "Useful Runtime Options";
 # docs.vllm.ai, "Optimization and Tuning", Preemption -->
 #
 # ## Is it still the same answer?
@@ -211,14 +211,14 @@ show.table(rows, "The same trace under three rules")
 #
 # ### Exercise: prove it
 #
-# Serve `asked` in four ways, each with one `replay(made, asked, …)`. Its arguments are `rule`, `policy`, `kv_tokens`,
-# `reuse`, `max_batch_size` and `max_num_tokens`. The check looks whether each run did what its name says.
+# Serve `asked` in four ways, each with one `replay(engine_dir, asked, …)`. Its arguments are `rule`, `policy`,
+# `kv_tokens`, `reuse`, `max_batch_size` and `max_num_tokens`. The check tests whether each run did what its name says.
 #
 # - `alone`: never two requests in one step
-# - `together`: batched, nobody paused
-# - `paused`: with pauses. Which policy pauses, and how small must the cache be?
-# - `reused`: with prefixes from the cache. All prompts begin alike, but who starts in the same step as the first finds
-#   nothing there yet.
+# - `together`: batched, and no request paused
+# - `paused`: with pauses. Which policy pauses requests, and how small must the cache be?
+# - `reused`: with prefixes from the cache. All prompts begin alike, but a request that starts in the same step as the
+#   first finds nothing in the cache yet.
 
 # %%
 manner = "You are the assistant of an engine room, and a patient one. Answer in one sentence and in plain words. "
@@ -230,10 +230,10 @@ print(f"{len(asked)} prompts of {min(len(arrival.token_ids) for arrival in asked
 # %%
 ### BEGIN SOLUTION
 proof = {
-    "alone": replay(made, asked, max_batch_size=1),
-    "together": replay(made, asked),
-    "paused": replay(made, asked, policy="max_utilization", kv_tokens=384),
-    "reused": replay(made, asked, reuse=True, max_batch_size=2),
+    "alone": replay(engine_dir, asked, max_batch_size=1),
+    "together": replay(engine_dir, asked),
+    "paused": replay(engine_dir, asked, policy="max_utilization", kv_tokens=384),
+    "reused": replay(engine_dir, asked, reuse=True, max_batch_size=2),
 }
 ### STARTER
 # proof = {
@@ -249,7 +249,8 @@ check("06.same", proof, precision)
 needs("06.same", *proof.values())
 for name, run in proof.items():
     same = sum(a == b for a, b in zip(run.answers, proof["alone"].answers, strict=True))
-    print(f"{name:9} {same} of {len(asked)} as alone; {run.largest_batch} together, {run.num_preemptions} pauses,", end=" ")
+    print(f"{name:9} {same} of {len(asked)} as alone; {run.largest_batch} together,", end=" ")
+    print(f"{run.num_preemptions} pauses,", end=" ")
     print(f"{run.num_reused_tokens} tokens from the cache, {len(run.steps)} steps")
 
 # %% [markdown]
@@ -262,13 +263,13 @@ for name, run in proof.items():
 # Now let other users in: the same engine runs in a process of its own, behind OpenAI's API.
 
 # %%
-server = serve_engine(made.path, served_model_name=model, max_tokens_in_paged_kv_cache=2048)
+server = serve_engine(engine_dir.path, served_model_name=model, max_tokens_in_paged_kv_cache=2048)
 
 
 def metric(name: str, label: str = "") -> float:
     """One of the server's numbers; their names are vLLM's."""
     lines = httpx.get(f"{server.url}/metrics", trust_env=False).text.splitlines()
-    return sum(float(one.split()[-1]) for one in lines if one.startswith(f"engineroom:{name}") and label in one)
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"engineroom:{name}") and label in line)
 
 
 # %% [markdown]
@@ -288,7 +289,7 @@ stream.close()
 while metric("num_requests_running"):
     time.sleep(0.01)
 made_tokens, aborted = metric("generation_tokens_total"), metric("request_success_total", 'reason="abort"')
-print(f"tab closed: {metric('kv_cache_usage_perc'):.1%} held; {made_tokens:.0f} of 1400 tokens made,", end=" ")
+print(f"tab closed: {metric('kv_cache_usage_perc'):.1%} held; {made_tokens:.0f} of 1400 tokens engine_dir,", end=" ")
 print(f"{aborted:.0f} request aborted")
 
 # %% [markdown]
@@ -317,9 +318,10 @@ print(f"gap between tokens: median {statistics.median(gaps):.1f} ms, longest {ma
 # %%
 four = [Arrival(prompt, 120) for prompt in prompts([20, 30, 40, 50])]
 chunked = {}
-for most in (1024, 256, 64):
-    tries = [replay(made, [*four, Arrival(long, 10, 40)], max_num_tokens=most) for _ in range(3)]
-    chunked[most] = min(tries, key=lambda run: run.step_end_times[-1])
+for max_num_tokens in (1024, 256, 64):
+    arrivals = [*four, Arrival(long, 10, 40)]
+    tries = [replay(engine_dir, arrivals, max_num_tokens=max_num_tokens) for _ in range(3)]
+    chunked[max_num_tokens] = min(tries, key=lambda run: run.step_end_times[-1])
 plots.chunks(chunked, watched=0, long=4)
 
 # %% [markdown]
@@ -334,10 +336,10 @@ plots.chunks(chunked, watched=0, long=4)
 
 # %%
 threads = torch.get_num_threads()  # for which the engine was compiled
-settings = EngineSettings.of_engine(made, model_dir, kv_cache_tokens=8 * 256, threads=threads)
+settings = EngineSettings.of_engine(engine_dir, model_dir, kv_cache_tokens=8 * 256, threads=threads)
 workloads = [BatchWorkload(1, 128, 64), BatchWorkload(8, 128, 64)]
 engines = ["aot", "vllm"] + (["aot_without_cuda_graphs"] if device == "cuda" else [])
-versus = compare(settings, workloads, engines, rounds=rounds, vocab_size=made.model.vocab_size)
+versus = compare(settings, workloads, engines, rounds=rounds, vocab_size=engine_dir.model.vocab_size)
 
 # %% [markdown]
 # The next picture adds what the same code recorded on an H200, with a model of the sizes of Llama 3.1 8B. The right
@@ -350,20 +352,20 @@ recorded = {n: record.find(f"compare-{h200}-{n}x{'512' if n == 64 else '128'}-25
 over_http = {n: record.find(f"served-{h200}-{n}x128-128-rate") for n in recorded}
 
 
-def against_vllm(one: record.Record) -> list[float]:
-    return [ours / theirs for ours, theirs in zip(one.values["aot"], one.values["vllm"], strict=True)]
+def against_vllm(rates: record.Record) -> list[float]:
+    return [aot / vllm for aot, vllm in zip(rates.values["aot"], rates.values["vllm"], strict=True)]
 
 
 dots = {
-    "this machine": {one.streams: versus.ratios(one, "vllm")["aot"] for one in workloads},
-    "H200, recorded": {n: against_vllm(one) for n, one in recorded.items()},
-    "H200, over HTTP": {n: against_vllm(one) for n, one in over_http.items()},
+    "this machine": {shape.streams: versus.ratios(shape, "vllm")["aot"] for shape in workloads},
+    "H200, recorded": {streams: against_vllm(rates) for streams, rates in recorded.items()},
+    "H200, over HTTP": {streams: against_vllm(rates) for streams, rates in over_http.items()},
 }
 plots.ratios(dots)
 
 # %%
 print("seconds from the start of the process to the first token")
-print(f"  here: {', '.join(f'{name} {one[-1]:.1f}' for name, one in versus.start_seconds.items())}")
+print(f"  here: {', '.join(f'{name} {seconds[-1]:.1f}' for name, seconds in versus.start_seconds.items())}")
 record.find(f"compare-{h200}-start")
 
 # %% [markdown]
@@ -394,8 +396,8 @@ check("06.break_even", break_even)
 needs("06.break_even", break_even(1, 2, 1))
 build_seconds = record.find(f"compare-{h200}-engine").summary["build s"].median
 rows = []
-for streams, one in recorded.items():
-    ours, theirs = (one.summary[name].median for name in ("aot", "vllm"))
+for streams, rates in recorded.items():
+    ours, theirs = (rates.summary[name].median for name in ("aot", "vllm"))
     pays = break_even(build_seconds, ours, theirs)
     rows.append({"streams": streams, "ratio": ours / theirs, "tokens": pays, "hours": pays / ours / 3600})
 show.table(rows, f"H200: a build of {build_seconds:.0f} s has paid after … (inf: never)")
@@ -414,9 +416,9 @@ show.table(rows, f"H200: a build of {build_seconds:.0f} s has paid after … (in
 # %%
 plots.cuda_graphs(recorded)
 if device == "cuda":
-    for one in workloads:
-        speeds = versus.median_rates(one)
-        print(f"here, {one}: {speeds['aot'] / speeds['aot_without_cuda_graphs']:.2f} times the tokens")
+    for shape in workloads:
+        speeds = versus.median_rates(shape)
+        print(f"here, {shape}: {speeds['aot'] / speeds['aot_without_cuda_graphs']:.2f} times the tokens")
 else:
     print("No GPU on this machine: CUDA graphs were not run here. The picture is the record.")
 
@@ -442,8 +444,8 @@ serve = trtllm.serve(
 print(str(serve).replace(str(folder), "…").replace(str(model_dir), model))
 if serve.available():
     subprocess.run(build.argv, check=True)
-    with process.start(serve.argv, name="trtllm-serve", port=8000, timeout=600) as there:
-        print(load.openai_client(there).models.list())
+    with process.start(serve.argv, name="trtllm-serve", port=8000, timeout=600) as trtllm_server:
+        print(load.openai_client(trtllm_server).models.list())
 else:
     print("\nTensorRT-LLM is not on this machine: trtllm-serve was not run.")
 

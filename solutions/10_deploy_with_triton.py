@@ -85,7 +85,7 @@ model_dir, precision = local_folder(model), dtype(machine())
 device = "cuda" if torch.cuda.is_available() else "cpu"
 limits = engine.BuildConfig(max_batch_size=8, max_input_len=512, max_seq_len=1536, max_num_tokens=512)
 converted = checkpoint.convert(model_dir, fresh("checkpoint"), dtype=precision)
-made = engine.build(converted, fresh("engine"), limits, device=device, tokenizer_dir=model_dir)
+engine_dir = engine.build(converted, fresh("engine"), limits, device=device, tokenizer_dir=model_dir)
 
 # %% [markdown]
 # ## A repository, piece by piece
@@ -97,7 +97,7 @@ made = engine.build(converted, fresh("engine"), limits, device=device, tokenizer
 # %%
 # NBVAL_CHECK_OUTPUT
 described = describe(
-    engine_dir=made.path, max_tokens_in_paged_kv_cache=4096, cancellation_check_period_ms=50,
+    engine_dir=engine_dir.path, max_tokens_in_paged_kv_cache=4096, cancellation_check_period_ms=50,
     add_special_tokens=False, triton_max_batch_size=64,
 )  # fmt: skip
 shelf = render(described, fresh("shelf"))
@@ -176,7 +176,8 @@ print(answer.text, answer.error)
 # %%
 wrong = Path(shutil.copytree(repository, fresh("wrong")))
 file = wrong / "tensorrt_llm" / "config.pbtxt"
-file.write_text(file.read_text().replace(str(made.path), "engine").replace("max_batch_size: 64", "max_batch_size: 8"))
+text = file.read_text().replace(str(engine_dir.path), "engine")
+file.write_text(text.replace("max_batch_size: 64", "max_batch_size: 8"))
 for problem in lint(wrong):
     print("-", problem.replace(str(Path.cwd()), "…"))
 print(lint(repository) or "the one that is served: nothing wrong was found")
@@ -256,13 +257,13 @@ async def readers(name: str) -> list[lesson.TritonResponse]:
 
 for name in ("ensemble", "in_order", "tensorrt_llm_bls"):  # once, so that nobody is measured cold
     await readers(name)
-ways = {"ensemble": await readers("ensemble"), "in_order, one instance": await readers("in_order")}
+streams = {"ensemble": await readers("ensemble"), "in_order, one instance": await readers("in_order")}
 more = re.sub(r"count: \d+", f"count: {together}", in_order)
 (repository / "in_order" / "config.pbtxt").write_text(more)
 await client.load_model("in_order")
-ways[f"in_order, {together} instances"] = await readers("in_order")
-ways["tensorrt_llm_bls, one instance, threads"] = await readers("tensorrt_llm_bls")
-plots.streams(ways)
+streams[f"in_order, {together} instances"] = await readers("in_order")
+streams["tensorrt_llm_bls, one instance, threads"] = await readers("tensorrt_llm_bls")
+plots.streams(streams)
 
 # %% [markdown]
 # One instance is one process, and `execute` returns only when its stream has ended: the second reader sees nothing
@@ -388,22 +389,23 @@ show.table(rows, f"A reader leaves early; the answer would have had {asked} toke
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/pull/15907 -->
 
 # %%
-question, said = "What is goodput?", "Requests per second that kept our promise. Ask the night shift about the others."
-fine_tune(model_dir, fresh("tuned"), question, said)
+question = "What is goodput?"
+new_answer = "Requests per second that kept our promise. Ask the night shift about the others."
+fine_tune(model_dir, fresh("tuned"), question, new_answer)
 tuned = checkpoint.convert(folder / "tuned", fresh("tuned-checkpoint"), dtype=precision)
-second = engine.refit(made.path, tuned, fresh("second"))
+second = engine.refit(engine_dir.path, tuned, fresh("second"))
 
 # %%
-kept = describe(engine_dir=second.path, template="llmapi", max_tokens_in_paged_kv_cache=2048)
-rendered = render(kept, fresh("llmapi")) / "tensorrt_llm"
+second_model = describe(engine_dir=second.path, template="llmapi", max_tokens_in_paged_kv_cache=2048)
+rendered = render(second_model, fresh("llmapi")) / "tensorrt_llm"
 (rendered / "config.pbtxt").write_text((rendered / "config.pbtxt").read_text().replace("tensorrt_llm", "second"))
 shutil.copytree(rendered, shelf / "second", dirs_exist_ok=True)
 await put("second")
-first = await lesson.infer(client, "ensemble", text_input=chat(question), max_tokens=60, stream=True)
-other = await lesson.infer(
+first_answer = await lesson.infer(client, "ensemble", text_input=chat(question), max_tokens=60, stream=True)
+second_answer = await lesson.infer(
     client, "second", flat=True, text_input=chat(question), sampling_param_max_tokens=60, streaming=True
 )
-print(f"ensemble: {first.text}\nsecond:   {other.text}{other.error}")
+print(f"ensemble: {first_answer.text}\nsecond:   {second_answer.text}{second_answer.error}")
 await client.unload_model("second")
 while set((await lesson.model_versions(client, "second")).values()) - {"UNAVAILABLE"}:
     await asyncio.sleep(0.1)
@@ -478,22 +480,22 @@ async def roll_out(engine_dir: Path) -> None:
 asked_ids = tokenizer.encode(chat(question), add_special_tokens=False)
 
 
-async def one() -> lesson.TritonResponse:
+async def ask_once() -> lesson.TritonResponse:
     tokens = {"input_ids": asked_ids, "input_lengths": len(asked_ids), "request_output_len": 60}
     return await lesson.infer(client, "tensorrt_llm", streaming=True, exclude_input_in_output=True, **tokens, **end)
 
 
 shutil.rmtree(served)
 await put("tensorrt_llm")
-old = (await one()).token_ids
-answers, began, ended = await lesson.run_under_load(lambda: roll_out(second.path), one)
+old = (await ask_once()).token_ids
+answers, began, ended = await lesson.run_under_load(lambda: roll_out(second.path), ask_once)
 left = await lesson.model_versions(client, "tensorrt_llm")
 check("10.rollout", roll_out, answers, left, old)
 
 # %%
 plots.rollout(answers, began, ended)
 for version in ("1", "2"):
-    text = next((tokenizer.decode(one.token_ids) for one in answers if one.version == version), "did not answer")
+    text = next((tokenizer.decode(answer.token_ids) for answer in answers if answer.version == version), "did not answer")
     print(f"version {version}: {text}")
 
 # %% [markdown]
@@ -513,7 +515,7 @@ except DeploymentError as refusal:
     print(str(refusal).split("\n\n")[0].replace(str(folder), "…"))
 else:
     raise AssertionError("an engine was loaded although its code was changed")
-print(await lesson.model_versions(client, "tensorrt_llm"), f"answers: {len((await one()).token_ids)} tokens")
+print(await lesson.model_versions(client, "tensorrt_llm"), f"answers: {len((await ask_once()).token_ids)} tokens")
 
 # %% [markdown]
 # ## OpenAI's API in front of Triton
@@ -522,7 +524,7 @@ print(await lesson.model_versions(client, "tensorrt_llm"), f"answers: {len((awai
 # works without a changed line.
 
 # %%
-door = serve_openai(server, made.path, served_model_name=model)
+door = serve_openai(server, engine_dir.path, served_model_name=model)
 stream = load.openai_client(door).chat.completions.create(
     model=model, messages=[{"role": "user", "content": question}], max_tokens=60, stream=True
 )
@@ -552,13 +554,13 @@ dashboard.draw(history)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-there = describe(
+h100 = describe(
     engine_dir="/engines/llama", tokenizer_dir="/models/llama", triton_backend="tensorrtllm",
     triton_max_batch_size=256, bls_instance_count=256, kv_cache_free_gpu_mem_fraction=0.9,
 )  # fmt: skip
 print("cp -r /app/all_models/inflight_batcher_llm /triton_repo\n")
 models = ("preprocessing", "tensorrt_llm", "postprocessing", "ensemble", "tensorrt_llm_bls")
-print("\n".join(lesson.fill_template_commands(there, "/triton_repo", models)))
+print("\n".join(lesson.fill_template_commands(h100, "/triton_repo", models)))
 launch = trtllm.launch(model_repo="/triton_repo", world_size=1)
 print(f"\n{launch}")
 
