@@ -301,7 +301,8 @@ check("05.fit", max_requests)
 kv_cache, per_token = budgets["TensorRT-LLM"].kv_cache, bytes_per_token(llama, 2)
 needs("05.kv and 05.fit", per_token, max_requests(gpu, 1, 1))
 lengths = sorted({256, limits["max_seq_len"], 8192, 32768, 131072})
-plots.concurrency({length: max_requests(kv_cache, per_token, length) for length in lengths}, limits["max_batch_size"], "H100")
+fitting = {length: max_requests(kv_cache, per_token, length) for length in lengths}
+plots.concurrency(fitting, limits["max_batch_size"], "H100")
 
 # %% [markdown]
 # To the left of the crossing, your batch limit decides who waits; to the right of it, memory does. This is what

@@ -495,7 +495,8 @@ check("10.rollout", roll_out, answers, left, old)
 # %%
 plots.rollout(answers, began, ended)
 for version in ("1", "2"):
-    text = next((tokenizer.decode(answer.token_ids) for answer in answers if answer.version == version), "did not answer")
+    token_ids = next((answer.token_ids for answer in answers if answer.version == version), None)
+    text = tokenizer.decode(token_ids) if token_ids else "did not answer"
     print(f"version {version}: {text}")
 
 # %% [markdown]
