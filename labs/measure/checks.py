@@ -8,7 +8,7 @@ from math import isclose
 from engineroom.load import stats
 from engineroom.load.client import Trace
 from engineroom.load.sweep import Point
-from labs.kit.check import exercise, require, require_function, require_number
+from labs.kit.check import Mistake, exercise, require, require_function, require_number
 
 TRACE = Trace(sent=10.0, arrivals=[10.5, 10.6, 10.8, 11.0, 11.3])
 RUN = [
@@ -16,62 +16,60 @@ RUN = [
     Trace(sent=1.0, arrivals=[1.9, 2.0, 2.1]),
     Trace(sent=2.0, arrivals=[2.1, 3.1, 4.1]),
     Trace(sent=3.0, arrivals=[3.3, 3.5, 3.7, 3.9, 4.0]),
-]  # a run of 4.1 seconds, 14 tokens
+]  # a run of 4.1 seconds with 14 tokens
 GOAL = stats.SLO(ttft=0.5, tpot=0.3)
 
 
-def near(got: object, want: float) -> bool:
-    return isinstance(got, int | float) and isclose(got, want, rel_tol=1e-6, abs_tol=1e-9)
+def near(actual: object, expected: float) -> bool:
+    return isinstance(actual, int | float) and isclose(actual, expected, rel_tol=1e-6, abs_tol=1e-9)
 
 
 @exercise("02.latency", version=1, title="Four latencies from raw timestamps", minutes=8)
 def latency(latencies: Callable[[Trace], dict[str, object]]) -> None:
     require_function(latencies, "latencies")
-    got = latencies(TRACE)
+    output = latencies(TRACE)
     keys = {"ttft", "e2e", "tpot", "itl"}
     require(
-        isinstance(got, dict) and keys <= got.keys(),
+        isinstance(output, dict) and keys <= output.keys(),
         "Return a dictionary with the keys ttft, e2e, tpot, itl.",
     )
-    require(
-        all(value is not ... for value in got.values()),
-        "One value is still `...`: " + ", ".join(key for key in got if got[key] is ...) + ".",
-    )
-    _waits(got["ttft"], got["e2e"])
-    _gaps(got["itl"])
-    _per_token(got["tpot"])
+    unfinished = [key for key, value in output.items() if value is ...]
+    require(not unfinished, f"One value is still `...`: {', '.join(unfinished)}.")
+    _check_waits(output["ttft"], output["e2e"])
+    _check_gaps(output["itl"])
+    _check_per_token(output["tpot"])
 
 
-def _waits(ttft: object, e2e: object) -> None:
+def _check_waits(ttft: object, e2e: object) -> None:
     require(
         not near(ttft, 10.5) and not near(e2e, 11.3),
         "`ttft` or `e2e` is a clock reading. Subtract the moment of sending, `trace.sent`.",
     )
-    require(not near(ttft, 500) and not near(e2e, 1300), "Those are milliseconds: seconds, please.")
+    require(not near(ttft, 500) and not near(e2e, 1300), "Those are milliseconds. Return seconds.")
     require(near(ttft, 0.5), f"`ttft` is {ttft}. From `trace.sent` to the first of `trace.arrivals`.")
-    require(not near(e2e, 0.8), "`e2e` leaves the wait for the first token out: it begins at `trace.sent`.")
+    require(not near(e2e, 0.8), "`e2e` leaves the wait for the first token out. It begins at `trace.sent`.")
     require(near(e2e, 1.3), f"`e2e` is {e2e}. From `trace.sent` to the last of `trace.arrivals`.")
 
 
-def _gaps(itl: object) -> None:
+def _check_gaps(itl: object) -> None:
+    if not isinstance(itl, Sequence) or len(itl) == 5:
+        raise Mistake(
+            "`itl` is a list with one gap for each token **but the first**: five tokens have four gaps."
+        )
+    expected_gaps = [0.1, 0.2, 0.2, 0.3]
     require(
-        isinstance(itl, Sequence) and len(itl) != 5,
-        "`itl` is a list with one gap for each token **but the first**: five tokens have four gaps.",
-    )
-    want = [0.1, 0.2, 0.2, 0.3]
-    require(
-        len(itl) == 4 and all(isclose(a, b, abs_tol=1e-9) for a, b in zip(itl, want, strict=True)),
+        len(itl) == 4 and all(map(near, itl, expected_gaps)),
         "`itl` is not right. Each gap is one arrival minus the arrival before it.",
         "`[b - a for a, b in zip(trace.arrivals, trace.arrivals[1:])]`",
     )
 
 
-def _per_token(tpot: object) -> None:
+def _check_per_token(tpot: object) -> None:
     require(
         not near(tpot, 0.16) and not near(tpot, 0.26),
-        "`tpot` divides by the number of gaps, one less than the number of tokens: the first token is TTFT's.",
+        "`tpot` divides by the number of gaps, one less than the number of tokens: the first token belongs to TTFT.",
     )
-    require(not near(tpot, 1.3 / 4), "`tpot` leaves TTFT out: subtract it from `e2e` before you divide.")
+    require(not near(tpot, 1.3 / 4), "`tpot` leaves TTFT out. Subtract TTFT from `e2e` before you divide.")
     require(near(tpot, 0.2), f"`tpot` is {tpot}. It is `(e2e - ttft) / (number of tokens - 1)`.")
 
 
@@ -79,7 +77,7 @@ def _per_token(tpot: object) -> None:
 def percentile(p99: Callable[[Sequence[float]], float]) -> None:
     require_function(p99, "p99")
     values = [0.1] * 195 + [1.0, 2.0, 3.0, 4.0, 9.0]
-    got = p99(list(values[::-1]))
+    output = p99(list(values[::-1]))
     mean = sum(values) / len(values)
     mistakes = {
         mean: "That is the mean: it hides the slowest. Of 200 sorted values, about the 198th is "
@@ -87,10 +85,10 @@ def percentile(p99: Callable[[Sequence[float]], float]) -> None:
         9.0: "That is the maximum. One percent of the requests may be slower than the 99th percentile.",
         0.1: "That is too early in the list. Are the values sorted before you pick one?",
     }
-    require_number(got, mistakes)
+    require_number(output, mistakes)
     require(
-        2.0 <= got <= 4.0,
-        f"Of 195 values 0.1 and then 1, 2, 3, 4, 9 your 99th percentile is {got}: it should be between 2 and 4.",
+        2.0 <= output <= 4.0,
+        f"Of 195 values 0.1 and then 1, 2, 3, 4, 9, your 99th percentile is {output}. It should be between 2 and 4.",
         "`sorted(values)[round(0.99 * (len(values) - 1))]`, or numpy's `percentile(values, 99)`.",
     )
 
@@ -99,38 +97,50 @@ def percentile(p99: Callable[[Sequence[float]], float]) -> None:
 def goodput(
     throughput: Callable[[Sequence[Trace]], float], goodput: Callable[[Sequence[Trace], stats.SLO], float]
 ) -> None:
-    tokens, good = throughput(RUN), goodput(RUN, GOAL)
+    token_rate = throughput(RUN)
+    request_rate = goodput(RUN, GOAL)
     require(
-        isinstance(tokens, int | float) and isinstance(good, int | float),
-        f"The functions gave {tokens!r} and {good!r}; both must be numbers. Do they `return`?",
+        isinstance(token_rate, int | float) and isinstance(request_rate, int | float),
+        f"The functions gave {token_rate!r} and {request_rate!r}; both must be numbers. Do they `return`?",
+    )
+    _check_throughput(token_rate)
+    _check_goodput(request_rate)
+
+
+def _check_throughput(token_rate: float) -> None:
+    require(
+        not near(token_rate, 14),
+        "`throughput` gave the number of tokens. For a rate per second, divide by the run's duration.",
     )
     require(
-        not near(tokens, 14),
-        "`throughput` gave the number of tokens. Per second: divide by the run's duration.",
+        not near(token_rate, 4 / 4.1),
+        "`throughput` counts requests. Count output tokens per second.",
+    )
+    summed_latencies = sum(stats.e2e(trace) for trace in RUN)
+    require(
+        not near(token_rate, 14 / summed_latencies),
+        "You divided by the sum of all latencies. They overlap: take the time from first request to last token.",
     )
     require(
-        not near(tokens, 4 / 4.1),
-        "`throughput` counts requests; here it is output tokens per second.",
+        near(token_rate, 14 / 4.1),
+        f"`throughput` is {token_rate:.4g}. All output tokens, over the time from the first `sent` to the last arrival.",
     )
-    busy = sum(stats.e2e(trace) for trace in RUN)
+
+
+def _check_goodput(request_rate: float) -> None:
     require(
-        not near(tokens, 14 / busy),
-        "You divided by the sum of all latencies. They overlap: take the time from the first sent to the last token.",
+        not near(request_rate, 2),
+        "`goodput` gave a count. For a rate per second, divide by the run's duration.",
     )
+    require(not near(request_rate, 0.5), "`goodput` gave a share. It is a rate: good requests per second.")
     require(
-        near(tokens, 14 / 4.1),
-        f"`throughput` is {tokens:.4g}. All output tokens, over the time from the first `sent` to the last arrival.",
+        not near(request_rate, 3 / 4.1),
+        "`goodput` counts a request that breaks one of the two limits. Both must hold: TTFT and TPOT.",
     )
-    require(not near(good, 2), "`goodput` gave a count. Per second: divide by the run's duration.")
-    require(not near(good, 0.5), "`goodput` gave a share. It is a rate: good requests per second.")
+    require(not near(request_rate, 8 / 4.1), "`goodput` counts requests, not tokens.")
     require(
-        not near(good, 3 / 4.1),
-        "`goodput` lets through a request that breaks one of the two limits. Both must hold: TTFT and TPOT.",
-    )
-    require(not near(good, 8 / 4.1), "`goodput` counts requests, not tokens.")
-    require(
-        near(good, 2 / 4.1),
-        f"`goodput` is {good:.4g}. Requests with TTFT and TPOT within their limits, over the run's duration.",
+        near(request_rate, 2 / 4.1),
+        f"`goodput` is {request_rate:.4g}. Requests with TTFT and TPOT within their limits, over the run's duration.",
     )
 
 
@@ -138,48 +148,50 @@ def goodput(
 def max_rate(highest_rate: Callable[[Sequence[Point], stats.SLO], float]) -> None:
     require_function(highest_rate, "highest_rate")
 
-    def point(rate: float, good: int) -> Point:
-        fast, slow = Trace(0.0, arrivals=[0.1, 0.2]), Trace(0.0, arrivals=[5.0, 5.1])
-        return Point(rate, [fast] * good + [slow] * (100 - good))
-
-    points = [point(2.0, 100), point(4.0, 95), point(6.0, 89), point(8.0, 60)]
-    got = highest_rate(points, GOAL)
+    fast = Trace(0.0, arrivals=[0.1, 0.2])
+    slow = Trace(0.0, arrivals=[5.0, 5.1])
+    fast_requests = {2.0: 100, 4.0: 95, 6.0: 89, 8.0: 60}  # of 100, by rate
+    points = [Point(rate, [fast] * count + [slow] * (100 - count)) for rate, count in fast_requests.items()]
+    output = highest_rate(points, GOAL)
     mistakes = dict.fromkeys(
         (1.0, 0.95, 0.89, 0.6),
-        "That is a share. The answer is a **rate**: requests per second that may be offered.",
+        "That is a share. The answer is a **rate**: the requests per second that may be offered.",
     ) | {
-        8.0: "At that rate four of ten users are let down. Keep only points whose share is 0.9 or more.",
+        8.0: "At that rate four of ten users are let down. Consider only points whose share is 0.9 or more.",
         6.0: "At that rate the share is 0.89: close, but the promise is 0.9.",
         2.0: "That is the safest rate. A higher one keeps the promise as well.",
     }
-    require_number(got, mistakes)
+    require_number(output, mistakes)
     require(
-        near(got, 4.0),
-        f"Shares of 1.00, 0.95, 0.89 and 0.60 at rates 2, 4, 6 and 8 gave {got}; 0.9 is needed.",
+        near(output, 4.0),
+        f"Shares of 1.00, 0.95, 0.89 and 0.60 at rates 2, 4, 6 and 8 gave {output}; 0.9 is needed.",
         "`max(point.rate for point in points if point.share(slo) >= 0.9)`",
     )
     require(
         highest_rate(points[2:], GOAL) == 0,
-        "When no rate keeps the promise the function should give 0. Try `max(…, default=0)`.",
+        "When no rate keeps the promise, the function should return 0. Try `max(…, default=0)`.",
     )
 
 
 @exercise("02.little", version=1, title="Little's law on your own data", minutes=5)
 def little(in_flight: Callable[[Sequence[Trace]], float], traces: Sequence[Trace]) -> None:
     require_function(in_flight, "in_flight")
-    got = in_flight(RUN)
-    spent, waited = sum(map(stats.e2e, RUN)), sum(map(stats.ttft, RUN)) / 4.1
+    output = in_flight(RUN)
+    summed_latencies = sum(map(stats.e2e, RUN))
+    waiting_requests = sum(map(stats.ttft, RUN)) / 4.1
     mistakes = {
-        waited: "That takes TTFT as the time in the system. A request is in it until its **last** token: end to end.",
-        spent: "That is the sum of all latencies. The law has the rate times the **mean** latency.",
-        spent / 4: "That is the mean latency. Times requests per second, it is the number in flight.",
+        waiting_requests: "That takes TTFT as the time in the system. A request stays until its **last** token.",
+        summed_latencies: "That is the sum of all latencies. The law has the rate times the **mean** latency.",
+        summed_latencies
+        / 4: "That is the mean latency. Times requests per second, it is the number in flight.",
         4 / 4.1: "That is the rate. Times the mean latency, it is the number in flight.",
     }
-    require_number(got, mistakes)
+    require_number(output, mistakes)
     require(
-        near(got, spent / 4.1),
-        f"The four requests gave {got:.4g}. Requests per second of the run, times mean end-to-end latency.",
+        near(output, summed_latencies / 4.1),
+        f"The four requests gave {output:.4g}. Multiply the requests per second of the run by the mean end-to-end "
+        "latency.",
         "`len(traces) / duration(traces) * mean`, where mean is the mean of `load.e2e(trace)`.",
     )
-    done = [trace for trace in traces if trace.arrivals]
-    require(in_flight(done) > 0, "On your own run the function gave nothing in flight.")
+    answered = [trace for trace in traces if trace.arrivals]
+    require(in_flight(answered) > 0, "On your own run the function gave no request in flight.")

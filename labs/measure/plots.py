@@ -1,8 +1,9 @@
-"""The pictures of lesson 02."""
+"""The plots of lesson 02."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from engineroom.load.client import Trace
 from engineroom.load.stats import SLO, e2e, percentile, tpot, ttft
@@ -15,46 +16,45 @@ COLORS = (show.BLUE, show.ORANGE, show.GREEN)
 
 
 def latencies(traces: Sequence[Trace]) -> None:
-    """How TTFT, TPOT and end-to-end latency are spread: histograms with median and 99th percentile."""
+    """Histograms of TTFT, TPOT and end-to-end latency, with median and 99th percentile."""
     series = {"TTFT": ttft, "TPOT": tpot, "end to end": e2e}
     alt: list[str] = []
     with show.picture(alt, 1, 3, size=(9, 2.8)) as (_, axes):
-        for one, (name, function), color in zip(axes, series.items(), COLORS, strict=True):
+        for plot, (name, function), color in zip(axes, series.items(), COLORS, strict=True):
             values = [1000 * function(trace) for trace in traces]
             p50, p99 = percentile(values, 50), percentile(values, 99)
-            one.hist(values, bins=20, color=color)
-            one.axvline(p50, color="black", linewidth=1.5)
-            one.axvline(p99, color="black", linewidth=1.5, linestyle=":")
-            one.set_title(f"{name}: p50 {p50:.0f}, p99 {p99:.0f}", fontsize=10)
-            one.set(xlabel="ms", ylabel="requests")
+            plot.hist(values, bins=20, color=color)
+            plot.axvline(p50, color="black", linewidth=1.5)
+            plot.axvline(p99, color="black", linewidth=1.5, linestyle=":")
+            plot.set_title(f"{name}: p50 {p50:.0f}, p99 {p99:.0f}", fontsize=10)
+            plot.set(xlabel="ms", ylabel="requests")
             alt.append(f"{name}: median {p50:.0f} ms, 99th percentile {p99:.0f} ms.")
 
 
 def loops(runs: Mapping[str, Sequence[Trace]]) -> None:
-    """TTFT over time for several runs: what each kind of load shows of the same server."""
+    """TTFT over time for several runs: each kind of load shows another side of the same server."""
     alt: list[str] = []
     with show.picture(alt, size=(8.5, 3.2)) as (_, axes):
-        for (name, traces), color, mark in zip(runs.items(), COLORS, "o^s", strict=False):
-            zero = min(trace.sent for trace in traces)
+        for (name, traces), color, marker in zip(runs.items(), COLORS, "o^s", strict=False):
+            start = min(trace.sent for trace in traces)
+            times = [trace.sent - start for trace in traces]
             values = [1000 * ttft(trace) for trace in traces]
-            axes.plot(
-                [trace.sent - zero for trace in traces], values, mark, color=color, label=name, markersize=4
-            )
+            axes.plot(times, values, marker, color=color, label=name, markersize=4)
             alt.append(f"{name}: median TTFT {percentile(values, 50):.0f} ms, greatest {max(values):.0f} ms.")
         axes.set(xlabel="sent, seconds after the start", ylabel="TTFT, ms", yscale="log")
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def sweep(points: Sequence[Point], slo: SLO, best: float) -> None:
-    """Offered rate against TTFT, and against the share of requests that met the SLO."""
+    """TTFT by offered rate, and the share of requests that met the SLO by offered rate."""
     needs("02.max_rate", best)
     rates = [point.rate for point in points]
     shares = [100 * point.share(slo) for point in points]
-    pairs = ", ".join(f"{share:.0f} % at {rate:.1f}" for rate, share in zip(rates, shares, strict=True))
-    alt = f"Requests that met the SLO, by offered requests per second: {pairs}. Highest good rate {best:.1f}."
+    points_text = ", ".join(f"{share:.0f} % at {rate:.1f}" for rate, share in zip(rates, shares, strict=True))
+    alt = f"Requests that met the SLO, by offered requests per second: {points_text}. Highest good rate {best:.1f}."
     with show.picture(alt, 1, 2, size=(9, 3.2)) as (_, (left, right)):
         for q, style in ((50, "-"), (99, "--")):
-            values = [1000 * percentile([ttft(one) for one in point.traces], q) for point in points]
+            values = [1000 * percentile([ttft(trace) for trace in point.traces], q) for point in points]
             left.plot(rates, values, f"o{style}", color=show.BLUE, label=f"p{q}")
         left.axhline(1000 * slo.ttft, color=show.RED, label="SLO")
         left.set(xlabel="requests per second offered", ylabel="TTFT, ms", yscale="log")
@@ -69,13 +69,12 @@ def sweep(points: Sequence[Point], slo: SLO, best: float) -> None:
 def in_flight(traces: Sequence[Trace], average: float) -> None:
     """Requests in flight over time, from raw timestamps, and the average that Little's law gives."""
     needs("02.little", average)
-    zero = min(trace.sent for trace in traces)
-    changes = sorted([(t.sent - zero, 1) for t in traces] + [(t.arrivals[-1] - zero, -1) for t in traces])
-    times, counts, now = [0.0], [0], 0
-    for at, change in changes:
-        now += change
-        times.append(at)
-        counts.append(now)
+    start = min(trace.sent for trace in traces)
+    arrivals = [(trace.sent - start, 1) for trace in traces]
+    departures = [(trace.arrivals[-1] - start, -1) for trace in traces]
+    changes = sorted(arrivals + departures)
+    times = [0.0, *(time for time, _ in changes)]
+    counts = [0, *accumulate(change for _, change in changes)]
     alt = f"Requests in flight over time, at most {max(counts)}; Little's law gives {average:.1f} on average."
     with show.picture(alt, size=(8.5, 2.8)) as (_, axes):
         axes.fill_between(times, counts, step="post", color=show.SKY, label="in flight, counted")

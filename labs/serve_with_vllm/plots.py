@@ -1,4 +1,4 @@
-"""The pictures of lesson 01."""
+"""The plots of lesson 01."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ def tokens(arrivals: Sequence[float]) -> None:
     """One stream: when each token arrived, in seconds after sending, and the gaps between tokens."""
     needs("01.streaming", arrivals)
     gaps = [later - earlier for earlier, later in pairwise(arrivals)]
-    alt = (f"{len(arrivals)} tokens of one stream on a time line: the first after {arrivals[0]:.2f} s, the last "
-           f"after {arrivals[-1]:.2f} s; below, the gap before each further token.")  # fmt: skip
+    alt = (
+        f"{len(arrivals)} tokens of one stream on a time line: the first after {arrivals[0]:.2f} s, the last after "
+        f"{arrivals[-1]:.2f} s. Below it, the gap before each further token."
+    )
     with show.picture(alt, 2, 1, size=(8, 3.6), height_ratios=(1, 2)) as (_, (line, bars)):
         line.eventplot([arrivals], colors=show.BLUE, linewidths=1.5)
         line.axvline(arrivals[0], color=show.ORANGE, linewidth=2)
@@ -27,23 +29,23 @@ def tokens(arrivals: Sequence[float]) -> None:
 
 
 def timeline(traces: Sequence[Trace], samples: Sequence[Metrics]) -> None:
-    """Many requests: who waited and who got tokens when (client), and how many ran together (vLLM's counters)."""
-    zero = min(trace.sent for trace in traces)
-    most = max(sample["num_requests_running"] for sample in samples)
-    queue = max(sample["num_requests_waiting"] for sample in samples)
+    """Several requests: when each waited and when it got tokens (client), and how many ran together (vLLM)."""
+    start = min(trace.sent for trace in traces)
+    max_running = max(sample["num_requests_running"] for sample in samples)
+    max_waiting = max(sample["num_requests_waiting"] for sample in samples)
     alt = (
-        f"{len(traces)} requests, one line each: grey while waiting for the first token, a dot for each token. "
-        f"Below, vLLM's counters: at most {most:.0f} requests running together, at most {queue:.0f} waiting."
+        f"{len(traces)} requests, one line each: grey while it waits for its first token, a dot for each token. "
+        f"Below, vLLM's gauges: at most {max_running:.0f} requests run together, at most {max_waiting:.0f} wait."
     )
     with show.picture(alt, 2, 1, size=(8.5, 5.2), height_ratios=(2, 1), sharex=True) as (_, (top, bottom)):
-        for row, trace in enumerate(sorted(traces, key=lambda one: one.arrivals[0]), 1):
-            top.hlines(row, trace.sent - zero, trace.arrivals[0] - zero, color=show.GREY, linewidth=2)
-            times = [arrival - zero for arrival in trace.arrivals]
-            top.plot(times, [row] * len(times), ".", color=show.BLUE, markersize=3)
+        for row, trace in enumerate(sorted(traces, key=lambda trace: trace.arrivals[0]), 1):
+            top.hlines(row, trace.sent - start, trace.arrivals[0] - start, color=show.GREY, linewidth=2)
+            arrivals = [arrival - start for arrival in trace.arrivals]
+            top.plot(arrivals, [row] * len(arrivals), ".", color=show.BLUE, markersize=3)
         top.set(ylabel="request", ylim=(0, len(traces) + 1))
-        times = [sample.time - zero for sample in samples]
-        for name, color, style in (("running", show.GREEN, "-"), ("waiting", show.RED, "--")):
-            values = [sample[f"num_requests_{name}"] for sample in samples]
-            bottom.step(times, values, where="post", color=color, linestyle=style, label=name)
+        times = [sample.time - start for sample in samples]
+        for state, color, style in (("running", show.GREEN, "-"), ("waiting", show.RED, "--")):
+            counts = [sample[f"num_requests_{state}"] for sample in samples]
+            bottom.step(times, counts, where="post", color=color, linestyle=style, label=state)
         bottom.set(xlabel="seconds", ylabel="requests (vLLM)", xlim=(0, None), ylim=(0, None))
         bottom.legend(loc="upper right", frameon=False)

@@ -17,12 +17,12 @@ from engineroom.load import SLO, Point, Trace
 from labs.kit import bill, course
 from labs.kit.check import CheckResult, check, exercises
 from labs.measure.checks import GOAL, RUN
-from labs.serve_with_vllm.checks import _metrics
+from labs.serve_with_vllm.checks import example_metrics
 from tests.labs.lessons import answers_04, answers_05, answers_06, answers_10
 
 HERE = machine()
 RATE = bill.price_per_hour("H100")
-CHANGE = _metrics(800, 100, at=2.0)
+CHANGE = example_metrics(800, 100, time=2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("01.counters", (lambda a, b: (b - a)["iteration_tokens_total_sum"] / (b - a).time,), "prompt tokens too"),
     ("01.counters", (lambda a, b: b["generation_tokens_total"] / b.time,), "clock reading"),
     ("01.counters", (lambda a, b: (b - a)["prompt_tokens_total"] / (b - a).time,), "prompt tokens per second"),
-    ("01.counters", (lambda a, b: 1.0,), "over difference of the times"),
+    ("01.counters", (lambda a, b: 1.0,), "by the difference of the times"),
     ("01.batching", (8, CHANGE), "Pass it uncalled"),
     ("01.batching", (lambda c: [], CHANGE), "not a number"),
     ("01.batching", (lambda c: c["generation_tokens_total"] / c.time, CHANGE), "tokens per second"),
@@ -110,7 +110,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("01.batching", (lambda c: c["iteration_tokens_total_sum"] / c["iteration_tokens_total_count"], CHANGE), "prompt"),
     ("01.batching", (lambda c: c["generation_tokens_total"], CHANGE), "all tokens"),
     ("01.batching", (lambda c: 3.0, CHANGE), "800 tokens in 100"),
-    ("01.batching", (RIGHT["01.batching"][0], _metrics(100, 100, at=1.0)), "nothing ran together"),
+    ("01.batching", (RIGHT["01.batching"][0], example_metrics(100, 100, time=1.0)), "nothing ran together"),
     ("01.waves", (4.0, 12, 16, 4, 12), "`waves` must be a whole number"),
     ("01.waves", (4, "12", 16, 4, 12), "`longest_queue` must be a whole number"),
     ("01.waves", (16, 12, 16, 4, 12), "16 waves is not it"),
@@ -161,7 +161,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("02.little", (lambda traces: sum(map(load.e2e, traces)), RUN), "sum of all latencies"),
     ("02.little", (mean_e2e, RUN), "the mean latency"),
     ("02.little", (lambda traces: len(traces) / load.duration(traces), RUN), "the rate"),
-    ("02.little", (lambda traces: 7.0, RUN), "Requests per second of the run"),
+    ("02.little", (lambda traces: 7.0, RUN), "the requests per second of the run"),
     *answers_04.WRONG,
     *answers_05.WRONG,
     *answers_06.WRONG,
