@@ -10,21 +10,24 @@ from typing import Annotated
 
 import typer
 
+from engineroom.kit import openmp
 from engineroom.kit.command import application
 from engineroom.kit.command import run as run_command
 from tools.author.files import ROOT
 
 app = application(__doc__, no_args_is_help=True)
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NN ...]", help="lessons; none means all")]
+Lessons = Annotated[
+    list[str] | None, typer.Argument(metavar="[NN ...]", help="numbers of lessons; default: all")
+]
 WORK = ROOT / "work"
 
 
 @app.command()
 def lab(
-    work: Annotated[Path, typer.Option(help="your copies of the lessons")] = WORK,
+    work: Annotated[Path, typer.Option(help="folder with your copies of the lessons")] = WORK,
     port: int = 8888,
     host: Annotated[
-        str, typer.Option(help="address to listen on; only this machine unless you say so")
+        str, typer.Option(help="address to listen on; the default is this machine only")
     ] = "127.0.0.1",
     browser: bool = True,
 ) -> None:
@@ -36,24 +39,19 @@ def lab(
     print(f"Lessons in {os.path.relpath(work)}:\n  " + str(sync(work)).replace("\n", "\n  "))
     for problem in problems(machine()):
         print("!", problem)
-    print(hint(port), flush=True)
-    no_news()
-    first = next(iter(sorted(work.glob("00_*.ipynb"))), work)
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        str(first),
-        f"--ServerApp.root_dir={work}",
-        f"--port={port}",
-    ]
-    command += [f"--ServerApp.ip={host}", "--ServerApp.allow_root=True"]
-    command += [] if browser and has_display() else ["--no-browser"]
-    os.execv(sys.executable, command)
+    print(browser_hint(port), flush=True)
+    switch_news_off()
+    openmp.apply()
+    first_lesson = next(iter(sorted(work.glob("00_*.ipynb"))), work)
+    command = [sys.executable, "-m", "jupyterlab", str(first_lesson), f"--ServerApp.root_dir={work}"]
+    command += [f"--port={port}", f"--ServerApp.ip={host}", "--ServerApp.allow_root=True"]
+    if not (browser and has_display()):
+        command.append("--no-browser")
+    os.execv(sys.executable, command)  # noqa: S606 (JupyterLab takes the place of this process)
 
 
-def hint(port: int) -> str:
-    """What to do when the browser is not on this machine."""
+def browser_hint(port: int) -> str:
+    """Say how to open JupyterLab when the browser is not on this machine."""
     if "SSH_CONNECTION" not in os.environ:
         return "JupyterLab prints its address below; open it in a browser."
     return (
@@ -62,103 +60,110 @@ def hint(port: int) -> str:
     )
 
 
-def no_news() -> None:
+def switch_news_off() -> None:
     """Keep JupyterLab from asking whether it may fetch news: the course needs no network after set-up."""
     settings = Path(sys.prefix, "share", "jupyter", "lab", "settings", "overrides.json")
-    quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+    news = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
     if not settings.exists() and os.access(sys.prefix, os.W_OK):
         settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text(json.dumps(quiet))
+        settings.write_text(json.dumps(news))
 
 
 def has_display() -> bool:
-    """True when a browser could open a window here."""
+    """Return True when a browser could open a window here."""
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 @app.command()
 def run(
-    lessons: Names = None,
+    lessons: Lessons = None,
     parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, e.g. model=course")] = None,
 ) -> None:
-    """Execute every lesson and write out/report.html: per lesson and cell what ran, where, how long."""
+    """Execute lessons and write out/report.html: what ran in each cell, where, and how long it took."""
     from tools.author.run import parse_parameters
-    from tools.author.run import run as run_all
+    from tools.author.run import run as run_lessons
 
-    end(report := run_all(lessons or [], parameters=parse_parameters(parameter or [])), report.ok)
+    report = run_lessons(lessons or [], parameters=parse_parameters(parameter or []))
+    finish(report, report.ok)
+
+
+@app.command("lessons")
+def build_lessons(
+    lessons: Lessons = None,
+    execute: Annotated[
+        bool, typer.Option("--execute", help="also run them and write solutions/*.ipynb")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="write nothing; fail when a notebook is out of step")
+    ] = False,
+) -> None:
+    """Build the notebooks from solutions/NN_name.py."""
+    from tools.author.build import build
+
+    report = build(lessons or [], execute=execute, check=check)
+    finish(report, report.ok)
 
 
 @app.command()
-def build(lessons: Names = None, execute: bool = False, check: bool = False) -> None:
-    """Make the notebooks from solutions/NN_name.py."""
-    from tools.author.build import build as make
-
-    end(report := make(lessons or [], execute=execute, check=check), report.ok)
-
-
-@app.command()
-def gates(lessons: Names = None) -> None:
-    """Tell what is wrong with the committed notebooks."""
+def gates(lessons: Lessons = None) -> None:
+    """Say what is wrong with the committed notebooks and, without a lesson, with the commands on all pages."""
     from tools.author.gates import problems
+    from tools.author.gates.commands import page_problems
 
-    found = problems(lessons or [])
-    end("\n".join(map(str, found)) or "no problem found", not found)
+    violations = problems(lessons or [])
+    if not lessons:
+        violations += page_problems()
+    finish("\n".join(map(str, violations)) or "no problem found", not violations)
 
 
 @app.command()
 def sync(work: Path = WORK) -> None:
-    """Bring a work folder up to date; what you changed is kept."""
-    from tools.author.work import sync as bring
+    """Bring a work folder up to date; what you changed stays as it is."""
+    from tools.author.work import sync as sync_work
 
-    end(bring(work), True)
+    finish(sync_work(work), True)
 
 
 @app.command()
 def machine() -> None:
-    """The machine card, and what will hurt."""
-    from engineroom.kit.machine import machine as look
+    """Show the machine card and what will cause trouble."""
+    from engineroom.kit.machine import machine as probe_machine
     from labs.preflight import problems
 
-    here = look()
-    print(here, *(f"! {problem}" for problem in problems(here)), sep="\n")
+    card = probe_machine()
+    print(card, *(f"! {problem}" for problem in problems(card)), sep="\n")
 
 
 @app.command()
 def progress(
-    report: Annotated[Path | None, typer.Option(help="write it to hand in: .html or .json")] = None,
+    report: Annotated[Path | None, typer.Option(help="write a page to hand in: .html or .json")] = None,
 ) -> None:
-    """What you have done so far."""
+    """Show what you have done so far."""
     from engineroom.kit.files import write_atomic
-    from labs.kit.progress import report as make
+    from labs.kit.progress import report as progress_report
 
-    for lesson in json.loads(make("json"))["lessons"]:
+    for lesson in json.loads(progress_report("json"))["lessons"]:
         print(f"{lesson['lesson']:24} {lesson['done']} of {lesson['total']}")
     if report:
-        write_atomic(report, make("json" if report.suffix == ".json" else "html"))
+        write_atomic(report, progress_report("json" if report.suffix == ".json" else "html"))
         print(f"written: {report}")
 
 
 @app.command()
 def stop() -> None:
-    """Stop the servers whose notebook is gone."""
+    """Stop the servers whose notebook has ended."""
     from engineroom.kit.process import reap
 
-    print("\n".join(reap()) or "nothing was left running")
-
-
-def end(report: object, ok: bool) -> None:
-    """Print a report; the exit status says whether all is well."""
-    typer.echo(report)
-    raise typer.Exit(0 if ok else 1)
+    print("\n".join(reap()) or "no server was left running")
 
 
 @app.command()
 def bill(gpu: Annotated[str, typer.Option(help="as in records/published/gpu-prices.json")] = "H100") -> None:
-    """Minutes of each lesson, and dollars on a rented GPU."""
+    """Show minutes of each lesson, and dollars on a rented GPU."""
     from labs.kit import show
-    from labs.kit.bill import bill as rows
+    from labs.kit.bill import bill as lesson_bill
 
-    show.table(rows(gpu), f"Minutes to work through each lesson, and dollars on a rented {gpu}")
+    show.table(lesson_bill(gpu), f"Minutes to work through each lesson, and dollars on a rented {gpu}")
 
 
 records = application("The records of measurements.", no_args_is_help=True)
@@ -166,7 +171,7 @@ app.add_typer(records, name="records")
 
 
 @records.callback()
-def group() -> None:
+def records_group() -> None:
     """The records of measurements."""
 
 
@@ -174,9 +179,16 @@ def group() -> None:
 def schema() -> None:
     """Write records/schema.json again from the model of a record."""
     from engineroom.kit.files import write_atomic
-    from engineroom.kit.record import schema as text
+    from engineroom.kit.record import records_folder
+    from engineroom.kit.record import schema as record_schema
 
-    write_atomic(ROOT / "records" / "schema.json", text())
+    write_atomic(records_folder() / "schema.json", record_schema())
+
+
+def finish(report: object, ok: bool) -> None:
+    """Print a report and exit with status 0 when ``ok``, else 1."""
+    typer.echo(report)
+    raise typer.Exit(0 if ok else 1)
 
 
 if __name__ == "__main__":

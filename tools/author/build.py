@@ -1,4 +1,4 @@
-"""Make the notebooks from the sources, or tell which of them are out of step."""
+"""Build the notebooks from their sources, or say which notebooks are out of step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from tools.author.execute import Place, execute, place
+from tools.author.execute import Workspace, execute, workspace
 from tools.author.files import ROOT, lesson_sources, write_whole
-from tools.author.source import METADATA, Lesson, dumps, read
+from tools.author.source import METADATA, LessonSource, dumps, read
 
 
 @dataclass
 class BuildReport:
-    """What ``build`` wrote, and what is wrong (one line or diff each)."""
+    """The files that ``build`` wrote, and a line or a diff for each problem."""
 
     written: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -35,12 +35,12 @@ class BuildReport:
 def build(
     names: Sequence[str] = (), *, execute: bool = False, check: bool = False, root: Path = ROOT
 ) -> BuildReport:
-    """Write ``notebooks/NN_name.ipynb``, and with ``execute`` run and write ``solutions/NN_name.ipynb`` too.
+    """Write ``notebooks/NN_name.ipynb``; with ``execute`` also run the lesson and write ``solutions/NN_name.ipynb``.
 
-    ``check`` writes nothing: learner notebooks must be what would be written, byte for byte, executed ones
-    must hold the source's cells. ``names`` picks lessons ("01" or "01_serve_with_vllm"). A lesson that
-    fails while it runs is a problem in the report and leaves its file as it was. Raises SourceError for a
-    wrong source, FileNotFoundError for an unknown lesson.
+    ``check`` writes nothing and compares: a learner notebook must be what would be written, byte for byte, and an
+    executed one must contain the source's cells. ``names`` selects lessons ("01" or "01_serve_with_vllm"). A lesson
+    that fails while it runs is a problem in the report, and its file stays as it was. Raises SourceError for a wrong
+    source and LessonNotFound for an unknown lesson.
     """
     lessons = [read(path) for path in lesson_sources(list(names), root)]
     report = BuildReport()
@@ -50,68 +50,77 @@ def build(
         report.problems += [] if names else _orphans(lessons, root)
         return report
     for lesson in lessons:
-        _put(learner_path(lesson, root), lesson.learner(), report, root)
+        _write(learner_path(lesson, root), lesson.learner(), report, root)
     for lesson in lessons if execute else ():
-        with place() as here:
-            _execute(lesson, here, report, root)
+        with workspace() as folders:
+            _execute(lesson, folders, report, root)
     return report
 
 
-def learner_path(lesson: Lesson, root: Path = ROOT) -> Path:
+def learner_path(lesson: LessonSource, root: Path = ROOT) -> Path:
+    """Return the path of the notebook for learners."""
     return root / "notebooks" / f"{lesson.path.stem}.ipynb"
 
 
-def executed_path(lesson: Lesson, root: Path = ROOT) -> Path:
+def executed_path(lesson: LessonSource, root: Path = ROOT) -> Path:
+    """Return the path of the executed notebook with the solutions."""
     return root / "solutions" / f"{lesson.path.stem}.ipynb"
 
 
-def _put(path: Path, notebook: NotebookNode, report: BuildReport, root: Path) -> None:
+def _write(path: Path, notebook: NotebookNode, report: BuildReport, root: Path) -> None:
     if write_whole(path, dumps(notebook)):
         report.written.append(path.relative_to(root))
 
 
-def _execute(lesson: Lesson, here: Place, report: BuildReport, root: Path) -> None:
+def _execute(lesson: LessonSource, folders: Workspace, report: BuildReport, root: Path) -> None:
     try:
-        notebook = execute(lesson.solution(), here)
+        notebook = execute(lesson.solution(), folders)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         report.problems.append(f"{lesson.path.name} did not run to its end; nothing was written.\n{error}")
         return
     notebook.metadata.update(METADATA)
-    _put(executed_path(lesson, root), notebook, report, root)
+    _write(executed_path(lesson, root), notebook, report, root)
 
 
-def _stale(lesson: Lesson, root: Path) -> list[str]:
+def _stale(lesson: LessonSource, root: Path) -> list[str]:
+    """Compare the two committed notebooks with the source."""
     number = lesson.path.stem.split("_")[0]
-    problems = []
-    path = learner_path(lesson, root)
-    wanted = dumps(lesson.learner())
-    found = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if found != wanted:
-        why = _difference(found, wanted) if found else "  it is missing"
-        problems.append(f"{path.relative_to(root)} is out of step; run: engineroom build {number}\n{why}")
-    path = executed_path(lesson, root)
-    wanted = _sources(lesson.solution())
-    found = _sources(nbformat.read(path, as_version=4)) if path.is_file() else ""
-    if found != wanted:
-        why = _difference(found, wanted) if found else "  it is missing"
-        command = f"engineroom build {number} --execute"
-        problems.append(f"{path.relative_to(root)} is out of step; run: {command}\n{why}")
-    return problems
+    learner = learner_path(lesson, root)
+    actual = learner.read_text(encoding="utf-8") if learner.is_file() else ""
+    problems = _out_of_step(learner, actual, dumps(lesson.learner()), f"engineroom lessons {number}", root)
+    executed = executed_path(lesson, root)
+    actual = _cells_text(nbformat.read(executed, as_version=4)) if executed.is_file() else ""
+    expected = _cells_text(lesson.solution())
+    return problems + _out_of_step(executed, actual, expected, f"engineroom lessons {number} --execute", root)
 
 
-def _sources(notebook: NotebookNode) -> str:
+def _out_of_step(path: Path, actual: str, expected: str, command: str, root: Path) -> list[str]:
+    if actual == expected:
+        return []
+    difference = _difference(actual, expected) if actual else "  it is missing"
+    return [f"{path.relative_to(root)} is out of step; run: {command}\n{difference}"]
+
+
+def _cells_text(notebook: NotebookNode) -> str:
+    """The sources and tags of all cells as one text."""
     cells = (f"[{cell.cell_type} {cell.metadata.get('tags', [])}]\n{cell.source}" for cell in notebook.cells)
     return "\n\n".join(cells)
 
 
-def _difference(found: str, wanted: str, most: int = 12) -> str:
-    lines = difflib.unified_diff(found.splitlines(), wanted.splitlines(), "file", "source", n=0, lineterm="")
-    changed = [line for line in lines if not line.startswith(("---", "+++"))]
-    more = [f"  … and {len(changed) - most} more lines"] if len(changed) > most else []
-    return "\n".join([f"  {line[:100]}" for line in changed[:most]] + more)
+def _difference(actual: str, expected: str, max_lines: int = 12) -> str:
+    lines = difflib.unified_diff(
+        actual.splitlines(), expected.splitlines(), "file", "source", n=0, lineterm=""
+    )
+    changed = [f"  {line[:100]}" for line in lines if not line.startswith(("---", "+++"))]
+    omitted = len(changed) - max_lines
+    return "\n".join(changed[:max_lines] + ([f"  … and {omitted} more lines"] if omitted > 0 else []))
 
 
-def _orphans(lessons: list[Lesson], root: Path) -> list[str]:
-    known = {lesson.path.stem for lesson in lessons}
+def _orphans(lessons: list[LessonSource], root: Path) -> list[str]:
+    stems = {lesson.path.stem for lesson in lessons}
     files = [*(root / "notebooks").glob("*.ipynb"), *(root / "solutions").glob("*.ipynb")]
-    return [f"{p.relative_to(root)} has no source; delete it" for p in sorted(files) if p.stem not in known]
+    return [
+        f"{path.relative_to(root)} has no source; delete it"
+        for path in sorted(files)
+        if path.stem not in stems
+    ]

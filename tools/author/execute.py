@@ -1,4 +1,4 @@
-"""Execute a notebook where a learner would: in a fresh work folder, with a progress file of its own."""
+"""Execute a notebook as a learner would: in a fresh work folder, with a progress file of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from engineroom.kit import openmp
 from tools.author.files import ROOT
 from tools.author.work import prepare
 
@@ -22,14 +23,14 @@ CELL_TIMEOUT = 1800  # seconds
 
 
 @dataclass(frozen=True)
-class Place:
-    """A temporary work folder and data home."""
+class Workspace:
+    """A temporary work folder and a temporary data home."""
 
     work: Path
     home: Path
 
     def scrub(self, notebook: NotebookNode) -> NotebookNode:
-        """A copy without this machine's folders: the repository and the work folder become ``.``."""
+        """Return a copy without paths of this machine: the repository and the work folder become ``.``."""
         text = json.dumps(notebook, ensure_ascii=False)
         names = {str(self.work): ".", str(self.home): "~/.local/share/engineroom", str(ROOT): "."}
         for folder in sorted(names, key=len, reverse=True):
@@ -38,19 +39,20 @@ class Place:
 
 
 @contextmanager
-def place() -> Iterator[Place]:
-    """A Place to execute in, also for child processes; everything is as before afterwards."""
+def workspace() -> Iterator[Workspace]:
+    """Yield a fresh Workspace; until the block ends, this process and its children use its data home."""
     with tempfile.TemporaryDirectory(prefix="engineroom-", ignore_cleanup_errors=True) as folder:
-        here = Place(Path(folder, "work"), Path(folder, "home"))
-        here.home.mkdir()
-        prepare(here.work)
+        folders = Workspace(Path(folder, "work"), Path(folder, "home"))
+        folders.home.mkdir()
+        openmp.apply()  # kernels may import torch before our engine
+        prepare(folders.work)
         python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        with _environment({"ENGINEROOM_HOME": str(here.home), "PYTHONPATH": python_path}):
-            yield here
+        with _environment({"ENGINEROOM_HOME": str(folders.home), "PYTHONPATH": python_path}):
+            yield folders
 
 
-def execute(notebook: NotebookNode, where: Place, timeout: int = CELL_TIMEOUT) -> NotebookNode:
-    """The notebook with outputs and counts; ``timeout`` is seconds a cell.
+def execute(notebook: NotebookNode, folders: Workspace, timeout: int = CELL_TIMEOUT) -> NotebookNode:
+    """Run all cells and return the notebook with outputs and counts; ``timeout`` is in seconds for each cell.
 
     Raises nbclient's CellExecutionError, CellTimeoutError or DeadKernelError; the kernel ends in each case.
     """
@@ -60,10 +62,10 @@ def execute(notebook: NotebookNode, where: Place, timeout: int = CELL_TIMEOUT) -
         kernel_name="python3",
         coalesce_streams=True,
         record_timing=False,
-        resources={"metadata": {"path": str(where.work)}},
+        resources={"metadata": {"path": str(folders.work)}},
     )
     client.execute()
-    return where.scrub(notebook)
+    return folders.scrub(notebook)
 
 
 @contextmanager

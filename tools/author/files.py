@@ -1,16 +1,21 @@
-"""Where things lie in the checkout, and how a generated file is written."""
+"""Paths in the checkout, and how a generated file is written."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from engineroom.kit.errors import UserError
 from engineroom.kit.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class LessonNotFound(UserError, FileNotFoundError):
+    """There is no lesson of this name; the message lists the lessons."""
+
+
 def write_whole(path: Path, text: str) -> bool:
-    """Write ``text``, whole or not at all; False if the file holds it already."""
+    """Write ``text`` completely or not at all; return False when the file contains it already."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,19 +24,19 @@ def write_whole(path: Path, text: str) -> bool:
 
 
 def lesson_sources(names: list[str] | tuple[str, ...] = (), root: Path = ROOT) -> list[Path]:
-    """The lessons' sources in course order; ``names`` picks by number ("01") or name ("01_serve_with_vllm").
+    """Return the lessons' sources in order; ``names`` selects by number ("01") or name ("01_serve_with_vllm").
 
-    Raises FileNotFoundError when there is none, or none of a given name.
+    Raises LessonNotFound when there is no lesson, or none with a given name.
     """
-    every = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
-    if not every:
-        raise FileNotFoundError(f"no lesson (NN_name.py) in {root / 'solutions'}")
-    unknown = [name for name in names if not any(_is(path, name) for path in every)]
+    sources = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
+    if not sources:
+        raise LessonNotFound(f"no lesson (NN_name.py) in {root / 'solutions'}")
+    unknown = [name for name in names if not any(_matches(path, name) for path in sources)]
     if unknown:
-        have = ", ".join(path.stem for path in every)
-        raise FileNotFoundError(f"no lesson {', '.join(unknown)}; there are: {have}")
-    return [path for path in every if not names or any(_is(path, name) for name in names)]
+        stems = ", ".join(path.stem for path in sources)
+        raise LessonNotFound(f"no lesson {', '.join(unknown)}; there are: {stems}")
+    return [path for path in sources if not names or any(_matches(path, name) for name in names)]
 
 
-def _is(path: Path, name: str) -> bool:
+def _matches(path: Path, name: str) -> bool:
     return name in (path.stem, path.stem.split("_")[0], path.name)

@@ -16,6 +16,7 @@ from engineroom.kit.errors import UserError
 MARKER = re.compile(r"(?P<indent>\s*)### (?P<kind>BEGIN SOLUTION|STARTER|END SOLUTION)\s*")
 LOOKALIKE = re.compile(r"\s*#+\s*((BEGIN|END)\s+SOLUTION|STARTER)\s*", re.IGNORECASE)
 
+MARKERS = "Write '### BEGIN SOLUTION', '### STARTER' or '### END SOLUTION'."
 YOUR_CODE = "# ✏️ YOUR CODE"
 EMPTY_ANSWER = "...  # write your answer here"
 SOLUTION = "# solution"
@@ -39,51 +40,49 @@ class Region:
     starter: list[str] | None = None
 
     def solved(self) -> list[str]:
-        """The lines of the executed solution."""
+        """Return the lines of the executed solution."""
         return [self.indent + SOLUTION, *self.solution]
 
     def to_write(self) -> list[str]:
-        """The lines that the learner gets."""
-        given = [self.indent + EMPTY_ANSWER] if self.starter is None else self.starter
-        return [self.indent + YOUR_CODE, *given]
+        """Return the lines that the learner gets."""
+        starter = [self.indent + EMPTY_ANSWER] if self.starter is None else self.starter
+        return [self.indent + YOUR_CODE, *starter]
 
 
-Parts = list[str | Region]
+CellParts = list[str | Region]
 
 
-def split(source: str, path: Path | str, first_line: int) -> Parts:
-    """A code cell's lines, its regions set apart.
+def split(source: str, path: Path | str, first_line: int) -> CellParts:
+    """Split a code cell into lines and regions.
 
-    ``first_line`` is the cell's first line in the file, 1-based. Raises SourceError for regions that are
-    nested, unbalanced or empty, and for a starter line that is not a comment.
+    ``first_line`` is the cell's first line in the file, 1-based. Raises SourceError for regions that are nested,
+    unbalanced or empty, and for a starter line that is not a comment.
     """
-    parts: Parts = []
+    parts: CellParts = []
     region: Region | None = None
     for line_number, line in enumerate(source.splitlines(), first_line):
         marker = MARKER.fullmatch(line)
         if marker is None:
             if LOOKALIKE.fullmatch(line):
-                raise SourceError(path, line_number, f"{line.strip()!r} is not a marker. {_MARKERS}")
+                raise SourceError(path, line_number, f"{line.strip()!r} is not a marker. {MARKERS}")
             _add(line, parts, region, path, line_number)
             continue
         kind = marker["kind"]
-        _in_order(kind, region, path, line_number)
+        _check_order(kind, region, path, line_number)
         if kind == "BEGIN SOLUTION":
             region = Region(marker["indent"], line_number)
         elif region is not None and kind == "STARTER":
             region.starter = []
         elif region is not None:
-            parts.append(_closed(region, path))
+            _check_content(region, path)
+            parts.append(region)
             region = None
     if region is not None:
         raise SourceError(path, region.line, "this region has no '### END SOLUTION' in its cell.")
     return parts
 
 
-_MARKERS = "Write '### BEGIN SOLUTION', '### STARTER' or '### END SOLUTION'."
-
-
-def _in_order(kind: str, region: Region | None, path: Path | str, line: int) -> None:
+def _check_order(kind: str, region: Region | None, path: Path | str, line: int) -> None:
     if kind == "BEGIN SOLUTION" and region is not None:
         raise SourceError(path, line, f"a region inside the one of line {region.line}: end that one first.")
     if kind != "BEGIN SOLUTION" and region is None:
@@ -92,7 +91,7 @@ def _in_order(kind: str, region: Region | None, path: Path | str, line: int) -> 
         raise SourceError(path, line, f"a second '### STARTER' in the region of line {region.line}.")
 
 
-def _add(line: str, parts: Parts, region: Region | None, path: Path | str, line_number: int) -> None:
+def _add(line: str, parts: CellParts, region: Region | None, path: Path | str, line_number: int) -> None:
     if region is None:
         parts.append(line)
     elif region.starter is None:
@@ -111,9 +110,8 @@ def _uncommented(line: str, path: Path | str, line_number: int) -> str:
     return indent + text[2:]
 
 
-def _closed(region: Region, path: Path | str) -> Region:
+def _check_content(region: Region, path: Path | str) -> None:
     if not any(line.strip() for line in region.solution):
-        raise SourceError(path, region.line, "this region holds no solution.")
+        raise SourceError(path, region.line, "this region has no solution.")
     if region.starter is not None and not any(line.strip() for line in region.starter):
         raise SourceError(path, region.line, "'### STARTER' without a line; leave it out for a plain '...'.")
-    return region

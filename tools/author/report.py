@@ -1,4 +1,4 @@
-"""The report of a run: which cell of which lesson ran, where, how long, with what result."""
+"""The report of a run: for each cell of each lesson what ran, where, how long it took and the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CellResult = Literal["ok", "failed", "not run"]
 
 
 class CellRun(BaseModel):
-    """One code cell; ``number`` counts all cells of the notebook from 1, ``seconds`` is wall-clock time."""
+    """The run of one code cell. ``number`` counts all cells of the notebook from 1; ``seconds`` is wall-clock time."""
 
     number: int
     title: str
@@ -26,7 +26,7 @@ class CellRun(BaseModel):
 
 
 class LessonRun(BaseModel):
-    """One lesson's code cells, in order."""
+    """The run of one lesson: its code cells in order."""
 
     name: str
     title: str
@@ -45,7 +45,7 @@ class LessonRun(BaseModel):
 
 
 class RunReport(BaseModel):
-    """A whole run; ``machine`` is where, ``parameters`` what was passed to each lesson that knows them."""
+    """A run of lessons on ``machine``. ``parameters`` were passed to each lesson that has them."""
 
     started: str
     seconds: float = 0
@@ -67,24 +67,25 @@ class RunReport(BaseModel):
     @computed_field
     @property
     def ok(self) -> bool:
-        """Every cell of every lesson ran without an error, and there was at least one."""
+        """True when there was at least one lesson and every cell of every lesson ran without an error."""
         return bool(self.lessons) and all(lesson.ok for lesson in self.lessons)
 
     def __str__(self) -> str:
         rows = [
-            f"{'ok    ' if one.ok else 'FAILED'}  {one.name}  {one.seconds:.1f} s" for one in self.lessons
+            f"{'ok    ' if lesson.ok else 'FAILED'}  {lesson.name}  {lesson.seconds:.1f} s"
+            for lesson in self.lessons
         ]
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
         return "\n".join([*rows, counts if self.lessons else "nothing ran: that is a failure"])
 
     def save(self, folder: Path) -> None:
-        """Write ``report.json`` and ``report.html``, each whole or not at all."""
+        """Write ``report.json`` and ``report.html``, each completely or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "report.json", self.model_dump_json(indent=1) + "\n")
         write_atomic(folder / "report.html", self.html())
 
     def html(self) -> str:
-        """A page that needs no other file."""
+        """Return a page that needs no other file."""
         loader = jinja2.FileSystemLoader(Path(__file__).parent)
         environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
         return environment.get_template("report.html.j2").render(report=self)

@@ -1,4 +1,4 @@
-"""Run every lesson's solution in course order and report each cell."""
+"""Run the lessons' solutions in course order and report every cell."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from engineroom.kit.errors import UserError
 from engineroom.kit.machine import machine
 from engineroom.kit.record import commit
-from tools.author.execute import CELL_TIMEOUT, Place, place
+from tools.author.execute import CELL_TIMEOUT, Workspace, workspace
 from tools.author.files import ROOT, lesson_sources
-from tools.author.gates.book import output_text
+from tools.author.gates.notebook_file import output_text
 from tools.author.report import CellRun, LessonRun, RunReport
-from tools.author.source import Lesson, read
+from tools.author.source import LessonSource, read
 
 ERROR_MARK = "papermill-error-cell-tag"
+
+
+class ParameterError(UserError, ValueError):
+    """A parameter that is malformed or that no lesson has; the message says which there are."""
 
 
 def run(
@@ -35,41 +40,41 @@ def run(
     timeout: int = CELL_TIMEOUT,
     root: Path = ROOT,
 ) -> RunReport:
-    """Execute the solutions by papermill; write ``report.html``, ``report.json``, ``run/*.ipynb`` in ``out``.
+    """Execute the solutions with papermill; write ``report.html``, ``report.json`` and ``run/*.ipynb`` to ``out``.
 
-    ``parameters`` go to each lesson whose cell tagged ``parameters`` sets them; ``timeout`` is seconds
-    a cell. A lesson that fails does not stop the others; the report is written after each. ``report.ok`` is
-    false when anything failed or nothing ran. Raises FileNotFoundError for an unknown lesson,
-    SourceError for a wrong source, ValueError for a parameter that no lesson has.
+    ``parameters`` are passed to each lesson whose cell with the tag ``parameters`` sets them. ``timeout`` is in seconds
+    for each cell. A lesson that fails does not stop the others; the report is written after each. ``report.ok`` is
+    false when anything failed or nothing ran. Raises LessonNotFound for an unknown lesson, SourceError for a wrong
+    source and ParameterError for a parameter that no lesson has.
     """
     lessons = [read(path) for path in lesson_sources(list(names), root)]
-    given = dict(parameters or {})
-    _known(given, lessons)
+    values = dict(parameters or {})
+    _check_parameters(values, lessons)
     report = RunReport(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=commit(),
         machine=machine(),
-        parameters=given,
+        parameters=values,
     )
     start = time.monotonic()
     for lesson in lessons:
-        with place() as here:
-            report.lessons.append(_run(lesson, given, here, out / "run", timeout))
+        with workspace() as folders:
+            report.lessons.append(_run(lesson, values, folders, out / "run", timeout))
         report.seconds = round(time.monotonic() - start, 1)
         report.save(out)
     return report
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
-    """``["budget=10", "model=course"]`` as a dict; a value is JSON where it can be, else text.
+    """Turn ``["budget=10", "model=course"]`` into a dict. A value is parsed as JSON; if that fails, it is text.
 
-    Raises ValueError for a pair without ``=``.
+    Raises ParameterError for a pair without ``=``.
     """
     parsed: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals):
-            raise ValueError(f"{pair!r} is not a parameter: write name=value")
+            raise ParameterError(f"{pair!r} is not a parameter: write name=value")
         try:
             parsed[name] = json.loads(value)
         except json.JSONDecodeError:
@@ -77,49 +82,57 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-def parameter_names(lesson: Lesson) -> set[str]:
-    """The names that the lesson's ``parameters`` cell assigns."""
+def parameter_names(lesson: LessonSource) -> set[str]:
+    """Return the names that the lesson's ``parameters`` cell assigns."""
     cells = [cell for cell in lesson.solution().cells if "parameters" in cell.metadata.get("tags", [])]
     nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
     return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
-def _known(given: Mapping[str, Any], lessons: Sequence[Lesson]) -> None:
-    known = {name for lesson in lessons for name in parameter_names(lesson)}
-    if unknown := sorted(set(given) - known):
-        have = ", ".join(sorted(known)) or "none"
-        raise ValueError(f"no lesson has a parameter {', '.join(unknown)}; there are: {have}")
+def _check_parameters(values: Mapping[str, Any], lessons: Sequence[LessonSource]) -> None:
+    names = {name for lesson in lessons for name in parameter_names(lesson)}
+    if unknown := sorted(set(values) - names):
+        existing = ", ".join(sorted(names)) or "none"
+        raise ParameterError(f"no lesson has a parameter {', '.join(unknown)}; there are: {existing}")
 
 
-def _run(lesson: Lesson, given: Mapping[str, Any], here: Place, out: Path, timeout: int) -> LessonRun:
+def _run(
+    lesson: LessonSource, values: Mapping[str, Any], folders: Workspace, out: Path, timeout: int
+) -> LessonRun:
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{lesson.path.stem}.ipynb"
     path.unlink(missing_ok=True)
     names = parameter_names(lesson)
-    start, error = time.monotonic(), None
+    start = time.monotonic()
+    error = None
     try:
         papermill.execute_notebook(
             lesson.solution(),
             path,
-            parameters={name: value for name, value in given.items() if name in names},
+            parameters={name: value for name, value in values.items() if name in names},
             kernel_name="python3",
             progress_bar=False,
             execution_timeout=timeout,
-            cwd=here.work,
+            cwd=folders.work,
         )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as failure:
-        error = _why(failure)
+        error = _summary(failure)
     seconds = round(time.monotonic() - start, 1)
-    notebook = here.scrub(nbformat.read(path, as_version=4))
+    notebook = folders.scrub(nbformat.read(path, as_version=4))
+    return _lesson_run(lesson.path.stem, notebook, seconds, error)
+
+
+def _lesson_run(name: str, notebook: NotebookNode, seconds: float, error: str | None) -> LessonRun:
     cells = [cell for cell in notebook.cells if ERROR_MARK not in cell.metadata.get("tags", [])]
-    runs = [_cell(number, cell) for number, cell in enumerate(cells, 1) if cell.cell_type == "code"]
-    if error and (started := [run for run in runs if run.result != "not run"]):
-        started[-1].result = "failed"  # papermill calls it "completed" when it timed out
+    runs = [_cell_run(number, cell) for number, cell in enumerate(cells, 1) if cell.cell_type == "code"]
+    started = [run for run in runs if run.result != "not run"]
+    if error and started:
+        started[-1].result = "failed"  # papermill calls a cell "completed" when it timed out
         started[-1].error = started[-1].error or error
-    return LessonRun(name=lesson.path.stem, title=_title(cells), seconds=seconds, cells=runs, error=error)
+    return LessonRun(name=name, title=_title(cells), seconds=seconds, cells=runs, error=error)
 
 
-def _cell(number: int, cell: NotebookNode) -> CellRun:
+def _cell_run(number: int, cell: NotebookNode) -> CellRun:
     timing = cell.metadata.papermill
     texts = [output_text(output) for output in cell.outputs]
     errors = [output_text(output) for output in cell.outputs if output.output_type == "error"]
@@ -138,8 +151,8 @@ def _title(cells: Sequence[NotebookNode]) -> str:
     return next((line[2:].strip() for line in lines if line.startswith("# ")), "")
 
 
-def _why(failure: Exception) -> str:
-    """The line that says it: the first of a timeout or a dead kernel, the last of a traceback."""
-    lines = [line for line in str(failure).splitlines() if line.strip(" -")]
-    said = lines[-1 if isinstance(failure, PapermillExecutionError) else 0] if lines else ""
-    return f"{type(failure).__name__}: {said}"
+def _summary(failure: Exception) -> str:
+    """Return the line that tells most: the first of a timeout or a dead kernel, the last of a traceback."""
+    lines = [line for line in str(failure).splitlines() if line.strip(" -")] or [""]
+    line = lines[-1] if isinstance(failure, PapermillExecutionError) else lines[0]
+    return f"{type(failure).__name__}: {line}"

@@ -1,4 +1,4 @@
-"""The learner's work folder: new lessons come in, what the learner wrote stays."""
+"""The learner's work folder: new lessons are added, and what the learner wrote stays."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from pathlib import Path
 
 import nbformat
 
+from engineroom.kit.errors import UserError
 from engineroom.kit.files import set_aside
-from tools.author.files import ROOT, write_whole
+from tools.author.files import ROOT, LessonNotFound, write_whole
 from tools.author.source import dumps
 
-STATE = ".engineroom.json"  # in the work folder: file name -> fingerprint of what was delivered
-LINKS = ("docs", "models", "records")  # what a work folder shows of the repository
+STATE = ".engineroom.json"  # in the work folder: file name -> fingerprint of the version that was delivered
+LINKS = ("docs", "models", "records")  # folders of the repository that a work folder links to
 UP = re.compile(r"""(\]\(|\b(?:src|href)=["'])\.\./""")  # a link from notebooks/ to the repository
 
 
+class WorkFolderError(UserError, ValueError):
+    """A folder that cannot be the work folder."""
+
+
 @dataclass
-class Report:
-    """What ``sync`` did: file names, and for ``kept`` where the new version was put."""
+class SyncReport:
+    """What ``sync`` did, by file name. ``kept`` maps to the file with the new version, ``backups`` to the copy."""
 
     added: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
@@ -34,29 +39,29 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{name}: new" for name in self.added]
-        lines += [f"{name}: was gone, is back" for name in self.restored]
+        lines += [f"{name}: was deleted, is back" for name in self.restored]
         for name in self.updated:
-            saved = self.backups.get(name)
-            lines.append(f"{name}: updated" + (f"; your outputs are in {saved}" if saved else ""))
+            backup = self.backups.get(name)
+            lines.append(f"{name}: updated" + (f"; your outputs are in {backup}" if backup else ""))
         lines += [f"{name}: yours is kept; the new version is {new}" for name, new in self.kept.items()]
         return "\n".join(lines + self.notes) or "the lessons are up to date"
 
 
-def sync(work: Path, lessons: Path = ROOT / "notebooks") -> Report:
+def sync(work: Path, lessons: Path = ROOT / "notebooks") -> SyncReport:
     """Bring the lessons in ``work`` up to date; a cell that the learner wrote is never overwritten.
 
-    A copy counts as unchanged when its cells' sources are those delivered, whatever its outputs; then it is
-    replaced, after a copy with outputs was put aside as ``NN_name.before-update.ipynb``. A changed copy stays
-    and the new version goes beside it as ``NN_name.new.ipynb``. An interrupted run is completed by the next.
-    Raises FileNotFoundError when there are no lessons, ValueError for a ``work`` that cannot be one.
+    A copy is unchanged when the sources of its cells are those delivered, whatever its outputs. It is replaced; if it
+    has outputs, it is first copied to ``NN_name.before-update.ipynb``. A changed copy stays, and the new version is
+    written beside it as ``NN_name.new.ipynb``. The next run completes an interrupted one. Raises LessonNotFound when
+    there are no lessons and WorkFolderError for a ``work`` that cannot be a work folder.
     """
     sources = sorted(lessons.glob("*.ipynb"))
     if not sources:
-        raise FileNotFoundError(f"no lessons in {lessons}; make them: engineroom build")
+        raise LessonNotFound(f"no lessons in {lessons}; build them: engineroom lessons")
     if work.exists() and (not work.is_dir() or work.resolve() == lessons.resolve()):
-        raise ValueError(f"{work} cannot be the work folder: name a new or empty folder.")
+        raise WorkFolderError(f"{work} cannot be the work folder: name a new or empty folder.")
     prepare(work)
-    report = Report()
+    report = SyncReport()
     state = _read_state(work / STATE, report)
     for source in sources:
         _deliver(source, work / source.name, state, report)
@@ -65,7 +70,7 @@ def sync(work: Path, lessons: Path = ROOT / "notebooks") -> Report:
 
 
 def prepare(work: Path) -> None:
-    """Make a work folder in which ``models/course`` and links to ``docs`` work."""
+    """Create a work folder in which ``models/course`` and links to ``docs`` work."""
     work.mkdir(parents=True, exist_ok=True)
     for name in LINKS:
         link, target = work / name, ROOT / name
@@ -76,8 +81,8 @@ def prepare(work: Path) -> None:
 
 
 def delivered_text(source: Path) -> str:
-    """The lesson for a work folder: its links go to the folder's own ``docs``, since JupyterLab shows nothing
-    above the folder that it was started in."""
+    """Return the lesson for a work folder. Its links lead to the folder's own ``docs``, because JupyterLab shows
+    nothing above the folder that it was started in."""
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -86,66 +91,71 @@ def delivered_text(source: Path) -> str:
 
 
 def fingerprint(data: bytes) -> str:
-    """A hash of a notebook's cells, without outputs, counts, metadata and empty cells (JupyterLab appends
-    one when the last cell is run); of the bytes, where the file is no notebook."""
+    """Hash a notebook's cells without outputs, counts, metadata and empty cells (JupyterLab appends an empty cell
+    when the last one is run). Hash the bytes of a file that is no notebook."""
     try:
         cells = nbformat.reads(data.decode(), as_version=4).cells
-        data = json.dumps([(c.cell_type, c.source.rstrip()) for c in cells if c.source.strip()]).encode()
+        sources = [(cell.cell_type, cell.source.rstrip()) for cell in cells if cell.source.strip()]
+        data = json.dumps(sources).encode()
     except (ValueError, AttributeError, nbformat.ValidationError):
-        pass  # half a file or another one: then its bytes are what it is
+        pass  # half a file, or another kind of file
     return hashlib.sha256(data).hexdigest()
 
 
-def _deliver(source: Path, mine: Path, state: dict[str, str], report: Report) -> None:
-    text, delivered = delivered_text(source), state.get(mine.name)
+def _deliver(source: Path, copy: Path, state: dict[str, str], report: SyncReport) -> None:
+    text = delivered_text(source)
+    delivered = state.get(copy.name)
     new = fingerprint(text.encode())
-    if not mine.exists():
-        (report.restored if delivered else report.added).append(mine.name)
-        write_whole(mine, text)
-    elif (have := fingerprint(mine.read_bytes())) == new or delivered == new:
-        pass  # up to date, or the learner's own, with this version already delivered
-    elif have == delivered:
-        _back_up(mine, report)
-        write_whole(mine, text)
-        report.updated.append(mine.name)
+    if not copy.exists():
+        (report.restored if delivered else report.added).append(copy.name)
+        write_whole(copy, text)
     else:
-        beside = _place_beside(mine, "new", new)
-        write_whole(beside, text)
-        report.kept[mine.name] = beside.name
-    state[mine.name] = new
+        current = fingerprint(copy.read_bytes())
+        if current == delivered != new:
+            _back_up(copy, report)
+            write_whole(copy, text)
+            report.updated.append(copy.name)
+        elif new not in (
+            current,
+            delivered,
+        ):  # the learner's version, and a version that was not delivered yet
+            path = _free_path(copy, "new", new)
+            write_whole(path, text)
+            report.kept[copy.name] = path.name
+    state[copy.name] = new
 
 
-def _back_up(mine: Path, report: Report) -> None:
-    """Keep a copy of a notebook that holds outputs."""
-    cells = nbformat.read(mine, as_version=4).cells
+def _back_up(notebook: Path, report: SyncReport) -> None:
+    """Copy a notebook that contains outputs."""
+    cells = nbformat.read(notebook, as_version=4).cells
     if any(cell.get("outputs") for cell in cells):
-        backup = next(p for p in _names(mine, "before-update") if not p.exists() or _same(p, mine))
-        write_whole(backup, mine.read_text(encoding="utf-8"))
-        report.backups[mine.name] = backup.name
+        paths = _numbered_paths(notebook, "before-update")
+        backup = next(
+            path for path in paths if not path.exists() or path.read_bytes() == notebook.read_bytes()
+        )
+        write_whole(backup, notebook.read_text(encoding="utf-8"))
+        report.backups[notebook.name] = backup.name
 
 
-def _place_beside(mine: Path, what: str, new: str) -> Path:
-    """The first name that is free or holds this very version, so that no earlier file is overwritten."""
-    return next(p for p in _names(mine, what) if not p.exists() or fingerprint(p.read_bytes()) == new)
+def _free_path(notebook: Path, suffix: str, new: str) -> Path:
+    """Return the first path that is free or contains this very version, so that no earlier file is overwritten."""
+    paths = _numbered_paths(notebook, suffix)
+    return next(path for path in paths if not path.exists() or fingerprint(path.read_bytes()) == new)
 
 
-def _names(mine: Path, what: str) -> Iterator[Path]:
-    yield mine.with_suffix(f".{what}.ipynb")
-    yield from (mine.with_suffix(f".{what}-{number}.ipynb") for number in count(2))
+def _numbered_paths(notebook: Path, suffix: str) -> Iterator[Path]:
+    yield notebook.with_suffix(f".{suffix}.ipynb")
+    yield from (notebook.with_suffix(f".{suffix}-{number}.ipynb") for number in count(2))
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.read_bytes() == other.read_bytes()
-
-
-def _read_state(path: Path, report: Report) -> dict[str, str]:
+def _read_state(path: Path, report: SyncReport) -> dict[str, str]:
     try:
         state = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if not isinstance(state, dict):
             raise ValueError("not a JSON object")
     except ValueError as error:
         aside = set_aside(path)
-        note = f"{STATE} could not be read ({error}) and is now {aside.name}; where in doubt, yours is kept"
+        note = f"{STATE} could not be read ({error}) and is now {aside.name}; in case of doubt your version stays"
         report.notes.append(note)
         return {}
     return state

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.author.lesson_case import Case
+from tests.tools.author.lesson_case import LessonCase
 
 
 @pytest.fixture
-def case(tmp_path: Path) -> Case:
-    return Case(tmp_path)
+def case(tmp_path: Path) -> LessonCase:
+    return LessonCase(tmp_path)

@@ -1,4 +1,4 @@
-"""A clean lesson with both notebooks, which a test of the gates breaks."""
+"""A clean lesson with both notebooks, for tests that break it and expect a gate to notice."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
-from tools.author.gates import Book, Problem, all_rules
-from tools.author.source import Lesson, read
+from tools.author.gates import NotebookFile, Violation, all_rules
+from tools.author.source import LessonSource, read
 
 LESSON = """\
 # %% [markdown]
@@ -46,8 +46,8 @@ else:
 """
 
 
-class Case:
-    """A clean lesson with both notebooks, to be broken."""
+class LessonCase:
+    """A clean lesson with both notebooks; a test breaks it."""
 
     def __init__(self, root: Path) -> None:
         for folder in ("docs", "solutions", "notebooks"):
@@ -56,34 +56,35 @@ class Case:
             (root / name).touch()
         self.path = root / "solutions" / "07_lesson.py"
         self.root = root
-        self.known = {"07.rate"}
-        self.source(LESSON)
+        self.exercise_ids = {"07.rate"}
+        self.write_source(LESSON)
 
-    def source(self, text: str) -> None:
+    def write_source(self, text: str) -> None:
+        """Write the source and build both notebooks; the solution is executed as the gates expect it."""
         self.path.write_text(text, encoding="utf-8")
-        self.lesson: Lesson = read(self.path)
+        self.lesson: LessonSource = read(self.path)
         self.learner = self.lesson.learner()
         self.solution = self.lesson.solution()
-        for count, cell in enumerate((c for c in self.solution.cells if c.cell_type == "code"), 1):
+        for count, cell in enumerate(self.code_cells, 1):
             cell.execution_count = count
             text = "PASSED 07.rate — A rate\n" if "check(" in cell.source else "refused: division by zero\n"
             cell.outputs = [new_output("stream", name="stdout", text=text)]
 
     @property
-    def code(self) -> list[NotebookNode]:
+    def code_cells(self) -> list[NotebookNode]:
         return [cell for cell in self.solution.cells if cell.cell_type == "code"]
 
     def add_code(self, source: str, *outputs: NotebookNode) -> None:
-        count = len(self.code) + 1
+        count = len(self.code_cells) + 1
         self.solution.cells.append(new_code_cell(source, execution_count=count, outputs=list(outputs)))
 
     def add_text(self, source: str) -> None:
         self.solution.cells.append(new_markdown_cell(source))
 
-    def problems(self) -> list[Problem]:
-        learner = Book("notebooks/07_lesson.ipynb", self.learner, self.root)
-        solution = Book("solutions/07_lesson.ipynb", self.solution, self.root)
-        return all_rules(learner, solution, self.lesson, self.known)
+    def violations(self) -> list[Violation]:
+        learner = NotebookFile("notebooks/07_lesson.ipynb", self.learner, self.root)
+        solution = NotebookFile("solutions/07_lesson.ipynb", self.solution, self.root)
+        return all_rules(learner, solution, self.lesson, self.exercise_ids)
 
 
 def printed(text: str) -> NotebookNode:

@@ -1,4 +1,4 @@
-"""Building: what is written, what is executed where, and what is found out of step."""
+"""Building lessons: which files are written, where a lesson runs, and what counts as out of step."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_execution_is_apart_from_the_author_and_names_no_folder_of_this_machine(
     notebook = nbformat.read(root / "solutions" / "00_first.ipynb", as_version=4)
     assert [c.execution_count for c in notebook.cells if c.cell_type == "code"] == [1, 2]
     assert notebook.cells[2].outputs[0].text == (
-        "42 . ./labs/author/__init__.py ~/.local/share/engineroom True\nwork\n"
+        "42 . ./tools/author/__init__.py ~/.local/share/engineroom True\nwork\n"
     )
     assert str(ROOT) not in (root / "solutions" / "00_first.ipynb").read_text()
     assert os.environ["ENGINEROOM_HOME"] == "/author/home"

@@ -1,4 +1,4 @@
-"""Each gate that looks at cells rejects the code, the prose or the output that it is there for, and nothing else."""
+"""Each gate over cells rejects the code, the prose or the output that it is meant to reject, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_output
 
-from tests.tools.author.lesson_case import Case, html, picture, printed
+from tests.tools.author.lesson_case import LessonCase, html, picture, printed
 
 CODE = {
     "shell": ["!false", "out = !ls", "%%bash\nfalse", "get_ipython().system('false')"],
@@ -38,15 +38,15 @@ BAD_CODE = [(rule, source) for rule, sources in CODE.items() for source in sourc
 
 
 @pytest.mark.parametrize(("rule", "source"), BAD_CODE)
-def test_bad_code(rule: str, source: str, case: Case) -> None:
+def test_bad_code(rule: str, source: str, case: LessonCase) -> None:
     case.add_code(source)
-    assert {problem.rule for problem in case.problems()} == {rule}
+    assert {violation.rule for violation in case.violations()} == {rule}
 
 
 @pytest.mark.parametrize(("rule", "source"), BAD_CODE)
-def test_bad_code_in_the_learner_file(rule: str, source: str, case: Case) -> None:
+def test_bad_code_in_the_learner_file(rule: str, source: str, case: LessonCase) -> None:
     case.learner.cells.append(new_code_cell(source))
-    assert {problem.rule for problem in case.problems()} == {rule}
+    assert {violation.rule for violation in case.violations()} == {rule}
 
 
 @pytest.mark.parametrize(
@@ -61,15 +61,15 @@ def test_bad_code_in_the_learner_file(rule: str, source: str, case: Case) -> Non
         "try:\n    x = 1\nexcept ValueError:\n    x = 2",
     ],
 )
-def test_good_code(source: str, case: Case) -> None:
+def test_good_code(source: str, case: LessonCase) -> None:
     case.add_code(source)
-    assert case.problems() == []
+    assert case.violations() == []
 
 
-def test_an_opt_out_needs_a_reason_and_only_some_rules_have_one(case: Case) -> None:
+def test_an_opt_out_needs_a_reason_and_only_some_rules_have_one(case: LessonCase) -> None:
     case.add_code("# allow fallback-text:\nx = 'dummy'")
     case.add_code("# allow shell: it is short\nget_ipython().system('true')")
-    assert [problem.rule for problem in case.problems()] == ["shell", "fallback-text"]
+    assert [violation.rule for violation in case.violations()] == ["shell", "fallback-text"]
 
 
 TEXT = {
@@ -98,9 +98,9 @@ TEXT = {
 
 
 @pytest.mark.parametrize(("rule", "source"), [(rule, text) for rule, texts in TEXT.items() for text in texts])
-def test_bad_prose(rule: str, source: str, case: Case) -> None:
+def test_bad_prose(rule: str, source: str, case: LessonCase) -> None:
     case.add_text(source)
-    assert {problem.rule for problem in case.problems()} == {rule}
+    assert {violation.rule for violation in case.violations()} == {rule}
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_bad_prose(rule: str, source: str, case: Case) -> None:
         "See <https://example.org/12%20ms> and [this](https://example.org/9ms).",
     ],
 )
-def test_good_prose(source: str, case: Case) -> None:
+def test_good_prose(source: str, case: LessonCase) -> None:
     case.add_text(source)
-    assert case.problems() == []
+    assert case.violations() == []
 
 
 OUTPUTS: dict[str, list[tuple[str, NotebookNode]]] = {
@@ -133,9 +133,9 @@ OUTPUTS: dict[str, list[tuple[str, NotebookNode]]] = {
 @pytest.mark.parametrize(
     ("rule", "source", "output"), [(rule, *pair) for rule, pairs in OUTPUTS.items() for pair in pairs]
 )
-def test_bad_output(rule: str, source: str, output: NotebookNode, case: Case) -> None:
+def test_bad_output(rule: str, source: str, output: NotebookNode, case: LessonCase) -> None:
     case.add_code(source, output)
-    assert {problem.rule for problem in case.problems()} == {rule}
+    assert {violation.rule for violation in case.violations()} == {rule}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,6 @@ def test_bad_output(rule: str, source: str, output: NotebookNode, case: Case) ->
         printed("see https://example.org/tmp/x and ./models/course"),
     ],
 )
-def test_good_output(output: NotebookNode, case: Case) -> None:
+def test_good_output(output: NotebookNode, case: LessonCase) -> None:
     case.add_code("x", output)
-    assert case.problems() == []
+    assert case.violations() == []

@@ -1,4 +1,4 @@
-"""The lessons as they are handed out: in step, through every gate, and runnable up to the first check."""
+"""The lessons as they are handed out: in step with their sources, without violations, runnable to the first check."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from nbclient import NotebookClient
 
 from tools.author.build import build
-from tools.author.execute import place
+from tools.author.execute import workspace
 from tools.author.files import ROOT, lesson_sources
 from tools.author.gates import problems
-from tools.author.gates.book import output_text
 from tools.author.gates.exercises import check_calls
+from tools.author.gates.notebook_file import output_text
 
 LEARNERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECONDS_PER_CELL = 600
@@ -34,12 +34,12 @@ def test_everything_is_in_step() -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_gates(name: str) -> None:
-    found = problems([name])
-    assert not found, "\n".join(map(str, found))
+    violations = problems([name])
+    assert not violations, "\n".join(map(str, violations))
 
 
 def first_check(notebook: nbformat.NotebookNode) -> tuple[int, str]:
-    """The position of the first cell with a check, and the check's id."""
+    """Return the position of the first cell with a check, and the check's id."""
     for position, cell in enumerate(notebook.cells):
         calls = check_calls(cell.source) if cell.cell_type == "code" else []
         if calls and calls[0]:
@@ -53,12 +53,12 @@ def test_an_untouched_lesson_runs_to_its_first_check_and_gets_a_hint(path: Path)
     notebook = nbformat.read(path, as_version=4)
     position, name = first_check(notebook)
     notebook.cells = notebook.cells[: position + 1]
-    with place() as here:
+    with workspace() as folders:
         client = NotebookClient(
             notebook,
             timeout=SECONDS_PER_CELL,
             kernel_name="python3",
-            resources={"metadata": {"path": str(here.work)}},
+            resources={"metadata": {"path": str(folders.work)}},
         )
         client.execute()
     texts = [output_text(output).strip() for output in notebook.cells[-1].outputs]

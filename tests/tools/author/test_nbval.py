@@ -1,4 +1,4 @@
-"""The strict nbval of solutions/conftest.py: what is right passes, what nbval lets through fails."""
+"""The strict nbval of solutions/conftest.py: a right notebook passes, and one that nbval alone lets through fails."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def write(
 
 
 def run(folder: Path) -> tuple[int, str]:
-    """pytest's exit status and output over the folder's notebooks."""
+    """Run pytest over the folder's notebooks; return its exit status and output."""
     shutil.copy(ROOT / "solutions" / "conftest.py", folder)
     (folder / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "-p", "no:cacheprovider", "-rA", "--color=no"]
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, *sorted(map(str, folder.glob("*.ipynb")))],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)},
@@ -46,18 +46,18 @@ def run(folder: Path) -> tuple[int, str]:
         timeout=300,
         check=False,
     )
-    return done.returncode, done.stdout
+    return result.returncode, result.stdout
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("solutions")
     home = "os.listdir(os.environ['ENGINEROOM_HOME'])"
-    place = f"print(os.path.basename(os.getcwd()), os.path.lexists('models'), {home})"
+    show_workspace = f"print(os.path.basename(os.getcwd()), os.path.lexists('models'), {home})"
     write(folder / "a_right.ipynb", "print(6 * 7)", "42\n", tags=CHECKED)
     write(folder / "b_wrong.ipynb", "print(6 * 7)", "41\n", tags=CHECKED)
     write(folder / "d_raises.ipynb", "1 / 0", "")
-    write(folder / "e_place.ipynb", place, "work True []\n", tags=CHECKED)
+    write(folder / "e_place.ipynb", show_workspace, "work True []\n", tags=CHECKED)
     status, text = run(folder)
     assert status == 1, text
     return text

@@ -1,4 +1,4 @@
-"""Running every lesson: what ran, what failed, what was never reached, and a report of it."""
+"""Running lessons: the report says what ran, what failed and what was never reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources: regions, both versions, and the errors that name file and line."""
+"""Lesson sources: regions, both notebooks, and errors that name file and line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules for code cells: nothing that could fail unseen."""
+"""Rules for code cells: nothing may fail without being noticed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tools.author.gates.book import Book, Problem, Rule, called, output_text, tree
+from tools.author.gates.notebook_file import GateRule, NotebookFile, Violation, called, output_text, tree
 from tools.author.source import MAGICS, compile_cell
 
-MOST_LINES = 25
+MAX_LINES = 25
 SHELL = {"get_ipython.system", "get_ipython.getoutput", "get_ipython.run_cell_magic"}
 PROCESS = {"os.system", "os.popen", "subprocess.Popen", "Popen", "subprocess.getoutput"}
 RUN = {"subprocess.run", "subprocess.call"}
@@ -21,108 +21,113 @@ FALLBACK = re.compile(
       mock(s|ed|ing|ups?)? | stub(s|bed)? | fak(e|ed|es|ing) | canned | dummy | pretend\w*
     | skipp(ed|ing) | simulat(e|ed|es|ing|ion|ions|or) | placeholders?
     | fall(s|ing)?[ ]back | fell[ ]back | fallback
-    | (not[ ](available|found|installed)|unavailable|missing)\W{1,3}(so[ ])?(using|showing|continuing)
+    | (not[ ](available|violations|installed)|unavailable|missing)\W{1,3}(so[ ])?(using|showing|continuing)
     )\b"""
 )
 
 
-def _calls(book: Book) -> Iterator[tuple[int, ast.Call]]:
-    for number, cell in book.cells("code"):
+def _calls(file: NotebookFile) -> Iterator[tuple[int, ast.Call]]:
+    for number, cell in file.cells("code"):
         for node in ast.walk(tree(cell.source)):
             if isinstance(node, ast.Call):
                 yield number, node
 
 
-def compiles(book: Book) -> list[Problem]:
-    """Each code cell compiles; where one does not, the other rules have nothing to read."""
-    found = []
-    for number, cell in book.cells("code"):
+def compiles(file: NotebookFile) -> list[Violation]:
+    """Every code cell compiles; the other rules need that."""
+    violations = []
+    for number, cell in file.cells("code"):
         try:
             compile_cell(cell.source)
         except SyntaxError as error:
-            found += book.problem(number, "compiles", f"it does not: {error.msg}, line {error.lineno}.")
-    return found
+            violations += file.violation(
+                number, "compiles", f"the cell does not compile: {error.msg}, line {error.lineno}."
+            )
+    return violations
 
 
-def no_shell(book: Book) -> list[Problem]:
-    """A failing ``!command`` or ``%%bash`` passes unseen; a lesson's code is Python."""
-    found = []
-    for number, call in _calls(book):
+def no_shell(file: NotebookFile) -> list[Violation]:
+    """There is no ``!command`` and no ``%%bash``, whose failure nobody would notice; a lesson's code is Python."""
+    violations = []
+    for number, call in _calls(file):
         if called(call) in SHELL:
-            found += book.problem(
+            violations += file.violation(
                 number, "shell", "no '!', '%%bash' or other cell magic: call Python instead."
             )
-    return found
+    return violations
 
 
-def magics(book: Book) -> list[Problem]:
-    """Line magics only from a short list."""
-    found = []
-    for number, call in _calls(book):
+def magics(file: NotebookFile) -> list[Violation]:
+    """Line magics are those of a short list."""
+    violations = []
+    for number, call in _calls(file):
         if called(call) == "get_ipython.run_line_magic":
             name = ast.literal_eval(call.args[0])
             if name not in MAGICS:
-                found += book.problem(number, "magic", f"%{name} is not one of {', '.join(MAGICS)}.")
-    return found
+                violations += file.violation(number, "magic", f"%{name} is not one of {', '.join(MAGICS)}.")
+    return violations
 
 
-def processes(book: Book) -> list[Problem]:
-    """A child process whose death nobody would see."""
-    found = []
-    for number, call in _calls(book):
+def processes(file: NotebookFile) -> list[Violation]:
+    """There is no child process whose death nobody would notice."""
+    violations = []
+    for number, call in _calls(file):
         name = called(call)
-        checked = any(k.arg == "check" and getattr(k.value, "value", False) is True for k in call.keywords)
+        values = [
+            getattr(keyword.value, "value", None) for keyword in call.keywords if keyword.arg == "check"
+        ]
+        is_checked = values == [True]
         if name in PROCESS:
-            found += book.problem(
+            violations += file.violation(
                 number, "process", f"{name}: start it by engineroom.kit.process, which waits and kills."
             )
-        elif name in RUN and not checked:
-            found += book.problem(number, "process", f"{name} without check=True hides a failure.")
-    return found
+        elif name in RUN and not is_checked:
+            violations += file.violation(number, "process", f"{name} without check=True hides a failure.")
+    return violations
 
 
-def skips(book: Book) -> list[Problem]:
-    """A skipped cell, or one that may raise, says why."""
-    found = []
-    for number, cell in book.cells("code"):
+def skips(file: NotebookFile) -> list[Violation]:
+    """A cell that is skipped or may raise has a reason."""
+    violations = []
+    for number, cell in file.cells("code"):
         tags = SKIP_TAGS.intersection(cell.metadata.get("tags", []))
         if (tags or SKIPS.search(cell.source)) and not REASON.search(cell.source):
-            found += book.problem(
+            violations += file.violation(
                 number, "skip", "a cell that is skipped or may raise needs a '# reason: …'."
             )
-    return found
+    return violations
 
 
-def fallback_text(book: Book) -> list[Problem]:
-    """Words that say that something else than the real thing ran, in code or in what it printed."""
-    found = []
-    for number, cell in book.cells("code"):
+def fallback_text(file: NotebookFile) -> list[Violation]:
+    """No word in code or output says that something other than the real thing ran."""
+    violations = []
+    for number, cell in file.cells("code"):
         texts = [cell.source, *map(output_text, cell.outputs)]
         match = next(filter(None, map(FALLBACK.search, texts)), None)
         if match:
             message = (
-                f"{match[0]!r}: real or absent. If another program says it: '# allow fallback-text: why'."
+                f"{match[0]!r}: run the real thing. If another program says it: '# allow fallback-text: why'."
             )
-            found += book.problem(number, "fallback-text", message)
-    return found
+            violations += file.violation(number, "fallback-text", message)
+    return violations
 
 
-def swallowed_errors(book: Book) -> list[Problem]:
-    """An ``except`` that only prints, unless an ``else`` raises (then the exception was what was wanted)."""
-    found = []
-    for number, cell in book.cells("code"):
+def swallowed_errors(file: NotebookFile) -> list[Violation]:
+    """No ``except`` only prints or passes, unless an ``else`` raises because the exception was expected."""
+    violations = []
+    for number, cell in file.cells("code"):
         for node in ast.walk(tree(cell.source)):
             if isinstance(node, ast.Try) and _swallows(node):
                 message = "an except that only prints or passes; add 'else: raise …' if it must happen."
-                found += book.problem(number, "swallowed-error", message)
+                violations += file.violation(number, "swallowed-error", message)
             if isinstance(node, ast.Call) and called(node) in ("suppress", "contextlib.suppress"):
-                found += book.problem(number, "swallowed-error", "contextlib.suppress hides an error.")
-    return found
+                violations += file.violation(number, "swallowed-error", "contextlib.suppress hides an error.")
+    return violations
 
 
 def _swallows(node: ast.Try) -> bool:
-    wanted = any(isinstance(statement, ast.Raise) for statement in node.orelse)
-    return not wanted and any(all(map(_silent, handler.body)) for handler in node.handlers)
+    is_expected = any(isinstance(statement, ast.Raise) for statement in node.orelse)
+    return not is_expected and any(all(map(_silent, handler.body)) for handler in node.handlers)
 
 
 def _silent(node: ast.stmt) -> bool:
@@ -133,14 +138,14 @@ def _silent(node: ast.stmt) -> bool:
     return isinstance(node.value, ast.Constant) or called(node.value) in ("print", "display")
 
 
-def short_cells(book: Book) -> list[Problem]:
-    """A cell fits on a screen."""
-    found = []
-    for number, cell in enumerate(book.notebook.cells, 1):
+def short_cells(file: NotebookFile) -> list[Violation]:
+    """Every cell fits on a screen."""
+    violations = []
+    for number, cell in enumerate(file.notebook.cells, 1):
         lines = len(cell.source.splitlines())
-        if lines > MOST_LINES:
-            found += book.problem(number, "long-cell", f"{lines} lines; at most {MOST_LINES}.")
-    return found
+        if lines > MAX_LINES:
+            violations += file.violation(number, "long-cell", f"{lines} lines; at most {MAX_LINES}.")
+    return violations
 
 
-RULES: list[Rule] = [no_shell, magics, processes, skips, fallback_text, swallowed_errors, short_cells]
+RULES: list[GateRule] = [no_shell, magics, processes, skips, fallback_text, swallowed_errors, short_cells]

@@ -1,4 +1,4 @@
-"""Rules for exercises: each has its check, each check is real, the learner's copy gives nothing away."""
+"""Rules for exercises: each has its check, each check passed, and the learner's copy gives no answer away."""
 
 from __future__ import annotations
 
@@ -7,105 +7,115 @@ from collections import Counter
 
 from labs.kit.check import exercises as registered_exercises
 from labs.kit.course import LESSONS
-from tools.author.gates.book import Book, Problem, called, output_text, tree
+from tools.author.files import LessonNotFound
+from tools.author.gates.notebook_file import NotebookFile, Violation, called, output_text, tree
 from tools.author.regions import SOLUTION, Region
-from tools.author.source import Cell, Lesson
+from tools.author.source import LessonSource, SourceCell
 
 
-def registered(lesson: Lesson) -> set[str]:
-    """The ids of the lesson's exercises. Raises ValueError for a lesson that labs/kit/course.py lacks."""
+def registered(lesson: LessonSource) -> set[str]:
+    """Return the ids of the lesson's exercises. Raises LessonNotFound when labs/kit/course.py does not list it."""
     entry = next((entry for entry in LESSONS if entry.slug == lesson.path.stem), None)
     if entry is None:
-        have = ", ".join(entry.slug for entry in LESSONS)
-        raise ValueError(f"labs/kit/course.py does not list {lesson.path.stem!r}; it lists {have}")
+        slugs = ", ".join(entry.slug for entry in LESSONS)
+        raise LessonNotFound(f"labs/kit/course.py does not list {lesson.path.stem!r}; it lists {slugs}")
     return {exercise.id for exercise in registered_exercises(entry)}
 
 
 def check_calls(source: str) -> list[str | None]:
-    """The ids that a code cell checks, in order; None for an id that is not a plain string."""
-    calls = [n for n in ast.walk(tree(source)) if isinstance(n, ast.Call) and called(n) == "check"]
+    """Return the ids that a code cell checks, in order; None for an id that is not a string literal."""
+    nodes = ast.walk(tree(source))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and called(node) == "check"]
     calls.sort(key=lambda call: (call.lineno, call.col_offset))
-    first = [call.args[0] if call.args else None for call in calls]
-    return [a.value if isinstance(a, ast.Constant) and isinstance(a.value, str) else None for a in first]
+    return [_literal(call.args[0]) if call.args else None for call in calls]
 
 
-def exercises(book: Book, lesson: Lesson, known: set[str]) -> list[Problem]:
-    """Each registered exercise is checked once, no other is; each region has a check after it; all passed."""
-    found: list[Problem] = []
-    used: Counter[str] = Counter()
-    for number, cell in book.cells("code"):
+def _literal(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def exercises(file: NotebookFile, lesson: LessonSource, known: set[str]) -> list[Violation]:
+    """Every registered exercise is checked once and passed, no other is checked, and every region has a check."""
+    violations: list[Violation] = []
+    check_counts: Counter[str] = Counter()
+    for number, cell in file.cells("code"):
         for name in check_calls(cell.source):
             if name not in known:
-                have = ", ".join(sorted(known)) or "none"
-                found += book.problem(number, "exercise", f"{name!r} is not registered; there are: {have}.")
+                message = f"{name!r} is not registered; there are: {', '.join(sorted(known)) or 'none'}."
+                violations += file.violation(number, "exercise", message)
                 continue
-            used[name] += 1
+            check_counts[name] += 1
             texts = [output_text(output) for output in cell.outputs]
             if not any(text.startswith(f"PASSED {name} ") for text in texts):
-                found += book.problem(number, "exercise", f"{name}: its output does not start with PASSED.")
+                violations += file.violation(
+                    number, "exercise", f"{name}: its output does not start with PASSED."
+                )
     for name in sorted(known):
-        if used[name] != 1:
-            found += book.problem(0, "exercise", f"{name} is checked {used[name]} times; expected once.")
-    if not used:
-        found += book.problem(0, "exercise", "no check(…): a lesson has at least one exercise.")
-    return found + _unchecked_regions(book, lesson)
+        if check_counts[name] != 1:
+            violations += file.violation(
+                0, "exercise", f"{name} is checked {check_counts[name]} times; expected once."
+            )
+    if not check_counts:
+        violations += file.violation(0, "exercise", "no check(…): a lesson has at least one exercise.")
+    return violations + _unchecked_regions(file, lesson)
 
 
-def _unchecked_regions(book: Book, lesson: Lesson) -> list[Problem]:
-    """A region has a check in its cell or after it, before the next ``## `` heading."""
-    found: list[Problem] = []
-    waiting: list[int] = []
+def _unchecked_regions(file: NotebookFile, lesson: LessonSource) -> list[Violation]:
+    """Every region has a check in its cell or after it, before the next ``## `` heading."""
+    violations: list[Violation] = []
+    unchecked_lines: list[int] = []
     for cell in lesson.cells:
         if cell.kind == "markdown" and any(str(line).startswith("## ") for line in cell.parts):
-            found += _unchecked(book, lesson, waiting)
-            waiting = []
-        waiting += [part.line for part in cell.parts if isinstance(part, Region)]
+            violations += _unchecked(file, lesson, unchecked_lines)
+            unchecked_lines = []
+        unchecked_lines += [part.line for part in cell.parts if isinstance(part, Region)]
         if cell.kind == "code" and check_calls(_solved(cell)):
-            waiting = []
-    return found + _unchecked(book, lesson, waiting)
+            unchecked_lines = []
+    return violations + _unchecked(file, lesson, unchecked_lines)
 
 
-def _unchecked(book: Book, lesson: Lesson, lines: list[int]) -> list[Problem]:
+def _unchecked(file: NotebookFile, lesson: LessonSource, lines: list[int]) -> list[Violation]:
     messages = (
         f"{lesson.path.name}:{line}: no check(…) after this region, in its section." for line in lines
     )
-    return [problem for message in messages for problem in book.problem(0, "exercise", message)]
+    return [violation for message in messages for violation in file.violation(0, "exercise", message)]
 
 
-def _solved(cell: Cell) -> str:
+def _solved(cell: SourceCell) -> str:
     parts = ([part] if isinstance(part, str) else part.solved() for part in cell.parts)
     return "\n".join(line for lines in parts for line in lines)
 
 
-def learner_file(book: Book, lesson: Lesson) -> list[Problem]:
-    """The learner's copy holds no output and no answer, and has every region and check."""
-    found: list[Problem] = []
+def learner_file(file: NotebookFile, lesson: LessonSource) -> list[Violation]:
+    """The learner's copy has no output and no answer, and it has every check."""
+    violations: list[Violation] = []
     checks: list[str | None] = []
-    for number, cell in book.cells("code"):
+    for number, cell in file.cells("code"):
         checks += check_calls(cell.source)
         if cell.outputs or cell.execution_count is not None:
-            found += book.problem(number, "learner", "it has outputs or a count: hand it out clean.")
+            violations += file.violation(number, "learner", "it has outputs or a count: hand it out without.")
         if SOLUTION in map(str.strip, cell.source.splitlines()) or "### BEGIN" in cell.source:
-            found += book.problem(number, "learner", "it has a solution marker.")
+            violations += file.violation(number, "learner", "it has a solution marker.")
     for region in regions(lesson):
-        found += _given_away(book, region)
-    wanted = [name for cell in lesson.cells if cell.kind == "code" for name in check_calls(_solved(cell))]
-    if checks != wanted:
-        found += book.problem(0, "learner", f"checks {checks}, the source has {wanted}.")
-    return found
+        violations += _given_away(file, region)
+    expected = [name for cell in lesson.cells if cell.kind == "code" for name in check_calls(_solved(cell))]
+    if checks != expected:
+        violations += file.violation(0, "learner", f"checks {checks}, the source has {expected}.")
+    return violations
 
 
-def regions(lesson: Lesson) -> list[Region]:
+def regions(lesson: LessonSource) -> list[Region]:
+    """Return all solution regions of the lesson."""
     return [part for cell in lesson.cells for part in cell.parts if isinstance(part, Region)]
 
 
-def _given_away(book: Book, region: Region) -> list[Problem]:
+def _given_away(file: NotebookFile, region: Region) -> list[Violation]:
     answer = _lines("\n".join(region.solution))
-    for number, cell in enumerate(book.notebook.cells, 1):
-        given = _lines(cell.source)
-        if any(given[i : i + len(answer)] == answer for i in range(len(given))):
-            return book.problem(
-                number, "learner", f"it holds the answer of line {region.line} of the source."
+    for number, cell in enumerate(file.notebook.cells, 1):
+        lines = _lines(cell.source)
+        if any(lines[i : i + len(answer)] == answer for i in range(len(lines))):
+            return file.violation(
+                number, "learner", f"it contains the answer of line {region.line} of the source."
             )
     return []
 

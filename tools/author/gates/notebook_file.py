@@ -1,4 +1,4 @@
-"""A notebook under the gates, and a problem found in it."""
+"""A notebook under the gates, and a violation found in it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One problem; ``cell`` counts all cells of the file from 1, 0 means the file."""
+class Violation:
+    """A rule that a file breaks. ``cell`` counts all cells of the file from 1; 0 stands for the whole file."""
 
     file: str
     cell: int
@@ -33,43 +33,44 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Book:
-    """A notebook, where it lies, and the repository it lies in."""
+class NotebookFile:
+    """A notebook, its path below the repository, and the repository's folder."""
 
-    file: str
+    path: str
     notebook: NotebookNode
     root: Path
 
     @classmethod
-    def read(cls, path: Path, root: Path) -> Book:
+    def read(cls, path: Path, root: Path) -> NotebookFile:
         return cls(str(path.relative_to(root)), nbformat.read(path, as_version=4), root)
 
     def cells(self, kind: str) -> Iterator[tuple[int, NotebookNode]]:
-        """The cells of one kind, each with its number from 1."""
-        return ((n, cell) for n, cell in enumerate(self.notebook.cells, 1) if cell.cell_type == kind)
+        """Yield the cells of one kind, each with its number from 1."""
+        numbered = enumerate(self.notebook.cells, 1)
+        return ((number, cell) for number, cell in numbered if cell.cell_type == kind)
 
-    def problem(self, cell: int, rule: str, message: str) -> list[Problem]:
-        """The problem in a list, or an empty list where the cell lifts the rule."""
+    def violation(self, cell: int, rule: str, message: str) -> list[Violation]:
+        """Return the violation in a list, or an empty list where the cell lifts the rule."""
         lifted = cell and rule in ALLOWABLE and rule in allowed(self.notebook.cells[cell - 1].source)
-        return [] if lifted else [Problem(self.file, cell, rule, message)]
+        return [] if lifted else [Violation(self.path, cell, rule, message)]
 
 
-Rule = Callable[[Book], list[Problem]]
+GateRule = Callable[[NotebookFile], list[Violation]]
 
 
 def allowed(source: str) -> set[str]:
-    """The rules that this cell lifts, each with a reason."""
+    """Return the rules that this cell lifts, each with a reason."""
     return {match[1] for match in ALLOW.finditer(source)}
 
 
 @cache
 def tree(source: str) -> ast.Module:
-    """A code cell's syntax tree, magics turned into calls of get_ipython(). Raises SyntaxError."""
+    """Parse a code cell; magics become calls of get_ipython(). Raises SyntaxError."""
     return ast.parse(TransformerManager().transform_cell(source))
 
 
 def called(node: ast.AST) -> str:
-    """The dotted name that a call calls, without arguments: ``get_ipython.system``; "" for anything else."""
+    """Return the dotted name of the function that a call calls, e.g. ``get_ipython.system``; "" for anything else."""
     if isinstance(node, ast.Call):
         return called(node.func) if not isinstance(node.func, ast.Name) else node.func.id
     if isinstance(node, ast.Attribute):
@@ -78,7 +79,7 @@ def called(node: ast.AST) -> str:
 
 
 def output_text(output: NotebookNode) -> str:
-    """What a reader reads of an output: stream text, plain text and HTML without colours."""
+    """Return an output's text without colours: of a stream, a traceback, or of text/plain, HTML and Markdown."""
     if output.output_type == "stream":
         return ANSI.sub("", output.text)
     if output.output_type == "error":

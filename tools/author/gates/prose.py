@@ -1,4 +1,4 @@
-"""Rules for markdown: headings, sections, pictures, links, and no measured number typed by hand."""
+"""Rules for markdown cells: headings, sections, pictures, links, and no measured number typed by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlparse
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tools.author.gates.book import Book, Problem, Rule
+from tools.author.gates.notebook_file import GateRule, NotebookFile, Violation
 from tools.author.work import LINKS
 
 SECTIONS = ("What you will be able to do", "Time and money", "On an H100", "Recap")
@@ -26,92 +26,94 @@ NOT_PROSE = re.compile(r"(?s)<!--.*?-->|\$\$.*?\$\$|\$[^$\n]+\$|\\\(.*?\\\)|\\\[
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
-def _tokens(book: Book) -> Iterator[tuple[int, Token]]:
-    for number, cell in book.cells("markdown"):
+def _tokens(file: NotebookFile) -> Iterator[tuple[int, Token]]:
+    for number, cell in file.cells("markdown"):
         for token in MARKDOWN.parse(cell.source):
             yield number, token
             for child in token.children or ():
                 yield number, child
 
 
-def _headings(book: Book) -> list[tuple[int, int, str]]:
-    """(cell, level, text) of each heading."""
-    found = []
-    for number, cell in book.cells("markdown"):
+def _headings(file: NotebookFile) -> list[tuple[int, int, str]]:
+    """Return (cell, level, text) of each heading."""
+    headings = []
+    for number, cell in file.cells("markdown"):
         tokens = MARKDOWN.parse(cell.source)
         for token, text in pairwise(tokens):
             if token.type == "heading_open":
-                found.append((number, int(token.tag[1]), text.content))
-    return found
+                headings.append((number, int(token.tag[1]), text.content))
+    return headings
 
 
-def heading_order(book: Book) -> list[Problem]:
-    """One H1, which is first, and no level left out."""
-    found = []
+def heading_order(file: NotebookFile) -> list[Violation]:
+    """There is one H1, at the top, and no level is skipped."""
+    violations = []
     level = 0
-    for number, this, text in _headings(book):
-        if this > level + 1:
-            found += book.problem(number, "headings", f"{text!r} is level {this} after level {level}.")
-        if this == 1 and level:
-            found += book.problem(number, "headings", f"{text!r} is a second H1.")
-        level = this
-    return found if level else book.problem(0, "headings", "no H1.")
+    for number, new_level, text in _headings(file):
+        if new_level > level + 1:
+            message = f"{text!r} is level {new_level} after level {level}."
+            violations += file.violation(number, "headings", message)
+        if new_level == 1 and level:
+            violations += file.violation(number, "headings", f"{text!r} is a second H1.")
+        level = new_level
+    return violations if level else file.violation(0, "headings", "no H1.")
 
 
-def sections(book: Book) -> list[Problem]:
-    """The sections that each lesson has, in their order."""
-    titles = [text for _, level, text in _headings(book) if level == 2]
+def sections(file: NotebookFile) -> list[Violation]:
+    """The sections that every lesson has are there, in their order."""
+    titles = [text for _, level, text in _headings(file) if level == 2]
     missing = [name for name in SECTIONS if name not in titles]
     if missing:
-        return book.problem(0, "sections", f"missing: {', '.join(f'## {name}' for name in missing)}")
+        return file.violation(0, "sections", f"missing: {', '.join(f'## {name}' for name in missing)}")
     if sorted(SECTIONS, key=titles.index) != list(SECTIONS):
-        return book.problem(0, "sections", f"in another order than {', '.join(SECTIONS)}.")
+        return file.violation(0, "sections", f"in another order than {', '.join(SECTIONS)}.")
     return []
 
 
-def images_have_alt(book: Book) -> list[Problem]:
-    """Each picture in markdown has alternative text."""
-    found = []
-    for number, token in _tokens(book):
-        markdown = token.type == "image" and not token.content.strip()
-        html = token.type in ("html_block", "html_inline") and "<img" in token.content.lower()
-        if markdown or (html and not re.search(r"""alt\s*=\s*["'][^"']*\w""", token.content)):
-            found += book.problem(number, "alt-text", "a picture without alternative text.")
-    return found
+def images_have_alt(file: NotebookFile) -> list[Violation]:
+    """Every picture in markdown has alternative text."""
+    violations = []
+    for number, token in _tokens(file):
+        is_markdown = token.type == "image" and not token.content.strip()
+        is_html = token.type in ("html_block", "html_inline") and "<img" in token.content.lower()
+        if is_markdown or (is_html and not re.search(r"""alt\s*=\s*["'][^"']*\w""", token.content)):
+            violations += file.violation(number, "alt-text", "a picture without alternative text.")
+    return violations
 
 
-def no_typed_measurement(book: Book) -> list[Problem]:
-    """No number with a unit of time, rate or ratio outside code and formulas, unless its source is named."""
-    found = []
-    for number, cell in book.cells("markdown"):
+def no_typed_measurement(file: NotebookFile) -> list[Violation]:
+    """No number with a unit of time, rate or ratio stands outside code and formulas, unless its source is named."""
+    violations = []
+    for number, cell in file.cells("markdown"):
         for token in MARKDOWN.parse(cell.source):
             match = MEASURED.search(_prose(token)) if token.type == "inline" else None
             if match and not FACT.search(token.content):
                 message = (
                     f"{match[0]!r}: print it from records/, or name its source: '<!-- fact: source -->'."
                 )
-                found += book.problem(number, "typed-number", message)
-    return found
+                violations += file.violation(number, "typed-number", message)
+    return violations
 
 
 def _prose(block: Token) -> str:
-    """A block's words without inline code, formulas, comments and addresses."""
-    text = "".join(c.content if c.type == "text" else " " for c in block.children or ())
+    """Return a block's words without inline code, formulas, comments and addresses."""
+    children = block.children or ()
+    text = "".join(child.content if child.type == "text" else " " for child in children)
     return NOT_PROSE.sub(" ", text)
 
 
-def links_exist(book: Book) -> list[Problem]:
-    """A link or picture leads to a lesson, a file in a folder that learners see, or a heading of the lesson."""
-    found = []
-    folder = (book.root / book.file).parent
-    anchors = {text.replace(" ", "-").lower() for _, _, text in _headings(book)}
-    for number, token in _tokens(book):
+def links_exist(file: NotebookFile) -> list[Violation]:
+    """Every link leads to a web page, a lesson, a file in a folder that learners see, or a heading of the lesson."""
+    violations = []
+    folder = (file.root / file.path).parent
+    anchors = {text.replace(" ", "-").lower() for _, _, text in _headings(file)}
+    for number, token in _tokens(file):
         target = str(token.attrGet("href") or token.attrGet("src") or "")
         if target and not _leads_somewhere(target, folder, anchors):
-            found += book.problem(
+            violations += file.violation(
                 number, "link", f"{target!r} leads nowhere; a learner sees ../{', ../'.join(LINKS)}."
             )
-    return found
+    return violations
 
 
 def _leads_somewhere(target: str, folder: Path, anchors: set[str]) -> bool:
@@ -121,8 +123,8 @@ def _leads_somewhere(target: str, folder: Path, anchors: set[str]) -> bool:
     if not address.path:
         return unquote(address.fragment).lower() in anchors
     path = Path(unquote(address.path))
-    shown = path.parts[0] != ".." or (len(path.parts) > 1 and path.parts[1] in LINKS)
-    return shown and not path.is_absolute() and (folder / path).exists()
+    is_visible = path.parts[0] != ".." or (len(path.parts) > 1 and path.parts[1] in LINKS)
+    return is_visible and not path.is_absolute() and (folder / path).exists()
 
 
-RULES: list[Rule] = [heading_order, sections, images_have_alt, no_typed_measurement, links_exist]
+RULES: list[GateRule] = [heading_order, sections, images_have_alt, no_typed_measurement, links_exist]
