@@ -81,24 +81,43 @@ def deduce(config: BuildConfig, pretrained_config: dict[str, Any]) -> tuple[Limi
     Raises BuildError for limits that contradict each other.
     """
     explanations: list[str] = []
-    trained_len, origin = max_trained_len(pretrained_config)
-    max_seq_len = config.max_seq_len or trained_len
-    if config.max_seq_len is None:
-        explanations.append(
-            f"max_seq_len {max_seq_len:,}: {origin}. The KV cache grows with the tokens in use, not with this limit, "
-            f"but a smaller limit is safer."
-        )
-    elif max_seq_len > trained_len:
-        explanations.append(
-            f"max_seq_len {max_seq_len:,} is above {origin}, {trained_len:,}: the model was not trained on positions "
-            f"beyond that, and its answers get worse there."
-        )
+    max_seq_len = _deduce_max_seq_len(config, pretrained_config, explanations)
     max_input_len = min(config.max_input_len, max_seq_len)
     if config.max_input_len > max_input_len:
         explanations.append(
             f"max_input_len {max_input_len:,}: reduced from {config.max_input_len:,} to max_seq_len, which counts "
             f"prompt and answer together."
         )
+    limits = Limits(
+        max_batch_size=config.max_batch_size,
+        max_input_len=max_input_len,
+        max_seq_len=max_seq_len,
+        max_num_tokens=_deduce_max_num_tokens(config, max_seq_len, explanations),
+        max_beam_width=config.max_beam_width,
+        tokens_per_block=config.tokens_per_block,
+    )
+    return limits, explanations
+
+
+def _deduce_max_seq_len(
+    config: BuildConfig, pretrained_config: dict[str, Any], explanations: list[str]
+) -> int:
+    trained_len, origin = max_trained_len(pretrained_config)
+    if config.max_seq_len is None:
+        explanations.append(
+            f"max_seq_len {trained_len:,}: {origin}. The KV cache grows with the tokens in use, not with this limit, "
+            f"but a smaller limit is safer."
+        )
+        return trained_len
+    if config.max_seq_len > trained_len:
+        explanations.append(
+            f"max_seq_len {config.max_seq_len:,} is above {origin}, {trained_len:,}: the model was not trained on "
+            f"positions beyond that, and its answers get worse there."
+        )
+    return config.max_seq_len
+
+
+def _deduce_max_num_tokens(config: BuildConfig, max_seq_len: int, explanations: list[str]) -> int:
     max_num_tokens = max_seq_len * config.max_batch_size
     if config.max_num_tokens is not None and config.max_num_tokens <= max_num_tokens:
         max_num_tokens = config.max_num_tokens
@@ -111,15 +130,7 @@ def deduce(config: BuildConfig, pretrained_config: dict[str, Any]) -> tuple[Limi
             f"--max_num_tokens {max_num_tokens} is below --max_batch_size {config.max_batch_size}: each running "
             f"request takes one token of every step. Raise the first or lower the second."
         )
-    limits = Limits(
-        max_batch_size=config.max_batch_size,
-        max_input_len=max_input_len,
-        max_seq_len=max_seq_len,
-        max_num_tokens=max_num_tokens,
-        max_beam_width=config.max_beam_width,
-        tokens_per_block=config.tokens_per_block,
-    )
-    return limits, explanations
+    return max_num_tokens
 
 
 def max_trained_len(pretrained_config: dict[str, Any]) -> tuple[int, str]:

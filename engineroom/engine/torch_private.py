@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from engineroom.engine.config import BuildError
+
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
@@ -99,10 +101,16 @@ def _int_arrays_declared_anew() -> Iterator[None]:
 
 
 def cpp_compiler() -> str:
-    """The C++ compiler that torch.compile uses (torch/_inductor/cpp_builder.py); raises InvalidCxxCompiler."""
+    """The C++ compiler that torch.compile uses (torch/_inductor/cpp_builder.py). Raises BuildError if there is none."""
     from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
 
-    return get_cpp_compiler()
+    try:
+        return get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise BuildError(
+            "an engine for the CPU needs a C++ compiler, and none works here. Install g++, or set CXX to yours."
+        ) from None
 
 
 def vector_isa_flags() -> list[str]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 
 import psutil
 import pytest
@@ -57,7 +58,7 @@ def test_a_killed_fork_is_an_error() -> None:
 
 
 def test_leaving_the_block_ends_the_fork() -> None:
-    forks: list[multiprocessing.process.BaseProcess] = []
+    forks: list[BaseProcess] = []
     with pytest.raises(KeyboardInterrupt), run_in_fork(lambda: time.sleep(300)):
         forks += multiprocessing.active_children()
         raise KeyboardInterrupt

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch._inductor.config
 from safetensors.torch import load_file, save_file
 
 from engineroom.checkpoint import Checkpoint, Mapping, Sharding, convert
@@ -119,6 +120,18 @@ def test_impossible_builds_are_refused(checkpoint: Checkpoint, tmp_path: Path) -
         build(checkpoint.directory, tmp_path / "engine", device="cuda")
     with pytest.raises(OutputError, match="is not empty"):
         build(checkpoint.directory, two, LIMITS)
+    assert not list(tmp_path.glob("engine*"))
+
+
+def test_a_build_without_a_compiler_says_what_to_install(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINEROOM_BUILDS", str(tmp_path / "builds"))  # an empty build cache
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(BuildError, match=r"needs a C\+\+ compiler, and none works here. Install g\+\+"),
+    ):
+        build(checkpoint.directory, tmp_path / "engine", LIMITS)
     assert not list(tmp_path.glob("engine*"))
 
 
