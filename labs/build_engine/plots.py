@@ -40,13 +40,13 @@ def memory(budgets: Mapping[str, MemoryBudget], full_batch_bytes: float, gpu: st
     alt = [f"The memory of one {gpu} under {len(budgets)} rules."]
     with show.picture(alt, size=(9, 3)) as (figure, axes):
         for row, (name, budget) in enumerate(reversed(list(budgets.items()))):
-            left = 0.0
+            offset = 0.0
             for part, color in PARTS.items():
                 width = getattr(budget, part) / 1e9
-                axes.barh(row, width, left=left, color=color, edgecolor="white")
+                axes.barh(row, width, left=offset, color=color, edgecolor="white")
                 if width > MIN_LABEL_GIGABYTES:
-                    axes.text(left + width / 2, row, f"{width:.1f}", ha="center", va="center")
-                left += width
+                    axes.text(offset + width / 2, row, f"{width:.1f}", ha="center", va="center")
+                offset += width
             mark = (budget.weights + full_batch_bytes) / 1e9
             axes.plot([mark, mark], [row - 0.4, row + 0.4], color="black", linewidth=2)
             kv_cache, activations = budget.kv_cache / 1e9, budget.activations / 1e9

@@ -70,7 +70,7 @@ def break_even(build_seconds: float, rate: float, other_rate: float) -> float:
 
 def never_pays_gives(value: float) -> Callable[[float, float, float], float]:
     """Right where the build pays; this number where it never does."""
-    return lambda build, rate, other: break_even(build, rate, other) if rate > other else value
+    return lambda build, aot, vllm: break_even(build, aot, vllm) if aot > vllm else value
 
 
 RIGHT: dict[str, tuple[Any, ...]] = {
@@ -140,19 +140,19 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("06.same", proof(together=OTHER_TRACE), "served other requests"),
     ("06.same", proof(together=with_other_token(PROOF["together"], 7)), "`together`: 1 answers differ"),
     ("06.break_even", (1e5,), "Pass it uncalled"),
-    ("06.break_even", (lambda build, rate, other: None,), "not a number"),
-    ("06.break_even", (lambda build, rate, other: build / (rate - other),), "Rates do not add up"),
-    ("06.break_even", (lambda build, rate, other: build / (1 / other - 1 / rate) / rate,), "Those are seconds: how"),
-    ("06.break_even", (lambda build, rate, other: build / (1 / other - 1 / rate) / other,), "of the slower engine"),
-    ("06.break_even", (lambda build, rate, other: build * rate,), "catch up with itself"),
-    ("06.break_even", (lambda build, rate, other: build * other,), "It goes on serving"),
-    ("06.break_even", (lambda build, rate, other: build * (rate - other),), "saved on each token is a time"),
-    ("06.break_even", (lambda build, rate, other: build / (1 / rate - 1 / other),), "but for the sign"),
-    ("06.break_even", (lambda build, rate, other: 1.0,), "I get 100,000 tokens"),
-    ("06.break_even", (lambda build, rate, other: build / (1 / other - 1 / rate),), "divide by zero"),
+    ("06.break_even", (lambda build, aot, vllm: None,), "not a number"),
+    ("06.break_even", (lambda build, aot, vllm: build / (aot - vllm),), "Rates do not add up"),
+    ("06.break_even", (lambda build, aot, vllm: build / (1 / vllm - 1 / aot) / aot,), "Those are seconds: how"),
+    ("06.break_even", (lambda build, aot, vllm: build / (1 / vllm - 1 / aot) / vllm,), "of the slower engine"),
+    ("06.break_even", (lambda build, aot, vllm: build * aot,), "catch up with itself"),
+    ("06.break_even", (lambda build, aot, vllm: build * vllm,), "It goes on serving"),
+    ("06.break_even", (lambda build, aot, vllm: build * (aot - vllm),), "saved on each token is a time"),
+    ("06.break_even", (lambda build, aot, vllm: build / (1 / aot - 1 / vllm),), "but for the sign"),
+    ("06.break_even", (lambda build, aot, vllm: 1.0,), "I get 100,000 tokens"),
+    ("06.break_even", (lambda build, aot, vllm: build / (1 / vllm - 1 / aot),), "divide by zero"),
     ("06.break_even", (never_pays_gives(nan),), "Never is `math.inf`"),
     ("06.break_even", (never_pays_gives(-5.0),), "Never is `math.inf`"),
     ("06.break_even", (never_pays_gives(0.0),), "Never is `math.inf`"),
     ("06.break_even", (never_pays_gives(1e12),), "never pays: return"),
-    ("06.break_even", (lambda build, rate, other: break_even(build, rate, other) if build else inf,), "no time"),
+    ("06.break_even", (lambda build, aot, vllm: break_even(build, aot, vllm) if build else inf,), "no time"),
 ]  # fmt: skip
