@@ -123,7 +123,7 @@ def _check_throughput(token_rate: float) -> None:
     )
     require(
         near(token_rate, 14 / 4.1),
-        f"`throughput` is {token_rate:.4g}. All output tokens, over the time from the first `sent` to the last arrival.",
+        f"`throughput` is {token_rate:.4g}. All output tokens, over the time from first `sent` to last arrival.",
     )
 
 
