@@ -1,6 +1,6 @@
-"""`tensorrt_llm` behind Triton's gRPC streaming, as what generates tokens for the HTTP server of engineroom/openai.
+"""A backend of engineroom/openai: it generates tokens with Triton's model `tensorrt_llm`, over gRPC streaming.
 
-It uses the contract of NVIDIA's backend and nothing else; against that backend itself it was not run.
+It relies only on the contract of NVIDIA's backend. It was not run against that backend itself.
 """
 
 from __future__ import annotations
@@ -8,177 +8,192 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import grpc
 import httpx
 import numpy as np
 from fastapi import HTTPException
+from numpy.typing import NDArray
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import np_to_triton_dtype
 
-from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
-from engineroom.engine.runtime.executor import Output
+from engineroom.engine.runtime.async_executor import EngineStats, EngineStopped, QueueFull
+from engineroom.engine.runtime.request import FinishReason, RequestError, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
-from engineroom.engine.runtime.scheduler import RequestError
 from engineroom.metrics.prometheus import parse
 from engineroom.triton.backend.words import word_list
 
 MODEL = "tensorrt_llm"
 REQUESTS, BLOCKS = "nv_trt_llm_request_metrics", "nv_trt_llm_kv_cache_block_metrics"
-GAUGES = {REQUESTS: "request_type", BLOCKS: "kv_cache_block_type"}
-CODE = re.compile(r"\b(INVALID_ARG|UNAVAILABLE): (.*)", re.DOTALL)
-LOAD = (f"{REQUESTS} scheduled", f"{REQUESTS} waiting", f"{BLOCKS} used", f"{BLOCKS} max")
+LABELS = {REQUESTS: "request_type", BLOCKS: "kv_cache_block_type"}
+ERROR_CODE = re.compile(r"\b(INVALID_ARG|UNAVAILABLE): (.*)", re.DOTALL)
 
 
-class TimedOut(HTTPException):
-    """An answer took longer than the server allows."""
+class RequestTimeout(HTTPException):
+    """A request took longer than the server allows: status 504."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(504, f"the answer took longer than this server's limit of {seconds:g} s.")
 
 
-@dataclass(frozen=True)
-class Load:
-    """What `engineroom.openai.metrics.Load` asks for, out of Triton's metrics."""
-
-    running: float
-    waiting: float
-    kv_cache_usage: float
-
-
 class TritonBackend:
-    """Tokens in, tokens out, for one event loop. `address` is gRPC's host:port; `url`, `metrics` of the same server.
+    """Generates tokens for one event loop.
 
-    `request_timeout`: seconds that one answer may take. `max_requests`: answers in the making at a time; one more is
-    refused with QueueFull.
+    `address` is gRPC's host:port; `url` and `metrics` are addresses of the same server. `request_timeout`: seconds that
+    one request may take. `max_requests`: requests at a time; one more is refused with QueueFull.
     """
 
     def __init__(
         self, address: str, url: str, metrics: str, request_timeout: float = 300, max_requests: int = 512
     ) -> None:
         self.address, self.url, self.metrics = address, url, metrics
-        self.request_timeout, self.max_requests, self.open = request_timeout, max_requests, 0
+        self.request_timeout, self.max_requests = request_timeout, max_requests
+        self.num_requests = 0
         self._client: InferenceServerClient | None = None
 
-    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> AsyncGenerator[Output]:
-        """One answer. Leaving it cancels the request, in Triton and in the engine."""
-        if self.open >= self.max_requests:
+    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
+        """Stream the output of one request. Closing the stream cancels the request, in Triton and in the engine."""
+        if self.num_requests >= self.max_requests:
             raise QueueFull(
-                f"{self.open} answers are in the making, as many as this server takes; ask later."
+                f"{self.num_requests} requests are running, as many as this server accepts; ask again later."
             )
-        self._client = self._client or InferenceServerClient(self.address)
-        stream = self._client.stream_infer(_once(request(tokens, params)), self.request_timeout)
-        self.open += 1
+        if self._client is None:  # a client belongs to the event loop in which it is made
+            self._client = InferenceServerClient(self.address)
+        request = stream_request(tokens, params)
+        stream: Any = self._client.stream_infer(_requests(request), self.request_timeout)
+        self.num_requests += 1
         try:
             async for output in _outputs(stream, params):
                 yield output
         except grpc.RpcError as error:
             raise self._translated(error) from None
         finally:
-            self.open -= 1
+            self.num_requests -= 1
             stream.cancel()
 
-    def load(self) -> Load:
-        """As Triton tells it now, all versions together; not a number where it does not answer."""
-        found: defaultdict[str, float] = defaultdict(float)
+    def stats(self) -> EngineStats:
+        """The sums over all versions of the model now; NaN where Triton does not answer."""
+        values: defaultdict[tuple[str, str], float] = defaultdict(float)
         try:
-            text = httpx.get(self.metrics, timeout=1, trust_env=False).text
+            page = httpx.get(self.metrics, timeout=1, trust_env=False).text
         except httpx.HTTPError:
-            return Load(math.nan, math.nan, math.nan)
-        for sample in parse(text, GAUGES):
-            found[f"{sample.name} {sample.labels[GAUGES[sample.name]]}"] += sample.value
-        running, waiting, used, most = (found.get(name, math.nan) for name in LOAD)
-        return Load(running, waiting, used / most)
+            return EngineStats(math.nan, math.nan, math.nan)
+        for sample in parse(page, LABELS):
+            values[sample.name, sample.labels[LABELS[sample.name]]] += sample.value
+        used_blocks = values.get((BLOCKS, "used"), math.nan)
+        max_blocks = values.get((BLOCKS, "max"), math.nan)
+        return EngineStats(
+            num_running_requests=values.get((REQUESTS, "scheduled"), math.nan),
+            num_waiting_requests=values.get((REQUESTS, "waiting"), math.nan),
+            kv_cache_usage=used_blocks / max_blocks,
+        )
 
     def problem(self) -> str | None:
-        """Why no answer can be expected now."""
+        """Why the server cannot answer now, or None."""
         try:
-            answer = httpx.get(f"{self.url}/v2/models/tensorrt_llm/ready", timeout=2, trust_env=False)
+            response = httpx.get(f"{self.url}/v2/models/{MODEL}/ready", timeout=2, trust_env=False)
         except httpx.HTTPError as error:
             return f"Triton does not answer at {self.url}: {error}"
-        return None if answer.status_code == 200 else "Triton has no model tensorrt_llm that is ready."
+        return None if response.status_code == 200 else f"Triton has no model {MODEL} that is ready."
 
     def _translated(self, error: grpc.RpcError) -> Exception:
-        """What ends a stream from outside; a model's errors come within it."""
+        """The exception for a stream that ended from outside; errors of the model come within the stream."""
         if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return TimedOut(self.request_timeout)
+            return RequestTimeout(self.request_timeout)
         if error.code() == grpc.StatusCode.UNAVAILABLE:
             return EngineStopped(f"Triton at {self.address} does not answer: {error.details()}")
         return RuntimeError(f"Triton says: {error.details()}")
 
 
-def refused(message: str) -> Exception:
-    """A model's or Triton's error within a stream. There it has no status, so the model names it in its message.
+def exception(message: str) -> Exception:
+    """The exception for an error within a stream. It has no status there, so the message begins with its name.
 
-    (With the header `triton_grpc_error` errors would end the stream with their status, but clients that leave then
+    (With the header `triton_grpc_error` an error would end the stream with its status. But then a client that leaves
     can end Triton 2.51: ASSERTION FAILED: prior > 0.)
     """
-    found = CODE.search(message)
-    code, said = found.groups() if found else ("", message)
-    if "max_queue_size" in said or "maximum queue size" in said:
-        return QueueFull(said)
+    match = ERROR_CODE.search(message)
+    code, text = match.groups() if match else ("", message)
+    if "max_queue_size" in text or "maximum queue size" in text:
+        return QueueFull(text)
     if code == "INVALID_ARG":
-        return RequestError(said)
-    return EngineStopped(said) if code == "UNAVAILABLE" else RuntimeError(f"Triton says: {message}")
+        return RequestError(text)
+    return EngineStopped(text) if code == "UNAVAILABLE" else RuntimeError(f"Triton says: {message}")
 
 
-def request(tokens: Sequence[int], params: SamplingParams) -> dict[str, Any]:
-    """One streamed request as tritonclient takes it. Raises RequestError for a number that no tensor holds."""
+def infer_inputs(arrays: Mapping[str, NDArray[Any]]) -> list[InferInput]:
+    """NumPy arrays as tritonclient's input tensors; an array of objects holds texts."""
+    inputs = []
+    for name, array in arrays.items():
+        tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    return inputs
+
+
+def stream_request(tokens: Sequence[int], params: SamplingParams) -> dict[str, Any]:
+    """The arguments of one streamed request, for `stream_infer`. Every tensor has a batch dimension of 1.
+
+    Raises RequestError for a number that does not fit into its tensor.
+    """
     if params.max_tokens >= 2**31:
         raise RequestError(f"max_tokens is {params.max_tokens}; expected less than 2³¹.")
     arrays = {
-        "input_ids": np.array([tokens], np.int32),
+        "input_ids": np.array([tokens], np.int32),  # [1, num_tokens]
         "input_lengths": np.array([[len(tokens)]], np.int32),
         "request_output_len": np.array([[params.max_tokens]], np.int32),
         "streaming": np.array([[True]]),
         "return_log_probs": np.array([[params.logprobs]]),
         "runtime_top_k": np.array([[1 if params.greedy else params.top_k]], np.int32),
-        "stop_words_list": word_list(_ends(params)),
+        "stop_words_list": word_list(_stop_words(params)),
     }
     if not params.greedy:
         arrays["temperature"] = np.array([[params.temperature]], np.float32)
         arrays["runtime_top_p"] = np.array([[params.top_p]], np.float32)
     if params.seed is not None:
         arrays["seed"] = np.array([[params.seed]], np.int64).view(np.uint64)
-    inputs = []
-    for name, array in arrays.items():
-        inputs.append(InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)))
-        inputs[-1].set_data_from_numpy(array)
-    return {"model_name": MODEL, "inputs": inputs}
+    return {"model_name": MODEL, "inputs": infer_inputs(arrays)}
 
 
-async def _once(item: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    yield item
+async def _requests(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    yield request
 
 
-async def _outputs(stream: Any, params: SamplingParams) -> AsyncGenerator[Output]:
-    """Token by token. A stream that ends by itself had an end token that the backend keeps (NVIDIA's does).
+async def _outputs(stream: Any, params: SamplingParams) -> AsyncGenerator[TokenOutput]:
+    """Token by token. A stream that ends without a last token ended with an end token, which NVIDIA's backend omits.
 
-    The last token is given when Triton has ended the stream: a stream that is cancelled at that moment stays in the
-    server for ever (2.51), and its model cannot be unloaded.
+    The last token is yielded only when Triton has ended the stream: a stream that is cancelled in that moment stays in
+    the server for ever (2.51), and its model cannot be unloaded.
     """
-    ends, said = _ends(params), []
+    stop_words, token_ids = _stop_words(params), list[int]()
     async for result, error in stream:
         if error:
-            raise refused(str(error))
-        ids, chances = result.as_numpy("output_ids"), result.as_numpy("output_log_probs")
-        for place, token in enumerate(ids.flat if ids is not None else ()):
-            said.append(int(token))
-            reason = "length" if len(said) == params.max_tokens else None
-            reason = "stop" if any(tuple(said[-len(end) :]) == end for end in ends) else reason
-            output = Output(said[-1], float(chances.flat[place]) if params.logprobs else 0.0, reason)
+            raise exception(str(error))
+        output_ids, logprobs = result.as_numpy("output_ids"), result.as_numpy("output_log_probs")
+        for index, token_id in enumerate(output_ids.flat if output_ids is not None else ()):
+            token_ids.append(int(token_id))
+            reason = _finish_reason(token_ids, stop_words, params.max_tokens)
+            logprob = float(logprobs.flat[index]) if params.logprobs else 0.0
             if reason:
                 async for _ in stream:
                     pass
-            yield output
+            yield TokenOutput(token_ids[-1], logprob, reason)
             if reason:
                 return
-    yield Output(ends[0][0] if ends else 0, 0.0, "stop")
+    yield TokenOutput(stop_words[0][0] if stop_words else 0, 0.0, "stop")
 
 
-def _ends(params: SamplingParams) -> list[tuple[int, ...]]:
-    return [*([] if params.end_id is None else [(params.end_id,)]), *params.stop_words]
+def _finish_reason(
+    token_ids: list[int], stop_words: list[tuple[int, ...]], max_tokens: int
+) -> FinishReason | None:
+    if any(tuple(token_ids[-len(stop_word) :]) == stop_word for stop_word in stop_words):
+        return "stop"
+    return "length" if len(token_ids) == max_tokens else None
+
+
+def _stop_words(params: SamplingParams) -> list[tuple[int, ...]]:
+    """The token sequences that end the output: the end token, then the stop words."""
+    end = [] if params.end_id is None else [(params.end_id,)]
+    return [*end, *params.stop_words]

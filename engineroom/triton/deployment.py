@@ -1,4 +1,4 @@
-"""What is deployed, in one typed description; the fields are the template variables of NVIDIA's own repositories.
+"""The typed description of a deployment. Its fields are the template variables of NVIDIA's own model repositories.
 
 Names, meaning and defaults follow docs/model_config.md of tensorrtllm_backend.
 """
@@ -8,64 +8,71 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from engineroom.engine.directory import TOKENIZER
 from engineroom.kit.errors import UserError
 
-Count = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class DeploymentError(UserError, ValueError):
-    """A description that cannot be deployed, or a repository that cannot be served; says what to do."""
+    """A description that cannot be deployed, or a repository that cannot be served; the message says what to do."""
 
 
-def absolute(path: Path) -> Path:
+def check_absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError(
-            f"expected an absolute path: the server is started elsewhere. Give {path.absolute()}"
+            f"expected an absolute path, as the server runs in another directory. Give {path.absolute()}"
         )
     return path
 
 
-Absolute = Annotated[Path, AfterValidator(absolute)]
+AbsolutePath = Annotated[Path, AfterValidator(check_absolute)]
 
 
 class Deployment(BaseModel):
     """Five models around one engine (`inflight_batcher_llm`), or one model with text in and out (`llmapi`).
 
-    `triton_backend`: "python" is the engine of engineroom/engine, "tensorrtllm" an engine of trtllm-build in NVIDIA's
-    container. `max_queue_size` 0 is no bound, as Triton has it.
+    `triton_backend`: "python" serves an engine of engineroom/engine, "tensorrtllm" an engine of trtllm-build in
+    NVIDIA's container. `max_queue_size` 0 means no limit, as in Triton.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    engine_dir: Absolute
-    tokenizer_dir: Absolute | None = None
+    engine_dir: AbsolutePath
+    tokenizer_dir: AbsolutePath | None = None
     template: Literal["inflight_batcher_llm", "llmapi"] = "inflight_batcher_llm"
     triton_backend: Literal["python", "tensorrtllm"] = "python"
-    triton_max_batch_size: Count = 64
+    triton_max_batch_size: PositiveInt = 64
     decoupled_mode: bool = True
-    max_queue_delay_microseconds: NotNegative = 0
-    max_queue_size: NotNegative = 0
+    max_queue_delay_microseconds: NonNegativeInt = 0
+    max_queue_size: NonNegativeInt = 0
     batching_strategy: Literal["inflight_fused_batching"] = "inflight_fused_batching"
-    preprocessing_instance_count: Count = 1
-    postprocessing_instance_count: Count = 1
-    bls_instance_count: Count = 1
+    preprocessing_instance_count: PositiveInt = 1
+    postprocessing_instance_count: PositiveInt = 1
+    bls_instance_count: PositiveInt = 1
     accumulate_tokens: bool = False
     add_special_tokens: bool = True
     skip_special_tokens: bool = True
     tensorrt_llm_model_name: str = "tensorrt_llm"
-    max_beam_width: Count = 1
-    max_tokens_in_paged_kv_cache: Count | None = None
+    max_beam_width: PositiveInt = 1
+    max_tokens_in_paged_kv_cache: PositiveInt | None = None
     kv_cache_free_gpu_mem_fraction: Fraction = 0.9
     enable_kv_cache_reuse: bool = True
     batch_scheduler_policy: Literal["guaranteed_no_evict", "max_utilization"] = "guaranteed_no_evict"
     exclude_input_in_output: bool = False
-    cancellation_check_period_ms: Count = 100
-    stats_check_period_ms: Count = 100
+    cancellation_check_period_ms: PositiveInt = 100
+    stats_check_period_ms: PositiveInt = 100
     normalize_log_probs: bool = True
     enable_chunked_context: bool = True
     decoding_mode: Literal["", "top_k", "top_p", "top_k_top_p"] = ""
@@ -77,30 +84,33 @@ class Deployment(BaseModel):
     def _has_a_backend(self) -> Deployment:
         if self.template == "llmapi" and self.triton_backend != "python":
             raise ValueError(
-                "llmapi is a Python model; in NVIDIA's container take its own all_models/llmapi."
+                "llmapi is a Python model. In NVIDIA's container, use the container's own all_models/llmapi."
             )
         return self
 
     def variables(self) -> dict[str, str]:
-        """Each field as it is written into a template: true and false in small letters, None as nothing."""
+        """Each field as it is written into a template: `true` and `false` in lower case, None as an empty text."""
         fields = self.model_dump() | {"tokenizer_dir": self.tokenizer}
-        words = {True: "true", False: "false", None: ""}
-        return {
-            name: words[value] if value is None or isinstance(value, bool) else str(value)
-            for name, value in fields.items()
-        }
+        return {name: template_value(value) for name, value in fields.items()}
 
     @property
     def tokenizer(self) -> Path:
         return self.tokenizer_dir or self.engine_dir / TOKENIZER
 
 
+def template_value(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def describe(**fields: object) -> Deployment:
-    """A Deployment of these fields. Raises DeploymentError that names each wrong field and what is expected of it."""
+    """A Deployment of these fields. Raises DeploymentError, which names each wrong field and what is expected there."""
     try:
-        return Deployment(**fields)
+        return Deployment.model_validate(fields)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, one['loc']))}: {one['msg']}. Got {one['input']!r}." for one in error.errors()
-        ]
+        lines = []
+        for problem in error.errors():
+            field = ".".join(map(str, problem["loc"]))
+            lines.append(f"{field}: {problem['msg']}. Got {problem['input']!r}.")
         raise DeploymentError("\n".join(lines)) from None

@@ -1,4 +1,4 @@
-"""OpenAI's HTTP API before a Triton server: the HTTP code of engineroom/openai, with API keys."""
+"""The OpenAI frontend of a Triton server: the HTTP API of engineroom/openai, with API keys."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engineroom.engine.directory import TOKENIZER, open_engine
 from engineroom.kit.process import Server, start
 from engineroom.openai.app import create_app
-from engineroom.openai.http import failed
-from engineroom.openai.protocol import Failure, Problem
+from engineroom.openai.http import error_response
+from engineroom.openai.protocol import ErrorInfo, ErrorResponse
 from engineroom.openai.text import Vocabulary
 from engineroom.triton.client import TritonBackend
 from engineroom.triton.deployment import DeploymentError
@@ -23,43 +23,54 @@ from engineroom.triton.server import Triton
 GRACE = 2  # seconds that open streams have after SIGTERM
 
 
-class ApiKeys:
-    """Below /v1 only with `Authorization: Bearer KEY`; without keys everybody may ask."""
+class ApiKeyMiddleware:
+    """Paths below /v1 require `Authorization: Bearer KEY` with one of the keys; without keys they are open."""
 
     def __init__(self, app: ASGIApp, keys: list[str]) -> None:
         self.app, self.keys = app, [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = dict(scope.get("headers", [])).get(b"authorization", b"").removeprefix(b"Bearer ")
-        known = [hmac.compare_digest(given, key) for key in self.keys]
-        if scope["type"] != "http" or not scope["path"].startswith("/v1") or not known or any(known):
-            return await self.app(scope, receive, send)
-        problem = "This server asks for an API key: send the header `Authorization: Bearer KEY`."
-        kind = {"type": "invalid_request_error", "code": "invalid_api_key"}
-        answer = failed(401, Failure(error=Problem(message=problem, **kind)), {"WWW-Authenticate": "Bearer"})
-        await answer(scope, receive, send)
+        if scope["type"] != "http" or not scope["path"].startswith("/v1") or self._authorized(scope):
+            await self.app(scope, receive, send)
+            return
+        error = ErrorInfo(
+            message="This server requires an API key. Send the header `Authorization: Bearer KEY`.",
+            type="invalid_request_error",
+            code="invalid_api_key",
+        )
+        response = error_response(401, ErrorResponse(error=error), {"WWW-Authenticate": "Bearer"})
+        await response(scope, receive, send)
+
+    def _authorized(self, scope: Scope) -> bool:
+        key = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
+        # Compare with every key, each in constant time: the time taken reveals nothing about the keys.
+        matches = [hmac.compare_digest(key, valid_key) for valid_key in self.keys]
+        return not self.keys or any(matches)
 
 
-def read_keys(file: Path | None) -> list[str]:
-    """One key a line. Raises DeploymentError for a file that cannot be read or has none."""
-    if file is None:
+def read_api_keys(path: Path | None) -> list[str]:
+    """The keys of a file, one in each line. Raises DeploymentError for an unreadable file and one without keys."""
+    if path is None:
         return []
     try:
-        keys = file.read_text().split()
+        keys = path.read_text().split()
     except OSError as error:
-        raise DeploymentError(f"--api_key_file {file}: {error.strerror}.") from None
+        raise DeploymentError(f"--api_key_file {path}: {error.strerror}.") from None
     if not keys or not all(map(str.isascii, keys)):
-        raise DeploymentError(f"--api_key_file {file}: expected one key of ASCII letters in each line.")
+        raise DeploymentError(f"--api_key_file {path}: expected one key of ASCII letters in each line.")
     return keys
 
 
-def run(backend: TritonBackend, engine_dir: Path, name: str, host: str, port: int, keys: list[str]) -> None:
-    """Serve until SIGTERM or SIGINT. The engine directory tells its limits and has the tokenizer."""
+def run_frontend(
+    backend: TritonBackend, engine_dir: Path, served_model_name: str, host: str, port: int, keys: list[str]
+) -> None:
+    """Serve until SIGTERM or SIGINT. The limits and the tokenizer are those of the engine directory."""
     engine = open_engine(engine_dir)
-    if not (engine.path / TOKENIZER).is_dir():
-        raise DeploymentError(f"{engine_dir} has no tokenizer. Build it with --tokenizer_dir.")
-    app = create_app(backend, Vocabulary(engine.path / TOKENIZER), name, int(engine.build.max_seq_len or 0))
-    app.add_middleware(ApiKeys, keys=keys)
+    tokenizer_dir = engine.path / TOKENIZER
+    if not tokenizer_dir.is_dir():
+        raise DeploymentError(f"{engine_dir} has no tokenizer. Build the engine with --tokenizer_dir.")
+    app = create_app(backend, Vocabulary(tokenizer_dir), served_model_name, engine.limits.max_seq_len)
+    app.add_middleware(ApiKeyMiddleware, keys=keys)
     with suppress(KeyboardInterrupt):
         uvicorn.run(app, host=host, port=port, access_log=False, timeout_graceful_shutdown=GRACE)
 
@@ -67,13 +78,13 @@ def run(backend: TritonBackend, engine_dir: Path, name: str, host: str, port: in
 def serve_openai(
     triton: Triton, engine_dir: str | Path, *, name: str = "openai", timeout: float = 120, **options: object
 ) -> Server:
-    """`engineroom triton openai` on a free port before a running Triton; the process kit stops it.
+    """Start `engineroom triton openai` on a free port, as the frontend of a running Triton.
 
-    A second call of the same `name` replaces the first server. `options` are those of the command, such as
+    A second call with the same `name` replaces the first server. `options` are those of the command, such as
     request_timeout=10. Raises ServerFailed with the end of the log.
     """
-    line = [sys.executable, "-m", "engineroom.triton", "openai", str(engine_dir), "--port", "{port}"]
-    line += ["--grpc", triton.grpc, "--url", triton.url, "--metrics", triton.metrics]
+    command = [sys.executable, "-m", "engineroom.triton", "openai", str(engine_dir), "--port", "{port}"]
+    command += ["--grpc", triton.grpc, "--url", triton.url, "--metrics", triton.metrics]
     for option, value in options.items():
-        line += [f"--{option}", str(value)]
-    return start(line, name=name, timeout=timeout)
+        command += [f"--{option}", str(value)]
+    return start(command, name=name, timeout=timeout)

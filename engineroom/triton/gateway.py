@@ -1,4 +1,4 @@
-"""LiteLLM's proxy before Triton and vLLM: deploy/gateway/litellm.yaml, started on this machine."""
+"""LiteLLM's proxy in front of Triton and vLLM: deploy/gateway/litellm.yaml, started on this machine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from engineroom.triton.deployment import DeploymentError
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "deploy" / "gateway" / "litellm.yaml"
 LITELLM = ROOT / ".venv" / "gateway" / "bin" / "litellm"
+# LiteLLM uses the lists that it was packaged with; by default it would fetch each of them from GitHub.
 LISTS = ("MODEL_COST_MAP", "ANTHROPIC_BETA_HEADERS", "BLOG_POSTS")
-OFFLINE = {f"LITELLM_LOCAL_{name}": "True" for name in LISTS}  # as packaged; else each is fetched from GitHub
+OFFLINE = {f"LITELLM_LOCAL_{name}": "True" for name in LISTS}
 
 
 def serve_gateway(
@@ -23,16 +24,16 @@ def serve_gateway(
     vllm_key: str = "none",
     timeout: float = 120,
 ) -> Server:
-    """Start the gateway on a free loopback port: `course-stable` is `engine`, `course-new` is `vllm`.
+    """Start the gateway on a free loopback port: the model `course-stable` is `engine`, `course-new` is `vllm`.
 
-    Both are addresses of OpenAI servers without `/v1`, each with the API key that it wants; `key` is what clients send.
-    Raises DeploymentError without LiteLLM, ServerFailed with the reason and the end of the log.
+    `engine` and `vllm` are addresses of OpenAI servers, without `/v1`; `engine_key` and `vllm_key` are their API keys.
+    `key` is the key that clients send to the gateway. Raises DeploymentError where LiteLLM is not installed, and
+    ServerFailed with the reason and the end of the log.
     """
     if not LITELLM.exists():
-        raise DeploymentError("There is no LiteLLM here. `python3 bootstrap.py --gateway` brings it.")
+        raise DeploymentError("LiteLLM is not installed. Install it with `python3 bootstrap.py --gateway`.")
     keys = {"LITELLM_MASTER_KEY": key, "ENGINE_API_KEY": engine_key, "VLLM_API_KEY": vllm_key}
     bases = {"ENGINE_API_BASE": f"{engine}/v1", "VLLM_API_BASE": f"{vllm}/v1"}
-    line = [LITELLM, "--config", CONFIG, "--host", HOST, "--port", "{port}"]
-    return start(
-        line, name="gateway", env=OFFLINE | keys | bases, ready="/health/liveliness", timeout=timeout
-    )
+    command = [LITELLM, "--config", CONFIG, "--host", HOST, "--port", "{port}"]
+    environment = OFFLINE | keys | bases
+    return start(command, name="gateway", env=environment, ready="/health/liveliness", timeout=timeout)

@@ -1,4 +1,4 @@
-"""From a description to a model repository: templates filled, configurations parsed as Triton parses them."""
+"""Render a model repository from a Deployment: fill the templates, and parse each config.pbtxt as Triton does."""
 
 from __future__ import annotations
 
@@ -16,30 +16,36 @@ CONFIG = "config.pbtxt"
 
 
 def render(deployment: Deployment, repository: str | Path) -> Path:
-    """Write the repository, complete or not at all: <model>/config.pbtxt and what is in <model>/1.
+    """Write the repository, complete or not at all: <model>/config.pbtxt and the files in <model>/1.
 
-    Raises OutputError when `repository` holds something.
+    Raises OutputError when `repository` is not empty.
     """
     source = TEMPLATES / deployment.template
     with output_directory(repository, 1 << 20) as folder:
         for template in sorted(source.glob(f"*/{CONFIG}")):
             name = template.parent.name
             text = fill(template.read_text(), deployment)
-            parse(text)
+            parse_config(text)
             version = folder / name / "1"
             version.mkdir(parents=True)
             (folder / name / CONFIG).write_text(text)
+            # NVIDIA's backend runs the engine itself: the model that holds the engine needs no program.
             if deployment.triton_backend == "python" or name != "tensorrt_llm":
-                for file in template.parent.glob("1/*.*"):
-                    (version / file.name).write_text(fill(file.read_text(), deployment))
+                for path in template.parent.glob("1/*.*"):
+                    (version / path.name).write_text(fill(path.read_text(), deployment))
     return Path(repository)
 
 
 def fill(text: str, deployment: Deployment) -> str:
-    """Every `${name}` replaced. Raises KeyError for one that a Deployment does not have: a fault of the template."""
+    """The text with each `${name}` replaced. Raises KeyError for a name that is no field of Deployment."""
     return Template(text).substitute(deployment.variables())
 
 
-def parse(text: str) -> ModelConfig:
+def parse_config(text: str) -> ModelConfig:
     """A config.pbtxt as Triton reads it. Raises google.protobuf.text_format.ParseError with line and column."""
     return text_format.Parse(text, ModelConfig())
+
+
+def version_numbers(folder: Path) -> list[int]:
+    """The numbers of a model's version folders, in rising order; Triton serves the last."""
+    return sorted(int(path.name) for path in folder.glob("[1-9]*") if path.is_dir() and path.name.isdigit())

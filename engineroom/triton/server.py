@@ -1,6 +1,7 @@
-"""The Triton server: the one of NVIDIA's wheel here, `launch_triton_server.py`'s command line in NVIDIA's container.
+"""Start a Triton server: the one in NVIDIA's wheel, or NVIDIA's own in its container.
 
-Flags are those of tritonserver 2.51 (`tritonserver --help`).
+In the container the command line is that of `launch_triton_server.py`. The flags are those of tritonserver 2.51
+(`tritonserver --help`).
 """
 
 from __future__ import annotations
@@ -11,22 +12,25 @@ import sys
 import sysconfig
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from engineroom.kit.diagnose import PAUSED
 from engineroom.kit.process import HOST, Server, ServerFailed, free_port, start
 from engineroom.triton.deployment import DeploymentError
+from engineroom.triton.render import CONFIG
 
 ENVIRONMENT = Path(__file__).parents[2] / ".venv" / "triton"
 BUNDLED = "lib/python{}.{}/site-packages/pytriton/tritonserver".format(*sys.version_info)
 NVIDIA = Path("/opt/tritonserver/bin/tritonserver")
-STARTS = 3  # at most, if the machine stands still each time
-EXIT_SECONDS = 1  # for requests that still run at SIGTERM
+MODEL = "tensorrt_llm"  # the model with the engine
+MAX_STARTS = 3
+EXIT_SECONDS = 1  # that running requests have after SIGTERM
 
 
 @dataclass(frozen=True)
 class Triton(AbstractContextManager["Triton"]):
-    """A running server: `url` for HTTP, `grpc` as host:port, `metrics` the address of its Prometheus page."""
+    """A running server: `url` is for HTTP, `grpc` is host:port, `metrics` is the address of its Prometheus page."""
 
     server: Server
     grpc: str
@@ -48,73 +52,86 @@ def serve(
 ) -> Triton:
     """Start Triton on free loopback ports and return when every model is ready; the process kit stops it.
 
-    A second call of the same `name` replaces the first server. Raises DeploymentError without a model or a Triton on
-    this machine, ServerFailed with the reason and the end of the log. A Triton that died of a pause is started again,
-    STARTS times in all: until 25.08 (python_backend's pull request 408) a model's process has one second to show that
-    it lives, and when it comes later its start-up arguments have been freed, which ends the server too.
+    A second call with the same `name` replaces the first server. Raises DeploymentError where the repository has no
+    model or this machine no Triton, and ServerFailed with the reason and the end of the log.
     """
-    if not any(Path(repository).glob("*/config.pbtxt")):
-        raise DeploymentError(f"{repository} has no model. Give a folder that `render` wrote.")
-    grpc, metrics = free_port(), free_port()
-    line = [sys.executable, "-m", "engineroom.triton.watchdog"]
-    line += command(Path(repository), "{port}", grpc, metrics, world_size)
-    server = _start(line, name, timeout)
-    return Triton(server, f"{HOST}:{grpc}", f"http://{HOST}:{metrics}/metrics")
+    if not any(Path(repository).glob(f"*/{CONFIG}")):
+        raise DeploymentError(
+            f"{repository} has no model. Give a folder that `engineroom triton render` wrote."
+        )
+    grpc_port, metrics_port = free_port(), free_port()
+    command = [sys.executable, "-m", "engineroom.triton.watchdog"]
+    command += server_command(Path(repository), "{port}", grpc_port, metrics_port, world_size)
+    server = start_with_retries(command, name, timeout)
+    return Triton(server, f"{HOST}:{grpc_port}", f"http://{HOST}:{metrics_port}/metrics")
 
 
-def _start(line: list[str], name: str, timeout: float, more: int = STARTS - 1) -> Server:
-    try:
-        return start(line, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout)
-    except ServerFailed as failure:
-        if PAUSED not in str(failure) or not more:
-            raise
-    print(f"{PAUSED} Once more.", flush=True)
-    return _start(line, name, timeout, more - 1)
+def start_with_retries(command: list[str], name: str, timeout: float) -> Server:
+    """Start a server, up to MAX_STARTS times while the reason of its failure is a pause of the machine.
+
+    Before 25.08 (python_backend's pull request 408) a model's process has one second to show that it lives. If it is
+    later than that, its start-up arguments have been freed, and the server dies too.
+    """
+    start_once = partial(
+        start, command, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout
+    )
+    for _ in range(MAX_STARTS - 1):
+        try:
+            return start_once()
+        except ServerFailed as failure:
+            if PAUSED not in str(failure):
+                raise
+        print(f"{PAUSED} Trying again.", flush=True)
+    return start_once()
 
 
-def command(
-    repository: Path,
-    http: int | str,
-    grpc: int,
-    metrics: int,
-    world_size: int = 1,
-    name: str = "tensorrt_llm",
+def server_command(
+    repository: Path, http_port: int | str, grpc_port: int, metrics_port: int, world_size: int = 1
 ) -> list[str]:
-    """One process for each rank of the engine, under mpirun; one rank in the wheel's server needs none.
+    """The command line: in NVIDIA's container mpirun with one server for each rank, elsewhere the wheel's server.
 
-    Models are loaded and unloaded by request only, so that a version can be rolled out.
-    Ranks above 0 load the engine's model only, as launch_triton_server.py has it.
+    As in launch_triton_server.py, ranks above 0 load only the model with the engine. Models are loaded and unloaded
+    only on request (explicit model control), so that a version can be rolled out.
     """
     program = executable()
-    if world_size > 1 and program != NVIDIA:
-        raise DeploymentError(
-            f"world_size {world_size}: several ranks need NVIDIA's container; here it is 1."
-        )
-    line: list[str] = [] if program != NVIDIA else ["mpirun", "--allow-run-as-root"]
+    if program != NVIDIA and world_size > 1:
+        raise DeploymentError(f"world_size {world_size}: several ranks need NVIDIA's container. Use 1 here.")
+    common = [
+        f"--model-repository={repository.absolute()}",
+        "--model-control-mode=explicit",
+        *(f"--{protocol}-address={HOST}" for protocol in ("http", "grpc", "metrics")),
+        f"--http-port={http_port}",
+        f"--grpc-port={grpc_port}",
+        f"--metrics-port={metrics_port}",
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={EXIT_SECONDS}",
+    ]
+    if program != NVIDIA:
+        return [str(program), *common, *rank_flags(0), f"--backend-directory={backend_directory(program)}"]
+    command = ["mpirun", "--allow-run-as-root"]
     for rank in range(world_size):
-        line += [] if program != NVIDIA else ["-n", "1"]
-        line += [str(program), f"--model-repository={repository.absolute()}"]
-        line += ["--model-control-mode=explicit", f"--load-model={name if rank else '*'}"]
-        line += [f"--http-address={HOST}", f"--grpc-address={HOST}", f"--metrics-address={HOST}"]
-        line += [f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"]
-        line += ["--disable-auto-complete-config", f"--exit-timeout-secs={EXIT_SECONDS}"]
-        line += [f"--backend-config=python,shm-region-prefix-name=engineroom{os.getpid()}_{rank}_"]
-        line += [] if program == NVIDIA else [f"--backend-directory={backends(program)}"]
-        line += [":"] if program == NVIDIA else []
-    return line
+        command += ["-n", "1", str(program), *common, *rank_flags(rank), ":"]
+    return command
+
+
+def rank_flags(rank: int) -> list[str]:
+    return [
+        f"--load-model={MODEL if rank else '*'}",
+        f"--backend-config=python,shm-region-prefix-name=engineroom{os.getpid()}_{rank}_",
+    ]
 
 
 def executable() -> Path:
-    """NVIDIA's in its container, else the wheel's. Raises DeploymentError with the line that brings it."""
+    """NVIDIA's server in its container, else the wheel's. Raises DeploymentError with the command that installs it."""
     bundled = ENVIRONMENT / BUNDLED / "bin" / "tritonserver"
     for program in (NVIDIA, bundled):
         if program.is_file():
             return program
-    raise DeploymentError("There is no Triton server here. `python3 bootstrap.py --triton` brings it.")
+    raise DeploymentError("There is no Triton server here. Install it with `python3 bootstrap.py --triton`.")
 
 
-def backends(program: Path) -> Path:
-    """The wheel's backends, with the stub of this Python where Triton looks for it."""
+def backend_directory(program: Path) -> Path:
+    """The wheel's backends. The stub of this Python version is copied to where Triton looks for it."""
     root = program.parents[1]
     stub = root / "backends" / "python" / "triton_python_backend_stub"
     if not stub.exists():
@@ -126,8 +143,8 @@ def backends(program: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """The stub is an embedded Python: PATH leads it to its environment, LD_LIBRARY_PATH to its own libpython."""
+    """The stub embeds Python: PATH leads it to its environment, LD_LIBRARY_PATH to its libpython."""
     if executable() == NVIDIA:
         return {}
     paths = {"PATH": str(ENVIRONMENT / "bin"), "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
-    return {name: ":".join(filter(None, [path, os.environ.get(name)])) for name, path in paths.items()}
+    return {name: f"{path}:{os.environ.get(name, '')}".rstrip(":") for name, path in paths.items()}

@@ -1,4 +1,4 @@
-"""Small things of lesson 10: a request and its answers on a clock, and what Triton's own counters say."""
+"""Requests of lesson 10 with the time of each response, and what Triton's own counters say."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import grpc
 import numpy as np
 from tritonclient.grpc import InferInput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException
 
 from engineroom.metrics.prometheus import fetch
+from engineroom.triton import client as triton_client
 from engineroom.triton.deployment import Deployment
 from engineroom.triton.render import CONFIG, TEMPLATES
 from engineroom.triton.server import Triton
 
-KINDS = {int: np.int32, float: np.float32, bool: np.bool_, str: np.object_}
-PATIENCE = 120  # seconds; no answer in a lesson takes as long
-# what NVIDIA's copy of a file does not have; fill_template.py refuses a name that its file lacks
+DTYPES = {int: np.int32, float: np.float32, bool: np.bool_, str: np.object_}
+TIMEOUT = 120  # seconds for one response; none in a lesson takes that long
+# Variables that NVIDIA's copy of a file does not have; fill_template.py refuses a name that its file lacks.
 ONLY_OURS = {
     "ensemble": {"prompt_embedding_table_data_type"},
     "tensorrt_llm_bls": {"cancellation_check_period_ms"},
@@ -31,97 +32,99 @@ ONLY_OURS = {
 
 
 @dataclass
-class Answer:
-    """One request seen from the client: seconds on time.perf_counter, a time for each response with tensors.
+class TritonResponse:
+    """All responses to one request, seen from the client. Times are in seconds of time.perf_counter.
 
-    `version` is that of the model which answered, "" when none did; `tokens` are its output_ids, `text` its
-    text_output, as far as the model has them.
+    `arrival_times` has a time for each response with tensors. `version` is that of the model which responded, "" where
+    none did. `token_ids` are its `output_ids` and `text` is its `text_output`, as far as the model has these tensors.
     """
 
-    sent: float
-    done: float = 0
-    arrivals: list[float] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
+    start_time: float
+    end_time: float = 0
+    arrival_times: list[float] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     text: str = ""
     error: str = ""
     version: str = ""
 
     def add(self, result: InferResult) -> None:
-        self.arrivals.append(time.perf_counter())
+        self.arrival_times.append(time.perf_counter())
         self.version = result.get_response().model_version
-        if (ids := result.as_numpy("output_ids")) is not None:
-            self.tokens += map(int, ids.flat)
-        if (text := result.as_numpy("text_output")) is not None:
-            self.text += text[0].decode()
+        output_ids, text_output = result.as_numpy("output_ids"), result.as_numpy("text_output")
+        if output_ids is not None:
+            self.token_ids += map(int, output_ids.flat)
+        if text_output is not None:
+            self.text += text_output[0].decode()
 
 
-def inputs(flat: bool = False, **values: Any) -> list[InferInput]:
-    """Tensors of one sequence, [1, n] each, [n] if `flat`: int is INT32, float FP32, bool BOOL, str BYTES."""
-    made = []
+def infer_inputs(flat: bool = False, **values: Any) -> list[InferInput]:
+    """Tensors of one sequence: [1, n], or [n] if `flat`. An int is INT32, a float FP32, a bool BOOL, a str BYTES."""
+    arrays = {}
     for name, value in values.items():
         row = value if isinstance(value, list) else [value]
-        array = np.array(row if flat else [row], KINDS[type(row[0])])
-        made.append(InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)))
-        made[-1].set_data_from_numpy(array)
-    return made
+        arrays[name] = np.array(row if flat else [row], DTYPES[type(row[0])])
+    return triton_client.infer_inputs(arrays)
 
 
-def stream(client: InferenceServerClient, model: str, **values: Any) -> Any:
-    """Send one request over a gRPC stream: an async iterator of (result, error), with `cancel()`."""
+def stream_infer(client: InferenceServerClient, model: str, **values: Any) -> Any:
+    """Send one request over a gRPC stream. Returns an async iterator of (result, error) with a method `cancel()`."""
 
-    async def once() -> AsyncIterator[dict[str, Any]]:
-        yield {"model_name": model, "inputs": inputs(**values)}
+    async def requests() -> AsyncIterator[dict[str, Any]]:
+        yield {"model_name": model, "inputs": infer_inputs(**values)}
 
-    return client.stream_infer(once(), stream_timeout=PATIENCE)
+    return client.stream_infer(requests(), stream_timeout=TIMEOUT)
 
 
-async def ask(client: InferenceServerClient, model: str, **values: Any) -> Answer:
-    """The whole answer to one streamed request; an error is noted in it, not raised."""
-    answer = Answer(time.perf_counter())
+async def infer(client: InferenceServerClient, model: str, **values: Any) -> TritonResponse:
+    """Send one request over a gRPC stream and wait for its end. An error is recorded in the response, not raised."""
+    response = TritonResponse(time.perf_counter())
     try:
-        async for result, error in stream(client, model, **values):
+        async for result, error in stream_infer(client, model, **values):
             if error:
-                answer.error = str(error)
+                response.error = str(error)
             elif result.get_response().outputs:
-                answer.add(result)
+                response.add(result)
     except (grpc.RpcError, InferenceServerException) as error:
-        answer.error = str(error)
-    answer.done = time.perf_counter()
-    return answer
+        response.error = str(error)
+    response.end_time = time.perf_counter()
+    return response
 
 
-async def under_load(
-    act: Callable[[], Awaitable[object]], one: Callable[[], Awaitable[Answer]], users: int = 4, after: int = 2
-) -> tuple[list[Answer], float, float]:
-    """Run `act` while so many users ask one request after the other: their answers, and when `act` began and ended.
+async def run_under_load(
+    action: Callable[[], Awaitable[object]],
+    send_request: Callable[[], Awaitable[TritonResponse]],
+    num_users: int = 4,
+    num_requests: int = 2,
+) -> tuple[list[TritonResponse], float, float]:
+    """Run `action` while users send one request after the other: (their responses, its start time, its end time).
 
-    Each user begins with `after` requests before `act`, and asks as many after it. Raises what `act` raises.
+    Each user sends `num_requests` before the action, and as many after it. Raises what `action` raises.
     """
-    answers, done = list[Answer](), asyncio.Event()
+    responses, action_ended = list[TritonResponse](), asyncio.Event()
 
-    async def some() -> None:
-        for _ in range(after):
-            answers.append(await one())
+    async def send_some() -> None:
+        for _ in range(num_requests):
+            responses.append(await send_request())
 
-    async def until_done() -> None:
-        while not done.is_set():
-            answers.append(await one())
-        await some()
+    async def send_until_ended() -> None:
+        while not action_ended.is_set():
+            responses.append(await send_request())
+        await send_some()
 
-    await asyncio.gather(*(some() for _ in range(users)))
-    busy = [asyncio.create_task(until_done()) for _ in range(users)]
-    began = time.perf_counter()
+    await asyncio.gather(*(send_some() for _ in range(num_users)))
+    users = [asyncio.create_task(send_until_ended()) for _ in range(num_users)]
+    start_time = time.perf_counter()
     try:
-        await act()
+        await action()
     finally:
-        ended = time.perf_counter()
-        done.set()
-        await asyncio.gather(*busy)
-    return answers, began, ended
+        end_time = time.perf_counter()
+        action_ended.set()
+        await asyncio.gather(*users)
+    return responses, start_time, end_time
 
 
-def gauges(triton: Triton, prefix: str) -> dict[tuple[str, str], float]:
-    """Triton's metrics that begin so, by (name, labels); see its address `metrics`."""
+def read_metrics(triton: Triton, prefix: str) -> dict[tuple[str, str], float]:
+    """Triton's metrics whose names start with `prefix`, by (name, labels)."""
     values = {}
     for sample in fetch(triton.metrics):
         if sample.name.startswith(prefix):
@@ -131,29 +134,32 @@ def gauges(triton: Triton, prefix: str) -> dict[tuple[str, str], float]:
 
 
 def engine_steps(triton: Triton) -> int:
-    """Turns of the engine's loop since it was loaded; one gives a token to every request that runs."""
-    found = gauges(triton, "nv_trt_llm_general")
-    return int(sum(value for (_, labels), value in found.items() if "iteration_counter" in labels))
+    """Steps of the engine since it was loaded; each step generates a token for every running request."""
+    values = read_metrics(triton, "nv_trt_llm_general")
+    return int(sum(value for (_, labels), value in values.items() if "iteration_counter" in labels))
 
 
 async def batch_sizes(client: InferenceServerClient, model: str) -> Counter[int]:
-    """How often the model's program was called with so many requests at once, since it was loaded."""
-    [found] = (await client.get_inference_statistics(model)).model_stats
-    return Counter({int(one.batch_size): int(one.compute_infer.count) for one in found.batch_stats})
+    """How many calls the model's program has had with each number of requests, since it was loaded."""
+    statistics: Any = await client.get_inference_statistics(model)
+    [model_statistics] = statistics.model_stats
+    return Counter(
+        {int(batch.batch_size): int(batch.compute_infer.count) for batch in model_statistics.batch_stats}
+    )
 
 
-async def versions(client: InferenceServerClient, model: str) -> dict[str, str]:
-    """Each version of a model that Triton has now, with its state."""
-    index = await client.get_model_repository_index()
-    return {one.version: one.state for one in index.models if one.name == model and one.version}
+async def model_versions(client: InferenceServerClient, model: str) -> dict[str, str]:
+    """Each version of a model that Triton knows, with its state."""
+    index: Any = await client.get_model_repository_index()
+    return {entry.version: entry.state for entry in index.models if entry.name == model and entry.version}
 
 
-def fill_template(deployment: Deployment, repository: str, models: Sequence[str]) -> list[str]:
-    """A line of NVIDIA's fill_template.py for each model's config.pbtxt, for a copy of its repository."""
-    lines, values = [], deployment.variables()
+def fill_template_commands(deployment: Deployment, repository: str, models: Sequence[str]) -> list[str]:
+    """The command of NVIDIA's fill_template.py for each model's config.pbtxt in a copy of NVIDIA's repository."""
+    commands, values = [], deployment.variables()
     for model in models:
-        text = (TEMPLATES / deployment.template / model / CONFIG).read_text()
-        names = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text))
-        pairs = [f"{name}:{values[name]}" for name in names if name not in ONLY_OURS.get(model, ())]
-        lines.append(f"fill_template.py -i {repository}/{model}/{CONFIG} \\\n    {','.join(pairs)}")
-    return lines
+        template = (TEMPLATES / deployment.template / model / CONFIG).read_text()
+        names = dict.fromkeys(re.findall(r"\$\{(\w+)\}", template))  # each once, in the order of the file
+        settings = [f"{name}:{values[name]}" for name in names if name not in ONLY_OURS.get(model, ())]
+        commands.append(f"fill_template.py -i {repository}/{model}/{CONFIG} \\\n    {','.join(settings)}")
+    return commands

@@ -1,4 +1,4 @@
-"""Inside Triton's Python processes: what the models of `engineroom.triton`'s templates share.
+"""Code that runs inside Triton's Python processes, shared by the models of `engineroom.triton`'s templates.
 
-`sender` and `words` import NumPy and Triton's own module only: with PyTorch a process needs three seconds more.
+`sender` and `words` import only NumPy and Triton's own module: importing PyTorch would add three seconds to each start.
 """

@@ -1,28 +1,26 @@
-"""Many requests at once in a model of the Python backend; importable inside Triton only.
+"""Requests of a model in the Python backend, all in flight at once; importable inside Triton only.
 
-`begin` returns at once, and every request is answered from one event loop: all of them are in the engine together.
+`submit` returns at once. One event loop answers every request, so all of them are in the engine together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, ClassVar, TypeVar
-
-import triton_python_backend_utils as pb
+from typing import Any, TypeVar
 
 from engineroom.engine import AsyncExecutor, Executor, RequestError
-from engineroom.engine.runtime.async_executor import EngineStopped, Load, QueueFull
-from engineroom.triton.backend.sender import Sender, receive
+from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
+from engineroom.triton.backend.gauges import EngineGauges
+from engineroom.triton.backend.sender import ResponseSender, receive
 from engineroom.triton.backend.words import TensorError
 
-T = TypeVar("T")
-Answer = Callable[[dict[str, Any], Sender], Coroutine[Any, Any, None]]
-CODES = {
+Item = TypeVar("Item")
+Handler = Callable[[dict[str, Any], ResponseSender], Coroutine[Any, Any, None]]
+ERROR_CODES = {
     RequestError: "INVALID_ARG",
     TensorError: "INVALID_ARG",
     QueueFull: "UNAVAILABLE",
@@ -31,157 +29,121 @@ CODES = {
 }
 
 
-class InFlight:
-    """An engine, and what is asked of it: `answer` sends the responses to one request, from its tensors."""
+class InflightRequests:
+    """An engine and the requests that it is working on.
+
+    `handle` sends the responses to one request, from its tensors. `max_queue_size` 0 means no limit. Every
+    `check_period` seconds the requests of clients that have left are cancelled, and the engine's gauges are updated.
+    """
 
     def __init__(
         self,
         executor: Executor,
-        answer: Answer,
+        handle: Handler,
         decoupled: bool,
         max_queue_size: int = 0,
-        period: float = 0.1,
+        check_period: float = 0.1,
         version: str = "1",
     ) -> None:
         self.engine = AsyncExecutor(executor, max_queue_size or None)
-        self.answer, self.decoupled, self.period = answer, decoupled, period
-        self.open: dict[asyncio.Task[None], tuple[str, Sender]] = {}
-        self.gauges = Gauges(executor, version)
+        self.handle, self.decoupled, self.check_period = handle, decoupled, check_period
+        self.tasks: dict[asyncio.Task[None], tuple[str, ResponseSender]] = {}  # with the request's id
+        self.gauges = EngineGauges(executor, version)
         gc.collect()
-        gc.freeze()  # what loading made stays: the collector need not hold a step up to look at it again
+        gc.freeze()  # what was loaded stays: without it, the collector scans all of it again and delays a step
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="requests", daemon=True)
         self.thread.start()
-        self.watching = asyncio.run_coroutine_threadsafe(self.watch(), self.loop)
+        self.watching = asyncio.run_coroutine_threadsafe(self._watch(), self.loop)
 
-    def begin(self, requests: Sequence[Any]) -> None:
-        for one in receive(requests):
-            self.loop.call_soon_threadsafe(self._begin, *one)
+    def submit(self, requests: Sequence[Any]) -> None:
+        for request_id, tensors, sender in receive(requests):
+            self.loop.call_soon_threadsafe(self._start, request_id, tensors, sender)
 
-    def check_streaming(self, streaming: bool) -> bool:
+    def check_streaming(self, streaming: bool) -> None:
+        """Raise RequestError for a streaming request to a model that sends one response."""
         if streaming and not self.decoupled:
             raise RequestError("streaming: this model is not decoupled; render it with decoupled_mode:true.")
-        return streaming
 
     def close(self) -> None:
-        """Triton calls for it when every request has had its final response, or at the end of the server."""
+        """Triton calls this when every request has had its final response, or when the server ends."""
         self.engine.close()
         self.watching.cancel()
-        self.loop.call_soon_threadsafe(self.loop.call_soon, self.loop.stop)  # one turn later: the watch ends
+        # The loop stops one turn later, so that the cancelled watch can end in it.
+        self.loop.call_soon_threadsafe(self.loop.call_soon, self.loop.stop)
         self.thread.join()
         self.gauges.close()
 
-    def _begin(self, name: str, tensors: dict[str, Any], sender: Sender) -> None:
+    def _start(self, request_id: str, tensors: dict[str, Any], sender: ResponseSender) -> None:
         if "stop" in tensors and tensors["stop"].any():
-            self._stop(name, sender)
+            self._stop(request_id, sender)
             return
         task = self.loop.create_task(self._serve(tensors, sender))
-        self.open[task] = (name, sender)
+        self.tasks[task] = (request_id, sender)
         task.add_done_callback(self._end)
 
-    def _stop(self, name: str, sender: Sender) -> None:
-        if not name:
-            return sender.fail(
-                "INVALID_ARG: stop: give the request id of the request that is to stop.", "INVALID_ARG"
-            )
-        for task in [task for task, (other, _) in self.open.items() if other == name]:
-            task.cancel()
+    def _stop(self, request_id: str, sender: ResponseSender) -> None:
+        """Cancel the requests with this id."""
+        if not request_id:
+            message = "INVALID_ARG: stop: give the request id of the request that is to stop."
+            sender.fail(message, "INVALID_ARG")
+            return
+        for task, (task_request_id, _) in list(self.tasks.items()):
+            if task_request_id == request_id:
+                task.cancel()
         sender.send({}, final=True)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        """A task that was cancelled before its first step has told nobody."""
-        self.open.pop(task)[1].fail("CANCELLED: the request was cancelled.", "CANCELLED")
+        """Forget the task. One that was cancelled before its first step has sent nothing yet, so it fails here."""
+        _, sender = self.tasks.pop(task)
+        sender.fail("CANCELLED: the request was cancelled.", "CANCELLED")
 
-    async def _serve(self, tensors: dict[str, Any], sender: Sender) -> None:
-        """Answer one request; whatever happens, its last response is sent, once.
+    async def _serve(self, tensors: dict[str, Any], sender: ResponseSender) -> None:
+        """Answer one request. Whatever happens, one final response is sent.
 
-        Triton drops the status of an error within a gRPC stream or an SSE, so the message has it too.
+        Triton drops the status of an error within a gRPC stream or an SSE stream, so the message begins with it.
         """
         try:
-            await self.answer(tensors, sender)
-        except BaseException as error:
-            code = next((CODES[kind] for kind in CODES if isinstance(error, kind)), "INTERNAL")
+            await self.handle(tensors, sender)
+        except BaseException as error:  # noqa: BLE001 (a request without a final response would wait for ever)
+            code = next((code for kind, code in ERROR_CODES.items() if isinstance(error, kind)), "INTERNAL")
             sender.fail(f"{code}: {str(error) or 'the request was cancelled.'}", code)
 
-    async def watch(self) -> None:
-        """Find the requests whose client has gone, and tell Prometheus how full the engine is."""
+    async def _watch(self) -> None:
+        """Cancel the requests whose clients have left, and update the gauges, once in each period."""
         while True:
-            await asyncio.sleep(self.period)
-            for task, (_, sender) in list(self.open.items()):
+            await asyncio.sleep(self.check_period)
+            for task, (_, sender) in list(self.tasks.items()):
                 if sender.cancelled():
                     task.cancel()
-            self.gauges.update(self.engine.load())
+            self.gauges.update(self.engine.stats())
 
 
-async def together(stream: AsyncGenerator[T]) -> AsyncGenerator[list[T]]:
-    """What has come since the last turn, at once: tokens may come faster than responses can be sent."""
-    fresh, came = asyncio.Event(), list[T]()
+async def coalesce(stream: AsyncGenerator[Item]) -> AsyncGenerator[list[Item]]:
+    """The items of a stream in lists: all that arrived since the last list was taken.
+
+    Tokens may arrive faster than responses can be sent; those that do travel together.
+    """
+    arrival, items = asyncio.Event(), list[Item]()
 
     async def collect() -> None:
         async with aclosing(stream):
-            async for one in stream:
-                came.append(one)
-                fresh.set()
+            async for item in stream:
+                items.append(item)
+                arrival.set()
 
     task = asyncio.create_task(collect())
-    task.add_done_callback(lambda _: fresh.set())
+    task.add_done_callback(lambda _: arrival.set())
     try:
-        while came or not task.done():
-            await fresh.wait()
-            fresh.clear()
-            if came:
-                taken = came[:]
-                came.clear()
-                yield taken
+        while items or not task.done():
+            await arrival.wait()
+            arrival.clear()
+            if items:
+                batch = items[:]
+                items.clear()
+                yield batch
                 await asyncio.sleep(0)
         await task
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-class Gauges:
-    """The figures of NVIDIA's backend that this engine has, by their names and labels."""
-
-    LABELS: ClassVar = {
-        "request": "request_type",
-        "kv_cache_block": "kv_cache_block_type",
-        "general": "general_type",
-    }
-
-    def __init__(self, executor: Executor, version: str) -> None:
-        self.executor, self.version = executor, version
-        self.families = {
-            name: pb.MetricFamily(
-                f"nv_trt_llm_{name}_metrics", f"{name} figures of the engine", pb.MetricFamily.GAUGE
-            )
-            for name in self.LABELS
-        }
-        self.gauges: dict[tuple[str, str], Any] = {}
-
-    def update(self, load: Load) -> None:
-        blocks, seats = self.executor.blocks, self.executor.engine.build.max_batch_size
-        active, used = load.running + load.waiting, blocks.total - blocks.available
-        self._set("request", active=active, scheduled=load.running, waiting=load.waiting, max=seats)
-        self._set(
-            "kv_cache_block",
-            max=blocks.total,
-            used=used,
-            free=blocks.available,
-            tokens_per=blocks.tokens_per_block,
-        )
-        self._set("general", iteration_counter=self.executor.steps)
-
-    def close(self) -> None:
-        """Take the figures off Triton's page: another version of the model may live on."""
-        self.gauges.clear()
-        self.families.clear()
-
-    def _set(self, name: str, **values: float) -> None:
-        for kind, value in values.items():
-            if (name, kind) not in self.gauges:
-                # equal labels are one object in Triton, which the first process that ends would take from the others
-                labels = {self.LABELS[name]: kind, "model": "tensorrt_llm", "version": self.version}
-                labels["process"] = str(os.getpid())
-                self.gauges[name, kind] = self.families[name].Metric(labels)
-            self.gauges[name, kind].set(value)

@@ -1,7 +1,8 @@
-"""The tensors of `tensorrt_llm`: a request read out of them, an answer put into them; NumPy only.
+"""The tensors of `tensorrt_llm`: a request is parsed from them, a response is built from its outputs. NumPy only.
 
 Names, defaults and meaning follow inflight_batcher_llm/tensorrt_llm/config.pbtxt of TensorRT-LLM 1.2 and its executor's
-SamplingConfig. What would change the answer and this engine does not have is refused by name, never ignored.
+SamplingConfig. A tensor that would change the output and that this engine does not support is refused by name, never
+ignored.
 """
 
 from __future__ import annotations
@@ -13,38 +14,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engineroom.engine.runtime.executor import Output
+from engineroom.engine.runtime.request import RequestError, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
-from engineroom.engine.runtime.scheduler import RequestError
 
 Tensors = Mapping[str, NDArray[Any]]
-FLAGS = ("streaming", "exclude_input_in_output", "return_log_probs", "return_num_input_tokens")
-FLAGS += ("return_num_output_tokens", "return_perf_metrics")
-READ = {
-    "input_ids",
-    "input_lengths",
-    "request_output_len",
-    "end_id",
-    "stop_words_list",
-    "temperature",
-    "seed",
-}
-READ |= {"runtime_top_k", "runtime_top_p", "stop", *FLAGS}
-# without an effect here: padding, a decoder's own prompt, and what only a beam search reads
+FLAGS = (
+    "streaming", "exclude_input_in_output", "return_log_probs", "return_num_input_tokens", "return_num_output_tokens",
+    "return_perf_metrics",
+)  # fmt: skip
+SUPPORTED = {
+    "input_ids", "input_lengths", "request_output_len", "end_id", "stop_words_list", "temperature", "seed",
+    "runtime_top_k", "runtime_top_p", "stop", *FLAGS,
+}  # fmt: skip
+# These have no effect here: padding, a decoder's own prompt, and settings that only a beam search reads.
 WITHOUT_EFFECT = {"pad_id", "decoder_input_ids", "decoder_input_lengths", "len_penalty", "early_stopping"}
-NAMES = {"max_tokens": "request_output_len (max_tokens)"}
-NAMES |= {"top_k": "runtime_top_k (top_k)", "top_p": "runtime_top_p (top_p)"}
-NEUTRAL = {
+# Each of these is accepted with the one value that does not change the output.
+NEUTRAL_VALUES = {
     "beam_width": 1, "num_return_sequences": 1, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0,
     "min_tokens": 0, "beam_search_diversity_rate": 0, "return_context_logits": 0, "return_generation_logits": 0,
 }  # fmt: skip
+# What error messages call a sampling parameter: the tensor here, and in brackets the name in the text models.
+TENSOR_NAMES = {
+    "max_tokens": "request_output_len (max_tokens)",
+    "top_k": "runtime_top_k (top_k)",
+    "top_p": "runtime_top_p (top_p)",
+}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request: `tokens` and `params` for the engine, the flags for the form of the answer."""
+class TritonRequest:
+    """One request: `token_ids` and `params` are for the engine, the flags say what the responses contain."""
 
-    tokens: list[int]
+    token_ids: list[int]
     params: SamplingParams
     streaming: bool = False
     exclude_input_in_output: bool = False
@@ -54,61 +55,68 @@ class Asked:
     return_perf_metrics: bool = False
 
 
-def read(tensors: Tensors, vocabulary: int, exclude_input_in_output: bool = False) -> Asked:
-    """A request of one sequence, shapes [1, …] or without the batch. Raises RequestError that names the tensor."""
-    _refuse(tensors)
+def parse_request(tensors: Tensors, vocab_size: int, exclude_input_in_output: bool = False) -> TritonRequest:
+    """A request of one sequence; each tensor has shape [1, …], or its shape without the batch dimension.
+
+    `exclude_input_in_output` is the default for a request without that tensor. Raises RequestError, which names the
+    tensor.
+    """
+    _check_supported(tensors)
     flags = {name: bool(_scalar(tensors, name, False)) for name in FLAGS}
     if "exclude_input_in_output" not in tensors:
         flags["exclude_input_in_output"] = exclude_input_in_output
-    return Asked(_prompt(tensors, vocabulary), _params(tensors, flags["return_log_probs"]), **flags)
+    params = _sampling_params(tensors, flags["return_log_probs"])
+    return TritonRequest(_prompt(tensors, vocab_size), params, **flags)
 
 
-def _refuse(tensors: Tensors) -> None:
+def _check_supported(tensors: Tensors) -> None:
     for name, tensor in tensors.items():
-        if name in READ or name in WITHOUT_EFFECT or tensor.size == 0:
+        if name in SUPPORTED or name in WITHOUT_EFFECT or tensor.size == 0:
             continue
-        if name not in NEUTRAL:
-            raise RequestError(f"{name}: this engine does not have it; leave it out.")
-        if _scalar(tensors, name, None) != NEUTRAL[name]:
+        if name not in NEUTRAL_VALUES:
+            raise RequestError(f"{name}: this engine does not support it. Leave it out.")
+        if _scalar(tensors, name, None) != NEUTRAL_VALUES[name]:
             raise RequestError(
-                f"{name} is {tensor.item()}: this engine has {NEUTRAL[name]} only; leave it out."
+                f"{name} is {tensor.item()}: this engine supports only {NEUTRAL_VALUES[name]}. Leave it out."
             )
 
 
-def _prompt(tensors: Tensors, vocabulary: int) -> list[int]:
+def _prompt(tensors: Tensors, vocab_size: int) -> list[int]:
     if "input_ids" not in tensors:
-        raise RequestError("input_ids is missing; expected INT32 [1, tokens].")
-    ids = _one_row(tensors["input_ids"], "input_ids", 1)
-    length = _scalar(tensors, "input_lengths", len(ids))
-    if not 0 <= length <= len(ids):
+        raise RequestError("input_ids is missing; expected INT32 [1, num_tokens].")
+    row = _only_row(tensors["input_ids"], "input_ids", 1)  # [num_tokens]
+    length = _scalar(tensors, "input_lengths", len(row))
+    if not 0 <= length <= len(row):
         raise RequestError(
-            f"input_lengths is {length}, input_ids has {len(ids)} tokens; expected at most that."
+            f"input_lengths is {length} and input_ids has {len(row)} tokens; expected a number from 0 to {len(row)}."
         )
-    tokens = [int(token) for token in ids[:length]]
-    if wrong := [token for token in tokens if not 0 <= token < vocabulary]:
-        raise RequestError(f"input_ids has token {wrong[0]}; the vocabulary has {vocabulary} tokens.")
-    return tokens
+    token_ids = [int(token_id) for token_id in row[:length]]
+    for token_id in token_ids:
+        if not 0 <= token_id < vocab_size:
+            raise RequestError(f"input_ids has token {token_id}; the vocabulary has {vocab_size} tokens.")
+    return token_ids
 
 
-def _params(tensors: Tensors, logprobs: bool) -> SamplingParams:
-    end = _scalar(tensors, "end_id", -1)
+def _sampling_params(tensors: Tensors, logprobs: bool) -> SamplingParams:
+    end_id = _scalar(tensors, "end_id", -1)
     values = {
         "max_tokens": _scalar(tensors, "request_output_len", 0),
         "temperature": float(_scalar(tensors, "temperature", 1.0)),
         "top_k": _scalar(tensors, "runtime_top_k", 0),
         "top_p": float(_scalar(tensors, "runtime_top_p", 0.0)),
         "seed": _scalar(tensors, "seed", None),
-        "end_id": None if end < 0 else end,
-        "stop_words": words(tensors.get("stop_words_list")),
+        "end_id": None if end_id < 0 else end_id,
+        "stop_words": parse_word_list(tensors.get("stop_words_list")),
         "logprobs": logprobs,
     }
-    return sampling(values, NAMES)
+    return sampling_params(values, TENSOR_NAMES)
 
 
-def sampling(values: dict[str, Any], names: Mapping[str, str]) -> SamplingParams:
-    """As TensorRT-LLM reads it: greedy without top-k and top-p, and a `seed` from 0 to 2**64 - 1.
+def sampling_params(values: dict[str, Any], tensor_names: Mapping[str, str]) -> SamplingParams:
+    """SamplingParams as TensorRT-LLM reads them: greedy without top-k and top-p, and a `seed` from 0 to 2**64 - 1.
 
-    Raises RequestError for a value out of its range; `names` are what the tensors are called.
+    `tensor_names`: the name of each parameter's tensor, for the error message. Raises RequestError for a value out of
+    its range.
     """
     greedy, seed = not (values["top_k"] or values["top_p"]), values["seed"]
     values = values | {"top_p": values["top_p"] or 1.0}
@@ -117,45 +125,51 @@ def sampling(values: dict[str, Any], names: Mapping[str, str]) -> SamplingParams
     try:
         return SamplingParams(**values)
     except ValueError as error:
-        name, rest = str(error).split(" ", 1)
-        raise RequestError(f"{names.get(name, name)} {rest}") from None
+        name, explanation = str(error).split(" ", 1)
+        raise RequestError(f"{tensor_names.get(name, name)} {explanation}") from None
 
 
-def words(tensor: NDArray[Any] | None) -> tuple[tuple[int, ...], ...]:
-    """The token sequences that `word_list` put into INT32 [1, 2, n]."""
+def parse_word_list(tensor: NDArray[Any] | None) -> tuple[tuple[int, ...], ...]:
+    """The token sequences of a word list, int32 [1, 2, num_tokens]; see `words.word_list`."""
     if tensor is None or tensor.size == 0:
         return ()
-    rows = _one_row(tensor, "stop_words_list", 2)
+    rows = _only_row(tensor, "stop_words_list", 2)  # [2, num_tokens]
     if rows.shape[0] != 2:
-        raise RequestError(f"stop_words_list has shape {list(tensor.shape)}; expected [1, 2, n].")
+        raise RequestError(f"stop_words_list has shape {list(tensor.shape)}; expected [1, 2, num_tokens].")
     ends = [int(end) for end in rows[1] if end >= 0]
-    if sorted({*ends}) != ends or (ends and not 0 < ends[0] <= ends[-1] <= rows.shape[1]):
-        raise RequestError(f"stop_words_list has ends {ends}; expected rising, from 1 to {rows.shape[1]}.")
-    return tuple(tuple(map(int, rows[0][begin:end])) for begin, end in zip([0, *ends], ends, strict=False))
+    is_rising = sorted(set(ends)) == ends
+    if not is_rising or (ends and not 0 < ends[0] <= ends[-1] <= rows.shape[1]):
+        raise RequestError(
+            f"stop_words_list has ends {ends}; expected rising numbers from 1 to {rows.shape[1]}."
+        )
+    starts = [0, *ends[:-1]]
+    return tuple(tuple(map(int, rows[0, start:end])) for start, end in zip(starts, ends, strict=False))
 
 
-def answer(asked: Asked, outputs: Sequence[Output], first: int = 0) -> dict[str, NDArray[Any]]:
-    """The tensors of one response, with the tokens from `first` on; sums are over all `outputs`.
+def response_tensors(
+    request: TritonRequest, outputs: Sequence[TokenOutput], first: int = 0
+) -> dict[str, NDArray[Any]]:
+    """The tensors of one response, which has the tokens from index `first` on; sums are over all `outputs`.
 
-    The prompt is before the tokens, unless it is excluded or the answer is streamed.
+    `output_ids` int32 [1, 1, num_tokens] begins with the prompt, unless the prompt is excluded or the request streams.
     """
-    echo = [] if asked.streaming or asked.exclude_input_in_output else asked.tokens
-    ids = [*echo, *(output.token for output in outputs[first:])]
-    chances = [output.logprob for output in outputs]
-    made = {
-        "output_ids": [[ids]],
-        "sequence_length": [[len(ids)]],
+    prompt = [] if request.streaming or request.exclude_input_in_output else request.token_ids
+    output_ids = [*prompt, *(output.token_id for output in outputs[first:])]
+    logprobs = [output.logprob for output in outputs]
+    values = {
+        "output_ids": [[output_ids]],
+        "sequence_length": [[len(output_ids)]],
         "batch_index": [[0]],
         "sequence_index": [[0]],
     }
-    if asked.return_num_input_tokens:
-        made["num_input_tokens"] = [[len(asked.tokens)]]
-    if asked.return_num_output_tokens:
-        made["num_output_tokens"] = [[len(outputs)]]
-    tensors = {name: np.array(value, np.int32) for name, value in made.items()}
-    if asked.return_log_probs:
-        tensors["output_log_probs"] = np.array([[chances[first:]]], np.float32)
-        tensors["cum_log_probs"] = np.array([[sum(chances)]], np.float32)
+    if request.return_num_input_tokens:
+        values["num_input_tokens"] = [[len(request.token_ids)]]
+    if request.return_num_output_tokens:
+        values["num_output_tokens"] = [[len(outputs)]]
+    tensors: dict[str, NDArray[Any]] = {name: np.array(value, np.int32) for name, value in values.items()}
+    if request.return_log_probs:
+        tensors["output_log_probs"] = np.array([[logprobs[first:]]], np.float32)  # [1, 1, num_tokens]
+        tensors["cum_log_probs"] = np.array([[sum(logprobs)]], np.float32)  # [1, 1]
     return tensors
 
 
@@ -167,11 +181,11 @@ def _scalar(tensors: Tensors, name: str, default: Any) -> Any:
     return tensors[name].item()
 
 
-def _one_row(tensor: NDArray[Any], name: str, rank: int) -> NDArray[Any]:
-    """Without the batch dimension."""
-    if tensor.ndim == rank + 1 and tensor.shape[0] == 1:
+def _only_row(tensor: NDArray[Any], name: str, ndim: int) -> NDArray[Any]:
+    """The tensor without its batch dimension, which has to be 1; `ndim` is the number of dimensions without it."""
+    if tensor.ndim == ndim + 1 and tensor.shape[0] == 1:
         return tensor[0]
-    if tensor.ndim != rank:
+    if tensor.ndim != ndim:
         raise RequestError(
             f"{name} has shape {list(tensor.shape)}; send one sequence in a request, the engine batches requests."
         )

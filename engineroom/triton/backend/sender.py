@@ -1,4 +1,4 @@
-"""The way back of one request, for models of the Python backend; importable inside Triton only."""
+"""Requests and responses of models that run in Triton's Python backend; importable inside Triton only."""
 
 from __future__ import annotations
 
@@ -9,46 +9,51 @@ from typing import Any
 import triton_python_backend_utils as pb
 
 
-class Sender:
-    """Responses until the final one. Triton ends with a segmentation fault when `is_cancelled` is asked of a request
-    that has had its final response (python_backend of 24.10), so the two exclude each other here. The way back is let
-    go with the final response: while it is held, Triton does not unload the model. Outputs that nobody asked for are
-    left out here: 24.10 deletes their arrays without holding the GIL, and dies of it (mended in its pull request 390).
+class ResponseSender:
+    """Sends the responses to one request, up to and including the final one.
+
+    It works around three faults of python_backend 24.10:
+    - `is_cancelled` after the final response ends Triton with a segmentation fault, so a lock keeps the two apart.
+    - Triton does not unload a model while a response sender exists, so the sender is dropped with the final response.
+    - Output arrays that were not requested are freed without the GIL, which ends the process (fixed by pull request
+      390), so they are left out here.
     """
 
     def __init__(self, request: Any) -> None:
         self._sender, self._lock = request.get_response_sender(), threading.Lock()
-        self._wanted = set(request.requested_output_names())
+        self._requested = set(request.requested_output_names())
 
     def send(self, tensors: dict[str, Any], final: bool = False) -> None:
-        """One response of NumPy arrays; without any it only says that it is the final one."""
-        made = [pb.Tensor(name, array) for name, array in tensors.items() if name in self._wanted]
-        self._send(pb.InferenceResponse(made), final)
+        """Send one response of NumPy arrays. A final response may be empty."""
+        outputs = [pb.Tensor(name, array) for name, array in tensors.items() if name in self._requested]
+        self._send(pb.InferenceResponse(outputs), final)
 
     def fail(self, message: str, code: str | int = "INTERNAL") -> None:
-        """The final response, an error: `code` is Triton's, or a name of one such as INVALID_ARG."""
+        """Send an error as the final response. `code` is Triton's number, or its name, such as INVALID_ARG."""
         error = pb.TritonError(message, getattr(pb.TritonError, code) if isinstance(code, str) else code)
         self._send(pb.InferenceResponse(error=error), True)
 
     def cancelled(self) -> bool:
-        """Whether the client has gone, while the final response is due."""
+        """Whether the client has left before the final response was sent."""
         with self._lock:
             return bool(self._sender and self._sender.is_cancelled())
 
     def _send(self, response: Any, final: bool) -> None:
         with self._lock:
-            sender, self._sender = self._sender, None if final else self._sender
-            if sender:
+            sender = self._sender
+            if final:
+                self._sender = None
+            if sender is not None:
                 sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
 
 
-def receive(requests: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any], Sender]]:
-    """(request id, tensors as NumPy arrays, sender) of each; one that cannot be read is answered here."""
+def receive(requests: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any], ResponseSender]]:
+    """(request id, tensors as NumPy arrays, sender) of each request. An unreadable request gets an error response."""
     for request in requests:
-        sender = Sender(request)
+        sender = ResponseSender(request)
         try:
             tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever Triton raises, the client gets it)
             sender.fail(f"the request's tensors cannot be read: {error}", "INVALID_ARG")
         else:
             yield request.request_id(), tensors, sender

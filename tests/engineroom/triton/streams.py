@@ -1,4 +1,4 @@
-"""Streams of tokens from Triton as the front door asks for them, for the tests of load, cancels and kills."""
+"""Token streams from Triton, as the OpenAI frontend requests them, for the tests of load, cancellation and kills."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.triton.client import TritonBackend
 from engineroom.triton.server import Triton
 
-STREAMS = 200
-PROMPTS = [[300 + n, 301, 302] for n in range(5)]
+NUM_STREAMS = 200
+PROMPTS = [[300 + index, 301, 302] for index in range(5)]
 LONG = SamplingParams(max_tokens=200)
 
 
@@ -20,27 +20,27 @@ def backend(triton: Triton) -> TritonBackend:
 
 
 def settled(triton: Triton) -> tuple[float, float, float]:
-    """(running, waiting, share of blocks in use) when all are zero, or after a minute; they are not told at once."""
-    for _ in range(600):
-        load = backend(triton).load()
-        figures = load.running, load.waiting, load.kv_cache_usage
-        if not any(figures):
-            break
+    """(running, waiting, share of blocks in use) when all are zero, or after a minute: the gauges lag behind."""
+    deadline = time.monotonic() + 60
+    while True:
+        stats = backend(triton).stats()
+        values = stats.num_running_requests, stats.num_waiting_requests, stats.kv_cache_usage
+        if not any(values) or time.monotonic() > deadline:
+            return values
         time.sleep(0.1)
-    return figures
 
 
-async def ask(
-    one: TritonBackend, number: int, params: SamplingParams, patience: float | None
+async def generate(
+    backend: TritonBackend, index: int, params: SamplingParams, timeout: float | None
 ) -> str | list[int]:
-    """The tokens, or how it ended instead."""
-    tokens: list[int] = []
+    """The token ids of prompt `index` (modulo 5), or how the stream ended instead."""
+    token_ids: list[int] = []
     try:
-        async with asyncio.timeout(patience):
-            async for output in one.generate(PROMPTS[number % 5], params):
-                tokens.append(output.token)
+        async with asyncio.timeout(timeout):
+            async for output in backend.generate(PROMPTS[index % len(PROMPTS)], params):
+                token_ids.append(output.token_id)  # noqa: PERF401 (a comprehension would lose them at the timeout)
     except TimeoutError:
         return "cancelled"
     except (EngineStopped, QueueFull) as error:
         return type(error).__name__
-    return tokens
+    return token_ids

@@ -1,4 +1,4 @@
-"""What is no request: always an error that says what was wrong, never a crash, and the next request is answered."""
+"""Malformed requests: always an error that says what is wrong, never a crash, and the next request is answered."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.model_config_pb2 import DataType
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
-from engineroom.engine.runtime.scheduler import RequestError
-from engineroom.triton.backend.request import Asked, read, words
+from engineroom.engine.runtime.request import RequestError
+from engineroom.triton.backend.request import TritonRequest, parse_request, parse_word_list
 from engineroom.triton.backend.words import word_list
 from engineroom.triton.server import Triton
 from tests.engineroom.triton.conftest import stream
 from tests.engineroom.triton.streams import settled
 
-TEXT = ("ensemble", "tensorrt_llm_bls")
-GOOD = {"text_input": "One two three", "max_tokens": 3}
-IDS = {"input_ids": [5, 6], "input_lengths": 2, "request_output_len": 3}
+TEXT_MODELS = ("ensemble", "tensorrt_llm_bls")
+TEXT_REQUEST = {"text_input": "One two three", "max_tokens": 3}
+TOKEN_REQUEST = {"input_ids": [5, 6], "input_lengths": 2, "request_output_len": 3}
 
 
 def post(triton: Triton, model: str, body: bytes) -> tuple[int, str]:
-    answer = httpx.post(f"{triton.url}/v2/models/{model}/generate", content=body, trust_env=False, timeout=60)
-    return answer.status_code, answer.json().get("error", "")
+    url = f"{triton.url}/v2/models/{model}/generate"
+    response = httpx.post(url, content=body, trust_env=False, timeout=60)
+    return response.status_code, response.json().get("error", "")
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "expected"),
     [
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": -1}, "max_tokens"),
@@ -59,19 +60,19 @@ def post(triton: Triton, model: str, body: bytes) -> tuple[int, str]:
     ],
 )
 def test_a_value_that_this_engine_does_not_take_is_named(
-    triton: Triton, change: dict[str, Any], words: str
+    triton: Triton, change: dict[str, Any], expected: str
 ) -> None:
-    for model in TEXT:
-        status, said = post(triton, model, json.dumps(GOOD | change).encode())
-        assert status == 400 and words in said
+    for model in TEXT_MODELS:
+        status, error = post(triton, model, json.dumps(TEXT_REQUEST | change).encode())
+        assert status == 400 and expected in error
 
 
-@pytest.mark.parametrize("missing", list(GOOD))
+@pytest.mark.parametrize("missing", list(TEXT_REQUEST))
 def test_a_missing_field_is_named(triton: Triton, missing: str) -> None:
-    body = {key: value for key, value in GOOD.items() if key != missing}
-    for model in TEXT:
-        status, said = post(triton, model, json.dumps(body).encode())
-        assert status == 400 and f"missing required input(s) ['{missing}']" in said
+    body = {key: value for key, value in TEXT_REQUEST.items() if key != missing}
+    for model in TEXT_MODELS:
+        status, error = post(triton, model, json.dumps(body).encode())
+        assert status == 400 and f"missing required input(s) ['{missing}']" in error
 
 
 @pytest.mark.parametrize(
@@ -79,15 +80,15 @@ def test_a_missing_field_is_named(triton: Triton, missing: str) -> None:
     [b"{", b"", b"\xff\xfe", b"[1]", b'{"text_input": 5, "max_tokens": 3}', b'{"text_input": "\\ud800"}', b"[" * 9999],
 )  # fmt: skip
 def test_what_triton_itself_cannot_parse(triton: Triton, body: bytes) -> None:
-    """Triton 2.51 answers 500 with its parser's words; the front door before it names the field."""
-    for model in TEXT:
-        status, said = post(triton, model, body)
-        assert status in (400, 500) and said
-        assert post(triton, model, json.dumps(GOOD).encode()) == (200, "")
+    """Triton 2.51 responds with 500 and its parser's message; the OpenAI frontend names the field."""
+    for model in TEXT_MODELS:
+        status, error = post(triton, model, body)
+        assert status in (400, 500) and error
+        assert post(triton, model, json.dumps(TEXT_REQUEST).encode()) == (200, "")
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "expected"),
     [
         ({"text_input": np.array([[b"\xff\xfe"]], object)}, "text_input.*byte 0 is not UTF-8"),
         ({"stop_words": np.array([[b"a\xff"]], object)}, "stop_words.*byte 1 is not UTF-8"),
@@ -98,14 +99,16 @@ def test_what_triton_itself_cannot_parse(triton: Triton, body: bytes) -> None:
         ({"nonsense": 5}, "unexpected inference input 'nonsense'"),
     ],
 )  # fmt: skip
-def test_wrong_bytes_types_and_shapes_over_grpc(triton: Triton, change: dict[str, Any], words: str) -> None:
-    for model in TEXT:
-        with pytest.raises(InferenceServerException, match=words):
-            stream(triton, model, **GOOD | change)
+def test_wrong_bytes_types_and_shapes_over_grpc(
+    triton: Triton, change: dict[str, Any], expected: str
+) -> None:
+    for model in TEXT_MODELS:
+        with pytest.raises(InferenceServerException, match=expected):
+            stream(triton, model, **TEXT_REQUEST | change)
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "expected"),
     [
         ({"input_ids": [5, 4096]}, "the vocabulary has 4096 tokens"),
         ({"input_ids": [-5, 5]}, "input_ids has token -5"),
@@ -119,12 +122,12 @@ def test_wrong_bytes_types_and_shapes_over_grpc(triton: Triton, change: dict[str
         ({"prompt_embedding_table": np.zeros((1, 2, 2), np.float16)}, "prompt_embedding_table"),
     ],
 )
-def test_wrong_tokens(triton: Triton, change: dict[str, Any], words: str) -> None:
-    with pytest.raises(InferenceServerException, match=words):
-        stream(triton, "tensorrt_llm", **IDS | change)
+def test_wrong_tokens(triton: Triton, change: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InferenceServerException, match=expected):
+        stream(triton, "tensorrt_llm", **TOKEN_REQUEST | change)
 
 
-NAMES = [
+TENSOR_NAMES = [
     "input_ids",
     "input_lengths",
     "request_output_len",
@@ -133,9 +136,9 @@ NAMES = [
     "runtime_top_p",
     "seed",
 ]
-NAMES += ["end_id", "stop_words_list", "streaming", "beam_width", "lora_weights", "embedding_bias"]
+TENSOR_NAMES += ["end_id", "stop_words_list", "streaming", "beam_width", "lora_weights", "embedding_bias"]
 ARRAYS = st.builds(
-    lambda shape, kind, seed: np.random.default_rng(seed).integers(-3, 300, shape).astype(kind),
+    lambda shape, dtype, seed: np.random.default_rng(seed).integers(-3, 300, shape).astype(dtype),
     st.lists(st.integers(0, 3), max_size=3),
     st.sampled_from([np.int32, np.float32, np.uint64, bool]),
     st.integers(0, 9),
@@ -143,88 +146,92 @@ ARRAYS = st.builds(
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(st.dictionaries(st.sampled_from(NAMES), ARRAYS))
+@given(st.dictionaries(st.sampled_from(TENSOR_NAMES), ARRAYS))
 def test_any_tensors_are_a_request_or_an_error_that_names_one(tensors: dict[str, Any]) -> None:
     try:
-        assert isinstance(read(tensors, 300), Asked)
+        assert isinstance(parse_request(tensors, 300), TritonRequest)
     except RequestError as error:
-        assert any(name in str(error) for name in NAMES)
+        assert any(name in str(error) for name in TENSOR_NAMES)
 
 
-KINDS = ["i4", "i8", "u8", "u1", "f2", "f4", "f8", "?", "O"]
+DTYPES = ["i4", "i8", "u8", "u1", "f2", "f4", "f8", "?", "O"]
 SHAPES = st.lists(st.integers(0, 3), max_size=3)
 
 
 @st.composite
-def tensor(draw: st.DrawFn, kind: str, shape: list[int]) -> NDArray[Any]:
-    """Small, extreme and not finite numbers; bytes that are no UTF-8."""
-    made = np.empty(shape, kind)
-    if made.dtype.kind == "O":
+def tensor(draw: st.DrawFn, dtype: str, shape: list[int]) -> NDArray[Any]:
+    """Small, extreme and infinite numbers, NaN, and bytes that are not UTF-8."""
+    array = np.empty(shape, dtype)
+    if array.dtype.kind == "O":
         values = st.binary(max_size=4) | st.text(max_size=4).map(str.encode)
-    elif made.dtype.kind == "f":
-        values = st.floats(width=made.itemsize * 8)
-    elif made.dtype.kind == "b":
+    elif array.dtype.kind == "f":
+        values = st.floats(width=array.itemsize * 8)
+    elif array.dtype.kind == "b":
         values = st.booleans()
     else:
-        bounds = np.iinfo(made.dtype)
+        bounds = np.iinfo(array.dtype)
         values = st.integers(bounds.min, bounds.max) | st.integers(max(-3, bounds.min), 5)
-    made.flat[:] = draw(st.lists(values, min_size=made.size, max_size=made.size))
-    return made
+    array.flat[:] = draw(st.lists(values, min_size=array.size, max_size=array.size))
+    return array
 
 
 def published(triton: Triton, model: str) -> dict[str, tuple[str, list[int]]]:
-    """The inputs of a model: NumPy's letters for the type, and dims as in config.pbtxt."""
+    """The inputs of a model by name: NumPy's letters for the type, and dims as in config.pbtxt."""
     with InferenceServerClient(triton.grpc) as client:
         inputs = client.get_model_config(model).config.input
-    kinds = {one.name: DataType.Name(one.data_type)[5:].replace("STRING", "BYTES") for one in inputs}
-    return {one.name: (np.dtype(triton_to_np_dtype(kinds[one.name])).str, list(one.dims)) for one in inputs}
+    tensors = {}
+    for tensor in inputs:
+        triton_dtype = DataType.Name(tensor.data_type).removeprefix("TYPE_").replace("STRING", "BYTES")
+        tensors[tensor.name] = (np.dtype(triton_to_np_dtype(triton_dtype)).str, list(tensor.dims))
+    return tensors
 
 
-def anything(inputs: dict[str, tuple[str, list[int]]]) -> st.SearchStrategy[tuple[str, NDArray[Any]]]:
-    """A name with a tensor: of the published type and shape, or of any."""
+def any_tensor(inputs: dict[str, tuple[str, list[int]]]) -> st.SearchStrategy[tuple[str, NDArray[Any]]]:
+    """A name with a tensor, either of the published type and shape or of any."""
 
     def as_published(name: str) -> st.SearchStrategy[tuple[str, NDArray[Any]]]:
-        kind, dims = inputs[name]
+        dtype, dims = inputs[name]
         shape = st.tuples(*(st.integers(0, 3) if size < 0 else st.just(size) for size in [1, *dims]))
-        return st.tuples(st.just(name), shape.flatmap(lambda size: tensor(kind, list(size))))
+        return st.tuples(st.just(name), shape.flatmap(lambda size: tensor(dtype, list(size))))
 
     names = st.sampled_from(sorted(inputs))
-    wrong = st.tuples(st.sampled_from(KINDS), SHAPES).flatmap(lambda pair: tensor(*pair))
+    wrong = st.tuples(st.sampled_from(DTYPES), SHAPES).flatmap(lambda pair: tensor(*pair))
     return names.flatmap(as_published) | st.tuples(st.sampled_from(["nonsense", *sorted(inputs)]), wrong)
 
 
-@pytest.mark.parametrize("model", ["tensorrt_llm", *TEXT])
+@pytest.mark.parametrize("model", ["tensorrt_llm", *TEXT_MODELS])
 def test_whatever_tensors_come_over_grpc(triton: Triton, model: str) -> None:
-    """An answer, or an error that names an input; the next request is answered and nothing is held.
+    """A response, or an error that names an input; the next request is answered, and no blocks stay in use.
 
-    Triton 2.51 itself ends a request to an ensemble without any output when a required input is missing and others
-    make up the number; and `stop` has no output in NVIDIA's contract.
+    Two requests have no output: Triton 2.51 itself ends a request to an ensemble without one when a required input is
+    missing and others make up the number, and `stop` has no output in NVIDIA's contract.
     """
-    inputs, good = published(triton, model), GOOD if model in TEXT else IDS
-    kinds: Counter[str] = Counter()
+    inputs = published(triton, model)
+    valid_request = TEXT_REQUEST if model in TEXT_MODELS else TOKEN_REQUEST
+    endings: Counter[str] = Counter()
 
     @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(
-        st.lists(anything(inputs), max_size=3).map(dict),
-        st.none() | st.none() | st.sampled_from(sorted(good)),
+        st.lists(any_tensor(inputs), max_size=3).map(dict),
+        st.none() | st.none() | st.sampled_from(sorted(valid_request)),
     )
-    def ask(changed: dict[str, Any], missing: str | None) -> None:
-        asked = {name: value for name, value in good.items() if name != missing} | changed
-        silent = "stop" in asked or (model == "ensemble" and missing and missing not in changed)
+    def send(changed: dict[str, Any], missing: str | None) -> None:
+        request = {name: value for name, value in valid_request.items() if name != missing} | changed
+        no_output = "stop" in request or (model == "ensemble" and missing and missing not in changed)
         try:
-            assert stream(triton, model, **asked) or silent
-            kinds["answered"] += 1
+            assert stream(triton, model, **request) or no_output
+            endings["answered"] += 1
         except InferenceServerException as error:
-            said = {*re.findall(r"\w+", error.message())}
-            assert said & {*inputs, *asked, "prompt"}, error
-            kinds["refused"] += 1
+            words = set(re.findall(r"\w+", error.message()))
+            assert words & {*inputs, *request, "prompt"}, error
+            endings["refused"] += 1
 
-    ask()
-    assert len(kinds) == 2
-    assert stream(triton, model, **good)
+    send()
+    assert len(endings) == 2
+    assert stream(triton, model, **valid_request)
     assert settled(triton) == (0, 0, 0)
 
 
 @given(st.lists(st.lists(st.integers(0, 4095), min_size=1, max_size=5), max_size=5))
 def test_a_word_list_is_read_as_it_was_written(sequences: list[list[int]]) -> None:
-    assert words(word_list(sequences)) == tuple(map(tuple, sequences))
+    assert parse_word_list(word_list(sequences)) == tuple(map(tuple, sequences))

@@ -1,4 +1,4 @@
-"""The second template: text in and out, with the names of NVIDIA's llmapi model; once decoupled, once not."""
+"""The second template: text in and out, with the names of NVIDIA's llmapi model, decoupled and not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from engineroom.triton.deployment import DeploymentError, describe
 from engineroom.triton.lint import lint
 from engineroom.triton.render import render
 from engineroom.triton.server import Triton
-from tests.engineroom.triton.conftest import Start, inputs
+from tests.engineroom.triton.conftest import StartTriton, infer_inputs
 
 PROMPT = "One two three four five six seven"
 MODEL = "v2/models/tensorrt_llm"
@@ -28,37 +28,37 @@ MODEL = "v2/models/tensorrt_llm"
 
 @pytest.fixture(scope="module", params=[True, False], ids=["decoupled", "one answer"])
 def triton(
-    request: pytest.FixtureRequest, engine: EngineDir, start: Start, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    engine: EngineDir,
+    start_triton: StartTriton,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Triton]:
-    made = describe(engine_dir=engine.path, template="llmapi", decoupled_mode=request.param)
-    repository = render(made, tmp_path_factory.mktemp("llmapi") / "repository")
+    deployment = describe(engine_dir=engine.path, template="llmapi", decoupled_mode=request.param)
+    repository = render(deployment, tmp_path_factory.mktemp("llmapi") / "repository")
     assert lint(repository) == []
-    with start(repository) as running:
-        yield running
+    with start_triton(repository) as triton:
+        yield triton
 
 
-def test_generate(triton: Triton, vocabulary: Vocabulary, alone: Executor) -> None:
-    """The request of the backend's README; several at once."""
-    tokens = alone.generate([vocabulary.encode(PROMPT)], SamplingParams(max_tokens=20))[0]
+def test_generate(triton: Triton, vocabulary: Vocabulary, executor: Executor) -> None:
+    """The request of the backend's README, with and without a stop string."""
+    token_ids = executor.generate([vocabulary.encode(PROMPT)], SamplingParams(max_tokens=20))[0]
     body = {"text_input": PROMPT, "sampling_param_max_tokens": 20, "return_finish_reason": True}
-    answer = httpx.post(f"{triton.url}/{MODEL}/generate", json=body, trust_env=False).json()
-    assert answer["text_output"] == vocabulary.tokenizer.decode(tokens, skip_special_tokens=True)
-    assert answer["finish_reason"] == "length"
-    cut = httpx.post(
-        f"{triton.url}/{MODEL}/generate", json=body | {"sampling_param_stop": "nal"}, trust_env=False
-    )
-    assert (cut.json()["text_output"], cut.json()["finish_reason"]) == (
-        answer["text_output"].split("nal")[0],
-        "stop",
-    )
+    url = f"{triton.url}/{MODEL}/generate"
+    whole = httpx.post(url, json=body, trust_env=False).json()
+    assert whole["text_output"] == vocabulary.tokenizer.decode(token_ids, skip_special_tokens=True)
+    assert whole["finish_reason"] == "length"
+    stopped = httpx.post(url, json=body | {"sampling_param_stop": "nal"}, trust_env=False).json()
+    assert stopped["text_output"] == whole["text_output"].split("nal")[0]
+    assert stopped["finish_reason"] == "stop"
 
 
 def test_streaming_is_for_a_decoupled_model_only(triton: Triton) -> None:
     with InferenceServerClient(triton.grpc) as client:
         decoupled = client.get_model_config("tensorrt_llm").config.model_transaction_policy.decoupled
     body = {"text_input": PROMPT, "sampling_param_max_tokens": 200, "streaming": True}
-    answer = httpx.post(f"{triton.url}/{MODEL}/generate_stream", json=body, trust_env=False, timeout=60)
-    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    response = httpx.post(f"{triton.url}/{MODEL}/generate_stream", json=body, trust_env=False, timeout=60)
+    events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
     if decoupled:
         whole = httpx.post(
             f"{triton.url}/{MODEL}/generate", json=body | {"streaming": False}, trust_env=False, timeout=60
@@ -68,8 +68,9 @@ def test_streaming_is_for_a_decoupled_model_only(triton: Triton) -> None:
     else:
         assert "decoupled_mode:true" in events[0]["error"]
         arrays = {"text_input": np.array([PROMPT.encode()], object)}
-        with InferenceServerClient(triton.grpc) as client:  # plain ModelInfer is for models with one answer
-            assert client.infer("tensorrt_llm", inputs(**arrays)).as_numpy("text_output").shape == (1,)
+        with InferenceServerClient(triton.grpc) as client:  # plain ModelInfer is for models with one response
+            result = client.infer("tensorrt_llm", infer_inputs(**arrays))
+        assert result.as_numpy("text_output").shape == (1,)
 
 
 @pytest.mark.parametrize(
@@ -77,18 +78,19 @@ def test_streaming_is_for_a_decoupled_model_only(triton: Triton) -> None:
 )
 def test_a_value_that_this_engine_does_not_take_is_named(triton: Triton, change: dict[str, float]) -> None:
     body = {"text_input": PROMPT} | {f"sampling_param_{key}": value for key, value in change.items()}
-    answer = httpx.post(f"{triton.url}/{MODEL}/generate", json=body, trust_env=False)
-    assert answer.status_code == 400 and f"sampling_param_{next(iter(change))}" in answer.json()["error"]
+    response = httpx.post(f"{triton.url}/{MODEL}/generate", json=body, trust_env=False)
+    assert response.status_code == 400
+    assert f"sampling_param_{next(iter(change))}" in response.json()["error"]
 
 
 def test_invalid_utf_8_is_named(triton: Triton) -> None:
-    with InferenceServerClient(triton.grpc) as client, pytest.raises(InferenceServerException) as found:
-        client.infer("tensorrt_llm", inputs(text_input=np.array([b"\xff"], object)))
-    assert "not UTF-8" in str(found.value) or "decoupled" in str(found.value)
+    with InferenceServerClient(triton.grpc) as client, pytest.raises(InferenceServerException) as error:
+        client.infer("tensorrt_llm", infer_inputs(text_input=np.array([b"\xff"], object)))
+    assert "not UTF-8" in str(error.value) or "decoupled" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "expected"),
     [
         ("decoupled: true", "decoupled: false", "decoupled is False in model.yaml and True in config.pbtxt"),
         ("model: /", "model: /none/", "/none/"),
@@ -96,13 +98,13 @@ def test_invalid_utf_8_is_named(triton: Triton) -> None:
         ("backend: aot", "backend: [", "ParserError"),
     ],
 )
-def test_mistakes_in_model_yaml(engine: EngineDir, tmp_path: Path, old: str, new: str, words: str) -> None:
+def test_mistakes_in_model_yaml(engine: EngineDir, tmp_path: Path, old: str, new: str, expected: str) -> None:
     repository = render(describe(engine_dir=engine.path, template="llmapi"), tmp_path / "repository")
-    file = repository / "tensorrt_llm" / "1" / "model.yaml"
-    text = file.read_text()
+    path = repository / "tensorrt_llm" / "1" / "model.yaml"
+    text = path.read_text()
     assert old in text
-    file.write_text(text.replace(old, new))
-    assert words in "\n".join(lint(repository))
+    path.write_text(text.replace(old, new))
+    assert expected in "\n".join(lint(repository))
 
 
 def test_nvidia_s_container_has_its_own() -> None:

@@ -1,10 +1,11 @@
-"""Many streams, some cut off, and more than the queue holds: each answered or told, nothing stuck."""
+"""Many streams, some cancelled, and more than the queue holds: each ends with an answer or an error; none is stuck."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
@@ -12,72 +13,79 @@ from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 from engineroom.engine.runtime.executor import Executor
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.triton.server import Triton
-from tests.engineroom.triton.conftest import QUEUE, inputs
-from tests.engineroom.triton.streams import LONG, PROMPTS, STREAMS, ask, backend, settled
+from tests.engineroom.triton.conftest import MAX_QUEUE_SIZE, infer_inputs
+from tests.engineroom.triton.streams import LONG, NUM_STREAMS, PROMPTS, backend, generate, settled
 
 
-def test_200_streams_with_random_cancels(triton: Triton, alone: Executor) -> None:
-    params, draw = SamplingParams(max_tokens=32), random.Random(3)
-    right = alone.generate(PROMPTS, params)
+def test_200_streams_with_random_cancels(triton: Triton, executor: Executor) -> None:
+    params, rng = SamplingParams(max_tokens=32), random.Random(3)
+    expected = executor.generate(PROMPTS, params)
 
-    async def everybody() -> list[str | list[int]]:
-        one = backend(triton)
-        waits = [draw.choice([None, None, 0.01, 0.2, 1]) for _ in range(STREAMS)]
-        return await asyncio.gather(*(ask(one, n, params, wait) for n, wait in enumerate(waits)))
+    async def run_clients() -> list[str | list[int]]:
+        triton_backend = backend(triton)
+        timeouts = [rng.choice([None, None, 0.01, 0.2, 1]) for _ in range(NUM_STREAMS)]
+        return await asyncio.gather(
+            *(generate(triton_backend, index, params, timeout) for index, timeout in enumerate(timeouts))
+        )
 
-    found = asyncio.run(everybody())
-    assert {"cancelled"} == {one for one in found if isinstance(one, str)}
-    assert all(one == right[n % 5] for n, one in enumerate(found) if isinstance(one, list))
-    assert sum(isinstance(one, list) for one in found) > 50
+    outputs = asyncio.run(run_clients())
+    answered = {index: output for index, output in enumerate(outputs) if isinstance(output, list)}
+    assert {output for output in outputs if isinstance(output, str)} == {"cancelled"}
+    assert all(output == expected[index % len(PROMPTS)] for index, output in answered.items())
+    assert len(answered) > 50
     assert settled(triton) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("model", ["tensorrt_llm_bls", "ensemble"])
 def test_text_streams_with_random_cancels(triton: Triton, model: str) -> None:
-    """The program tells the engine that its client has gone; in the ensemble the answer is computed to its end."""
-    draw = random.Random(4)
+    """The BLS program stops the engine when its client has left; behind the ensemble, the engine runs to the end."""
+    rng = random.Random(4)
 
-    async def one(client: AsyncClient, number: int) -> str:
-        more = {"return_num_output_tokens": True}
-
-        async def asked():
-            tensors = inputs(
-                text_input=f"One two three {number}", max_tokens=32, stream=True, end_id=-1, **more
+    async def run_client(client: AsyncClient, index: int) -> str:
+        async def requests():
+            prompt = f"One two three {index}"
+            inputs = infer_inputs(
+                text_input=prompt, max_tokens=32, stream=True, end_id=-1, return_num_output_tokens=True
             )
-            yield {"model_name": model, "inputs": tensors}
+            yield {"model_name": model, "inputs": inputs}
 
-        answers, count = client.stream_infer(asked()), 0
+        responses: Any = client.stream_infer(requests())
+        num_tokens = 0
         try:
-            async with asyncio.timeout(draw.choice([None, None, 0.01, 0.5])):
-                async for result, error in answers:
+            async with asyncio.timeout(rng.choice([None, None, 0.01, 0.5])):
+                async for result, error in responses:
                     assert error is None
-                    count = int(result.as_numpy("num_output_tokens").item())
+                    num_tokens = int(result.as_numpy("num_output_tokens").item())
         except TimeoutError:
-            answers.cancel()
+            responses.cancel()
             return "cancelled"
-        return f"{count} tokens"
+        return f"{num_tokens} tokens"
 
-    async def everybody() -> Counter[str]:
+    async def run_clients() -> Counter[str]:
         async with AsyncClient(triton.grpc) as client:
-            return Counter(await asyncio.gather(*(one(client, n) for n in range(60))))
+            return Counter(await asyncio.gather(*(run_client(client, index) for index in range(60))))
 
-    found = asyncio.run(everybody())
-    assert set(found) == {"cancelled", "32 tokens"} and found["32 tokens"] >= 10
+    endings = asyncio.run(run_clients())
+    assert set(endings) == {"cancelled", "32 tokens"} and endings["32 tokens"] >= 10
     assert settled(triton) == (0, 0, 0)
 
 
 def test_more_than_the_queue_holds_is_refused_at_once(triton: Triton) -> None:
-    async def refused() -> int:
-        one, count = backend(triton), 0
-        tasks = [asyncio.create_task(ask(one, n, LONG, None)) for n in range(QUEUE + 100)]
-        for done in asyncio.as_completed(tasks):
-            count += await done == "QueueFull"
-            if count == 10:
+    async def count_refusals() -> int:
+        triton_backend, num_refused = backend(triton), 0
+        tasks = [
+            asyncio.create_task(generate(triton_backend, index, LONG, None))
+            for index in range(MAX_QUEUE_SIZE + 100)
+        ]
+        for output in asyncio.as_completed(tasks):
+            if await output == "QueueFull":
+                num_refused += 1
+            if num_refused == 10:
                 break
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return count
+        return num_refused
 
-    assert asyncio.run(refused()) == 10
+    assert asyncio.run(count_refusals()) == 10
     assert settled(triton) == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""The same repository with decoupled_mode:false: plain inference for every model, and no stream."""
+"""The same repository with decoupled_mode:false: plain inference for every model, and no streams."""
 
 from __future__ import annotations
 
@@ -19,50 +19,53 @@ from engineroom.triton.deployment import describe
 from engineroom.triton.lint import lint
 from engineroom.triton.render import render
 from engineroom.triton.server import Triton
-from tests.engineroom.triton.conftest import SETTINGS, Start, inputs, steps
+from tests.engineroom.triton.conftest import SETTINGS, StartTriton, infer_inputs, steps
 
-PROMPTS = [f"One two three {number}" for number in range(12)]
+PROMPTS = [f"One two three {index}" for index in range(12)]
 
 
 @pytest.fixture(scope="module")
-def triton(engine: EngineDir, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
-    made = describe(engine_dir=engine.path, decoupled_mode=False, **SETTINGS)
-    repository = render(made, tmp_path_factory.mktemp("one") / "repository")
+def triton(
+    engine: EngineDir, start_triton: StartTriton, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Triton]:
+    deployment = describe(engine_dir=engine.path, decoupled_mode=False, **SETTINGS)
+    repository = render(deployment, tmp_path_factory.mktemp("one") / "repository")
     assert lint(repository) == []
-    with start(repository) as running:
-        yield running
+    with start_triton(repository) as triton:
+        yield triton
 
 
 @pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls"])
 def test_requests_of_several_clients_are_in_flight_together(
-    triton: Triton, vocabulary: Vocabulary, alone: Executor, model: str
+    triton: Triton, vocabulary: Vocabulary, executor: Executor, model: str
 ) -> None:
     prompts = [vocabulary.encode(prompt) for prompt in PROMPTS]
-    right = alone.generate(prompts, SamplingParams(max_tokens=200))
-    before, connected = steps(triton), threading.Barrier(len(PROMPTS))
+    expected = executor.generate(prompts, SamplingParams(max_tokens=200))
+    steps_before, connected = steps(triton), threading.Barrier(len(PROMPTS))
 
-    def ask(prompt: str) -> str:
+    def infer(prompt: str) -> str:
         with InferenceServerClient(triton.grpc) as client:
-            asked = inputs(text_input=prompt, max_tokens=200, end_id=-1, exclude_input_in_output=True)
+            inputs = infer_inputs(text_input=prompt, max_tokens=200, end_id=-1, exclude_input_in_output=True)
             connected.wait(60)
-            return client.infer(model, asked).as_numpy("text_output")[0].decode()
+            return client.infer(model, inputs).as_numpy("text_output")[0].decode()
 
     with ThreadPoolExecutor(len(PROMPTS)) as threads:
-        found = list(threads.map(ask, PROMPTS))
-    assert found == [vocabulary.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in right]
-    assert steps(triton) - before < sum(map(len, right)) / 2
+        texts = list(threads.map(infer, PROMPTS))
+    tokenizer = vocabulary.tokenizer
+    assert texts == [tokenizer.decode(token_ids, skip_special_tokens=True) for token_ids in expected]
+    assert steps(triton) - steps_before < sum(map(len, expected)) / 2
 
 
 def test_a_stream_is_refused(triton: Triton) -> None:
-    ask = inputs(text_input=PROMPTS[0], max_tokens=4, stream=True)
+    inputs = infer_inputs(text_input=PROMPTS[0], max_tokens=4, stream=True)
     with InferenceServerClient(triton.grpc) as client:
         for model in ("ensemble", "tensorrt_llm_bls"):
             with pytest.raises(InferenceServerException, match="decoupled_mode:true"):
-                client.infer(model, ask)
+                client.infer(model, inputs)
 
 
 def test_the_engine_by_itself(triton: Triton) -> None:
     with InferenceServerClient(triton.grpc) as client:
-        asked = inputs(input_ids=[300, 301], input_lengths=2, request_output_len=4)
-        found = client.infer("tensorrt_llm", asked).as_numpy("output_ids")
-    assert found.shape == (1, 1, 6) and np.array_equal(found[0, 0, :2], [300, 301])
+        inputs = infer_inputs(input_ids=[300, 301], input_lengths=2, request_output_len=4)
+        output_ids = client.infer("tensorrt_llm", inputs).as_numpy("output_ids")
+    assert output_ids.shape == (1, 1, 6) and np.array_equal(output_ids[0, 0, :2], [300, 301])

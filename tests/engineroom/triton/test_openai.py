@@ -1,4 +1,4 @@
-"""OpenAI's own client before Triton: answers equal the engine's, errors in its form, keys and limits."""
+"""OpenAI's own client on Triton's frontend: answers equal the engine's; the form of errors, keys and limits."""
 
 from __future__ import annotations
 
@@ -14,67 +14,65 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from engineroom.engine.runtime.executor import Executor, Output
+from engineroom.engine.runtime.async_executor import QueueFull
+from engineroom.engine.runtime.executor import Executor
+from engineroom.engine.runtime.request import TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit.process import Server
 from engineroom.openai.app import create_app
 from engineroom.openai.text import Vocabulary
 from engineroom.triton.__main__ import app
-from engineroom.triton.client import TimedOut, TritonBackend, request
+from engineroom.triton.client import RequestTimeout, TritonBackend, stream_request
 from engineroom.triton.deployment import DeploymentError
-from engineroom.triton.frontend import read_keys
+from engineroom.triton.frontend import read_api_keys
 from engineroom.triton.server import Triton
-from engineroom.vllm.bench import vllm_bench
+from engineroom.vllm.bench import bench_serve
 from tests.engineroom.openai.test_schema import CONFIG, schemathesis
 from tests.engineroom.triton.conftest import commands
 from tests.engineroom.triton.streams import settled
 
-SUM = [{"role": "user", "content": "What is 12 + 30?"}]
+SUM_QUESTION = [{"role": "user", "content": "What is 12 + 30?"}]
 PROMPT = "One two three four five six seven"
 
 
 def test_models_and_chat_with_usage(client: openai.OpenAI) -> None:
     assert client.models.list().data[0].model_dump()["max_model_len"] == 256
-    answer = client.chat.completions.create(model="course", messages=SUM, temperature=0)
-    assert "42" in answer.choices[0].message.content and answer.choices[0].finish_reason == "stop"
-    chunks = list(
-        client.chat.completions.create(
-            model="course", messages=SUM, temperature=0, stream=True, stream_options={"include_usage": True}
-        )
-    )
-    *said, last = chunks
-    assert "".join(chunk.choices[0].delta.content for chunk in said) == answer.choices[0].message.content
-    assert last.usage.completion_tokens == answer.usage.completion_tokens == len(said) > 5
-    assert last.usage.prompt_tokens == answer.usage.prompt_tokens > 5
+    body = {"model": "course", "messages": SUM_QUESTION, "temperature": 0}
+    completion = client.chat.completions.create(**body)
+    assert "42" in completion.choices[0].message.content and completion.choices[0].finish_reason == "stop"
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    *chunks, last = list(client.chat.completions.create(**body, **options))
+    text = "".join(chunk.choices[0].delta.content for chunk in chunks)
+    assert text == completion.choices[0].message.content
+    assert last.usage.completion_tokens == completion.usage.completion_tokens == len(chunks) > 5
+    assert last.usage.prompt_tokens == completion.usage.prompt_tokens > 5
 
 
-@pytest.mark.parametrize("drawn", [{"temperature": 0}, {"temperature": 1.5, "seed": -9, "top_p": 0.9}])
+@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1.5, "seed": -9, "top_p": 0.9}])
 def test_streams_equal_the_engine_s_own_output(
-    client: openai.OpenAI, vocabulary: Vocabulary, alone: Executor, drawn: dict[str, float]
+    client: openai.OpenAI, vocabulary: Vocabulary, executor: Executor, sampling: dict[str, float]
 ) -> None:
-    ids = alone.generate([vocabulary.encode(PROMPT)], SamplingParams(max_tokens=40, **drawn))[0]
-    chunks = list(
-        client.completions.create(
-            model="course", prompt=PROMPT, max_tokens=40, stream=True, logprobs=0, extra_body={"ignore_eos": True},
-            **drawn,
-        )
-    )  # fmt: skip
-    tokens = [token for chunk in chunks for token in chunk.choices[0].logprobs.tokens]
-    assert tokens == [vocabulary.tokenizer.decode([token]) for token in ids]
+    params = SamplingParams(max_tokens=40, **sampling)
+    token_ids = executor.generate([vocabulary.encode(PROMPT)], params)[0]
+    body = {"model": "course", "prompt": PROMPT, "max_tokens": 40, "logprobs": 0} | sampling
+    chunks = list(client.completions.create(stream=True, extra_body={"ignore_eos": True}, **body))
+    texts = [text for chunk in chunks for text in chunk.choices[0].logprobs.tokens]
+    assert texts == [vocabulary.tokenizer.decode([token_id]) for token_id in token_ids]
     assert all(chunk.choices[0].logprobs.token_logprobs[0] <= 0 for chunk in chunks)
     assert chunks[-1].choices[0].finish_reason == "length"
 
 
 def test_stop_words_end_the_answer(client: openai.OpenAI) -> None:
-    whole = client.completions.create(model="course", prompt=PROMPT, max_tokens=40, temperature=0)
-    word = whole.choices[0].text[9:14]
-    cut = client.completions.create(model="course", prompt=PROMPT, max_tokens=40, temperature=0, stop=word)
-    assert cut.choices[0].text == whole.choices[0].text[: whole.choices[0].text.index(word)]
-    assert cut.choices[0].finish_reason == "stop"
+    body = {"model": "course", "prompt": PROMPT, "max_tokens": 40, "temperature": 0}
+    text = client.completions.create(**body).choices[0].text
+    stop = text[9:14]
+    stopped = client.completions.create(**body, stop=stop).choices[0]
+    assert stopped.text == text[: text.index(stop)]
+    assert stopped.finish_reason == "stop"
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "expected"),
     [
         ({"max_tokens": 10**30}, "max_tokens"),
         ({"max_tokens": 1000}, "max_seq_len is 256"),
@@ -85,83 +83,88 @@ def test_stop_words_end_the_answer(client: openai.OpenAI) -> None:
     ],
 )
 def test_errors_name_the_field_or_the_engine_s_limit(
-    client: openai.OpenAI, change: dict[str, object], words: str
+    client: openai.OpenAI, change: dict[str, object], expected: str
 ) -> None:
-    with pytest.raises(openai.BadRequestError, match=words):
+    with pytest.raises(openai.BadRequestError, match=expected):
         client.completions.create(**{"model": "course", "prompt": "A"} | change)
 
 
-def test_an_api_key_is_asked_for_below_v1_only(front: Server) -> None:
+def test_an_api_key_is_asked_for_below_v1_only(frontend: Server) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer sesam\u00e9".encode()}):
-        answer = httpx.get(f"{front.url}/v1/models", headers=headers, trust_env=False)
-        assert answer.status_code == 401 and answer.json()["error"]["code"] == "invalid_api_key"
+        response = httpx.get(f"{frontend.url}/v1/models", headers=headers, trust_env=False)
+        assert response.status_code == 401 and response.json()["error"]["code"] == "invalid_api_key"
     for path in ("health", "metrics"):
-        assert httpx.get(f"{front.url}/{path}", trust_env=False).status_code == 200
+        assert httpx.get(f"{frontend.url}/{path}", trust_env=False).status_code == 200
     for key in ("sesame", "open"):
         headers = {"Authorization": f"Bearer {key}"}
-        assert httpx.get(f"{front.url}/v1/models", headers=headers, trust_env=False).status_code == 200
+        assert httpx.get(f"{frontend.url}/v1/models", headers=headers, trust_env=False).status_code == 200
 
 
 @pytest.mark.timeout(400)
-def test_schemathesis_before_triton(front: Server, tmp_path: Path) -> None:
-    """The schema's own checks, as for engineroom/openai; here for what TritonBackend makes of the requests."""
-    line = [schemathesis(), "--config-file", CONFIG, "run", f"{front.url}/openapi.json", "--checks", "all"]
-    line += ["--max-examples", "5", "--seed", "1", "--workers", "1", "--no-color"]
-    line += ["--header", "Authorization: Bearer sesame"]
-    run = subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+def test_schemathesis_on_triton_s_frontend(frontend: Server, tmp_path: Path) -> None:
+    """The schema's own checks, as for engineroom/openai; here they reach TritonBackend."""
+    command = [
+        schemathesis(),
+        "--config-file",
+        CONFIG,
+        "run",
+        f"{frontend.url}/openapi.json",
+        "--checks",
+        "all",
+    ]
+    command += ["--max-examples", "5", "--seed", "1", "--workers", "1", "--no-color"]
+    command += ["--header", "Authorization: Bearer sesame"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert "5 selected / 5 total" in run.stdout and "Traceback" not in front.logs(500)
+    assert "5 selected / 5 total" in run.stdout and "Traceback" not in frontend.logs(500)
 
 
-def test_vllm_bench_serve(front: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_bench_serve(frontend: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sesame")
-    found = vllm_bench(front, random_input_len=16, random_output_len=8, num_prompts=12, seed=3)
-    assert (found["completed"], found["failed"], found["total_output_tokens"]) == (12, 0, 96)
-    assert 0 < found["p50_ttft_ms"] <= found["p99_e2el_ms"]
+    report = bench_serve(frontend, random_input_len=16, random_output_len=8, num_prompts=12, seed=3)
+    assert (report["completed"], report["failed"], report["total_output_tokens"]) == (12, 0, 96)
+    assert 0 < report["p50_ttft_ms"] <= report["p99_e2el_ms"]
 
 
 def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("\n")
-    for file in (tmp_path / "keys", tmp_path / "none"):
+    for path in (tmp_path / "keys", tmp_path / "none"):
         with pytest.raises(DeploymentError, match="--api_key_file"):
-            read_keys(file)
-    assert read_keys(None) == []
+            read_api_keys(path)
+    assert read_api_keys(None) == []
 
 
 def test_more_answers_than_the_limit_are_refused(triton: Triton) -> None:
-    async def two() -> str:
-        one = TritonBackend(triton.grpc, triton.url, triton.metrics, max_requests=1)
-        first = one.generate([300], SamplingParams(max_tokens=200))
-        await anext(first)
-        try:
-            await anext(one.generate([300], SamplingParams()))
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-        finally:
-            await first.aclose()
-        return "answered"
+    async def send_two_requests() -> None:
+        backend = TritonBackend(triton.grpc, triton.url, triton.metrics, max_requests=1)
+        async with aclosing(backend.generate([300], SamplingParams(max_tokens=200))) as stream:
+            await anext(stream)
+            await anext(backend.generate([300], SamplingParams()))
 
-    assert "QueueFull: 1 answers are in the making" in asyncio.run(two())
+    with pytest.raises(QueueFull, match="1 requests are running"):
+        asyncio.run(send_two_requests())
 
 
 def test_an_answer_beyond_the_time_limit_ends_with_504(triton: Triton) -> None:
-    async def slow() -> list[int]:
-        one = TritonBackend(triton.grpc, triton.url, triton.metrics, request_timeout=0.001)
-        return [output.token async for output in one.generate([300], SamplingParams(max_tokens=200))]
+    async def generate() -> list[int]:
+        backend = TritonBackend(triton.grpc, triton.url, triton.metrics, request_timeout=0.001)
+        return [output.token_id async for output in backend.generate([300], SamplingParams(max_tokens=200))]
 
-    with pytest.raises(TimedOut, match=r"limit of 0\.001 s") as found:
-        asyncio.run(slow())
-    assert found.value.status_code == 504
+    with pytest.raises(RequestTimeout, match=r"limit of 0\.001 s") as error:
+        asyncio.run(generate())
+    assert error.value.status_code == 504
 
 
-class Stopping(TritonBackend):
-    """Stops the engine's process when the first token has come."""
+class SuspendingBackend(TritonBackend):
+    """Suspends the engine's process when the first token has arrived."""
 
     def __init__(self, triton: Triton, request_timeout: float) -> None:
         super().__init__(triton.grpc, triton.url, triton.metrics, request_timeout)
-        [self.process] = [one for one, line in commands(triton).items() if "tensorrt_llm/1/model.py" in line]
+        [self.process] = [
+            process for process, command in commands(triton).items() if "tensorrt_llm/1/model.py" in command
+        ]
 
-    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> AsyncGenerator[Output]:
+    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
         async with aclosing(super().generate(tokens, params)) as outputs:
             async for output in outputs:
                 self.process.suspend()
@@ -169,33 +172,34 @@ class Stopping(TritonBackend):
 
 
 def test_an_answer_beyond_the_time_limit_within_a_stream(triton: Triton, vocabulary: Vocabulary) -> None:
-    """The engine's process stands still after the first token, until the answer has ended."""
-    one = Stopping(triton, request_timeout=4)
+    """The engine's process is suspended after the first token, until the answer has ended."""
+    backend = SuspendingBackend(triton, request_timeout=4)
     body = {"model": "course", "prompt": [300], "max_tokens": 230, "stream": True, "ignore_eos": True}
 
     async def post() -> httpx.Response:
-        transport = httpx.ASGITransport(create_app(one, vocabulary, "course", 256))
-        async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
+        transport = httpx.ASGITransport(create_app(backend, vocabulary, "course", 256))
+        async with httpx.AsyncClient(transport=transport, base_url="http://frontend") as client:
             return await client.post("/v1/completions", json=body)
 
     try:
-        answer = asyncio.run(post())
+        response = asyncio.run(post())
     finally:
-        one.process.resume()
-    *tokens, error, done = [line[6:] for line in answer.text.splitlines() if line]
-    assert answer.status_code == 200 and done == "[DONE]" and all("text" in token for token in tokens)
-    said = json.loads(error)["error"]
-    assert (said["type"], said["code"]) == ("server_error", "504") and "limit of 4 s" in said["message"]
+        backend.process.resume()
+    *chunks, error_event, end_event = [line[6:] for line in response.text.splitlines() if line]
+    assert response.status_code == 200 and end_event == "[DONE]" and all("text" in chunk for chunk in chunks)
+    error = json.loads(error_event)["error"]
+    assert (error["type"], error["code"]) == ("server_error", "504") and "limit of 4 s" in error["message"]
     assert settled(triton) == (0, 0, 0)
 
 
 def test_a_request_has_the_types_of_the_published_tensors() -> None:
-    made = request([5, 6], SamplingParams(seed=-1, temperature=0.5, top_k=3, stop_words=((7, 8), (9,))))
-    kinds = {tensor.name(): (tensor.datatype(), tensor.shape()) for tensor in made["inputs"]}
-    assert kinds["seed"] == ("UINT64", [1, 1]) and kinds["stop_words_list"] == ("INT32", [1, 2, 3])
-    assert kinds["input_ids"] == ("INT32", [1, 2]) and kinds["temperature"] == ("FP32", [1, 1])
+    params = SamplingParams(seed=-1, temperature=0.5, top_k=3, stop_words=((7, 8), (9,)))
+    inputs = stream_request([5, 6], params)["inputs"]
+    tensors = {tensor.name(): (tensor.datatype(), tensor.shape()) for tensor in inputs}
+    assert tensors["seed"] == ("UINT64", [1, 1]) and tensors["stop_words_list"] == ("INT32", [1, 2, 3])
+    assert tensors["input_ids"] == ("INT32", [1, 2]) and tensors["temperature"] == ("FP32", [1, 1])
 
 
 def test_the_command_says_what_an_engine_lacks(tmp_path: Path) -> None:
-    found = CliRunner().invoke(app, ["openai", str(tmp_path)])
-    assert found.exit_code and "Expected an engine directory" in str(found.exception)
+    result = CliRunner().invoke(app, ["openai", str(tmp_path)])
+    assert result.exit_code and "Expected an engine directory" in str(result.exception)

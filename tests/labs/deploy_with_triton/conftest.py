@@ -1,5 +1,5 @@
-"""The Triton, the front door and the engine of tests/engineroom/triton, for these tests once more."""
+"""The Triton, the OpenAI frontend and the engine of tests/engineroom/triton, shared with these tests."""
 
-from tests.engineroom.triton.conftest import checkpoint, engine, front, repository, start, triton
+from tests.engineroom.triton.conftest import checkpoint, engine, frontend, repository, start_triton, triton
 
-__all__ = ["checkpoint", "engine", "front", "repository", "start", "triton"]
+__all__ = ["checkpoint", "engine", "frontend", "repository", "start_triton", "triton"]

@@ -1,4 +1,4 @@
-"""Tokens to text, with the tensors of NVIDIA's `postprocessing`; what it decodes in one call knows of no other call."""
+"""Tokens to text, with the tensors of NVIDIA's `postprocessing`. Each call is decoded by itself."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from transformers import PreTrainedTokenizerFast
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        given = json.loads(args["model_config"])["parameters"]
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(given["tokenizer_dir"]["string_value"])
-        self.skip = given["skip_special_tokens"]["string_value"] == "true"
+        parameters = json.loads(args["model_config"])["parameters"]
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(parameters["tokenizer_dir"]["string_value"])
+        self.skip_special_tokens = parameters["skip_special_tokens"]["string_value"] == "true"
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         return [self.respond(request) for request in requests]
 
     def respond(self, request: Any) -> Any:
-        """TOKENS_BATCH INT32 [batch, beams, n] and SEQUENCE_LENGTH [batch, beams] to OUTPUT [batch × beams]."""
-        tokens = pb.get_input_tensor_by_name(request, "TOKENS_BATCH").as_numpy()
+        """TOKENS_BATCH int32 [batch, beams, num_tokens], SEQUENCE_LENGTH [batch, beams] -> OUTPUT [batch × beams]."""
+        token_ids = pb.get_input_tensor_by_name(request, "TOKENS_BATCH").as_numpy()
         lengths = pb.get_input_tensor_by_name(request, "SEQUENCE_LENGTH").as_numpy()
-        rows = zip(tokens.reshape(-1, tokens.shape[-1]), lengths.flat, strict=True)
-        texts = [self.tokenizer.decode(row[:n], skip_special_tokens=self.skip).encode() for row, n in rows]
+        rows = zip(token_ids.reshape(-1, token_ids.shape[-1]), lengths.flat, strict=True)
+        texts = [
+            self.tokenizer.decode(row[:length], skip_special_tokens=self.skip_special_tokens).encode()
+            for row, length in rows
+        ]
         return pb.InferenceResponse([pb.Tensor("OUTPUT", np.array(texts, dtype=object))])

@@ -1,4 +1,4 @@
-"""Text to tokens, with the tensors of NVIDIA's `preprocessing`; one tokenizer call a request."""
+"""Text to tokens, with the tensors of NVIDIA's `preprocessing`; one tokenizer call for each request."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from transformers import PreTrainedTokenizerFast
 
 from engineroom.triton.backend.words import TensorError, decode, word_list
 
-NEEDED = {"QUERY": "text_input", "REQUEST_OUTPUT_LEN": "max_tokens"}
-UNKNOWN = {"DECODER_QUERY": "decoder_text_input", "BAD_WORDS_DICT": "bad_words"}
-UNKNOWN |= {
+# Tensors, each with its name in the text models, which error messages give too.
+REQUIRED = {"QUERY": "text_input", "REQUEST_OUTPUT_LEN": "max_tokens"}
+UNSUPPORTED = {
+    "DECODER_QUERY": "decoder_text_input",
+    "BAD_WORDS_DICT": "bad_words",
     "EMBEDDING_BIAS_WORDS": "embedding_bias_words",
     "EMBEDDING_BIAS_WEIGHTS": "embedding_bias_weights",
 }
@@ -22,9 +24,12 @@ UNKNOWN |= {
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        given = json.loads(args["model_config"])["parameters"]
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(given["tokenizer_dir"]["string_value"])
-        self.special = given["add_special_tokens"]["string_value"] == "true"
+        parameters = json.loads(args["model_config"])["parameters"]
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(parameters["tokenizer_dir"]["string_value"])
+        self.add_special_tokens = parameters["add_special_tokens"]["string_value"] == "true"
+        eos_token_id, pad_token_id = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+        self.end_id = -1 if eos_token_id is None else eos_token_id
+        self.pad_id = self.end_id if pad_token_id is None else pad_token_id
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         return [self.respond(request) for request in requests]
@@ -32,47 +37,47 @@ class TritonPythonModel:
     def respond(self, request: Any) -> Any:
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         try:
-            made = self.tokens(tensors)
+            check_names(tensors)
+            outputs = self.tokenize(tensors)
         except TensorError as error:
             return pb.InferenceResponse(error=pb.TritonError(str(error), pb.TritonError.INVALID_ARG))
-        return pb.InferenceResponse([pb.Tensor(name, value) for name, value in made.items()])
+        return pb.InferenceResponse([pb.Tensor(name, array) for name, array in outputs.items()])
 
-    def tokens(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        for name, text in NEEDED.items():  # Triton only counts the inputs
-            if name not in tensors:
-                raise TensorError(f"{text} ({name}) is missing.")
-        for name, text in UNKNOWN.items():
-            if name in tensors and any(tensors[name].flat):
-                raise TensorError(f"{text} ({name}): this engine does not have it; leave it out.")
+    def tokenize(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        """The output tensors, each [1, n]; the word lists [1, 2, n]. Raises TensorError, which names the tensor."""
         queries = decode("text_input (QUERY)", tensors["QUERY"])
         if len(queries) != 1:
             raise TensorError(
                 f"text_input (QUERY) has {len(queries)} texts; send one in a request, the engine batches requests."
             )
-        ids = self.tokenizer.encode(queries[0], add_special_tokens=self.special)
-        stops = [
-            word
-            for word in decode("stop_words (STOP_WORDS_DICT)", tensors.get("STOP_WORDS_DICT", np.array([])))
-            if word
-        ]
-        stop_ids = [self.tokenizer.encode(word, add_special_tokens=False) for word in stops]
-        one, nothing = np.ones((1, 1), np.int32), np.zeros((1, 0), np.int32)
+        input_ids = self.tokenizer.encode(queries[0], add_special_tokens=self.add_special_tokens)
+        stop_words = decode("stop_words (STOP_WORDS_DICT)", tensors.get("STOP_WORDS_DICT", np.array([])))
+        stop_word_ids = [self.tokenizer.encode(word, add_special_tokens=False) for word in stop_words if word]
         return {
-            "INPUT_ID": np.array([ids], np.int32),
-            "REQUEST_INPUT_LEN": len(ids) * one,
-            "DECODER_INPUT_ID": self.pad() * one,
-            "REQUEST_DECODER_INPUT_LEN": one,
+            "INPUT_ID": np.array([input_ids], np.int32),
+            "REQUEST_INPUT_LEN": scalar(len(input_ids)),
+            "DECODER_INPUT_ID": scalar(self.pad_id),
+            "REQUEST_DECODER_INPUT_LEN": scalar(1),
             "BAD_WORDS_IDS": word_list([]),
-            "STOP_WORDS_IDS": word_list(stop_ids),
-            "EMBEDDING_BIAS": nothing.astype(np.float32),
+            "STOP_WORDS_IDS": word_list(stop_word_ids),
+            "EMBEDDING_BIAS": np.zeros((1, 0), np.float32),
             "REQUEST_OUTPUT_LEN": tensors["REQUEST_OUTPUT_LEN"],
-            "OUT_END_ID": tensors.get("END_ID", self.end() * one),
-            "OUT_PAD_ID": tensors.get("PAD_ID", self.pad() * one),
-            "OUT_PROMPT_TABLE_EXTRA_IDS": nothing.astype(np.uint64),
+            "OUT_END_ID": tensors.get("END_ID", scalar(self.end_id)),
+            "OUT_PAD_ID": tensors.get("PAD_ID", scalar(self.pad_id)),
+            "OUT_PROMPT_TABLE_EXTRA_IDS": np.zeros((1, 0), np.uint64),
         }
 
-    def end(self) -> int:
-        return -1 if self.tokenizer.eos_token_id is None else self.tokenizer.eos_token_id
 
-    def pad(self) -> int:
-        return self.end() if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+def check_names(tensors: dict[str, Any]) -> None:
+    """Triton counts the inputs without looking at their names. Raises TensorError for a missing or unsupported one."""
+    for name, text_name in REQUIRED.items():
+        if name not in tensors:
+            raise TensorError(f"{text_name} ({name}) is missing.")
+    for name, text_name in UNSUPPORTED.items():
+        if name in tensors and any(tensors[name].flat):
+            raise TensorError(f"{text_name} ({name}): this engine does not support it. Leave it out.")
+
+
+def scalar(value: int) -> Any:
+    """int32 [1, 1]."""
+    return np.array([[value]], np.int32)

@@ -1,6 +1,6 @@
-"""The ensemble as a program (Business Logic Scripting): a thread walks each request through the three models.
+"""The ensemble as a program (Business Logic Scripting): a thread takes each request through the three models.
 
-Unlike in the ensemble, a client that leaves is noticed here, and `stop` is sent to the engine.
+Unlike the ensemble, this program notices when a client leaves, and sends `stop` to the engine.
 """
 
 from __future__ import annotations
@@ -16,36 +16,34 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
-from engineroom.triton.backend.sender import Sender, receive
+from engineroom.triton.backend.sender import ResponseSender, receive
 
-THREADS = 256  # requests at a time; more wait
-PREPROCESSING = {
+THREADS = 256  # requests that are served at the same time; further ones wait
+REQUIRED = ("text_input", "max_tokens")
+PREPROCESSING_INPUTS = {
     "text_input": "QUERY", "decoder_text_input": "DECODER_QUERY", "max_tokens": "REQUEST_OUTPUT_LEN",
     "bad_words": "BAD_WORDS_DICT", "stop_words": "STOP_WORDS_DICT", "embedding_bias_words": "EMBEDDING_BIAS_WORDS",
     "embedding_bias_weights": "EMBEDDING_BIAS_WEIGHTS", "end_id": "END_ID", "pad_id": "PAD_ID",
     "prompt_table_extra_id": "PROMPT_TABLE_EXTRA_ID",
 }  # fmt: skip
-TOKENS = {
+# The engine's inputs: outputs of preprocessing, then inputs of this model that have another name there.
+TOKEN_INPUTS = {
     "INPUT_ID": "input_ids", "REQUEST_INPUT_LEN": "input_lengths", "REQUEST_OUTPUT_LEN": "request_output_len",
     "STOP_WORDS_IDS": "stop_words_list", "BAD_WORDS_IDS": "bad_words_list", "EMBEDDING_BIAS": "embedding_bias",
     "OUT_END_ID": "end_id", "OUT_PAD_ID": "pad_id",
 }  # fmt: skip
-ENGINE = TOKENS | {"top_k": "runtime_top_k", "top_p": "runtime_top_p", "length_penalty": "len_penalty"}
-ENGINE["stream"] = "streaming"
-OUTPUTS = [
-    "output_ids",
-    "sequence_length",
-    "cum_log_probs",
-    "output_log_probs",
-    "batch_index",
-    "sequence_index",
-]
-OUTPUTS += ["num_input_tokens", "num_output_tokens"]
+ENGINE_INPUTS = TOKEN_INPUTS | {
+    "top_k": "runtime_top_k", "top_p": "runtime_top_p", "length_penalty": "len_penalty", "stream": "streaming",
+}  # fmt: skip
+ENGINE_OUTPUTS = [
+    "output_ids", "sequence_length", "cum_log_probs", "output_log_probs", "batch_index", "sequence_index",
+    "num_input_tokens", "num_output_tokens",
+]  # fmt: skip
 Arrays = dict[str, Any]
 
 
-class Failed(Exception):
-    """A model answered with an error; `code` is Triton's name of its kind."""
+class ModelFailed(Exception):
+    """Another model responded with an error; `code` is Triton's number for its kind."""
 
     def __init__(self, error: Any) -> None:
         super().__init__(error.message())
@@ -55,64 +53,73 @@ class Failed(Exception):
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
-        given = {key: value["string_value"] for key, value in config["parameters"].items()}
-        self.accumulate = given["accumulate_tokens"] == "true"
-        self.engine = given["tensorrt_llm_model_name"]
-        self.period = int(given["cancellation_check_period_ms"]) / 1000
+        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        self.accumulate_tokens = parameters["accumulate_tokens"] == "true"
+        self.engine_model = parameters["tensorrt_llm_model_name"]
+        self.check_period = int(parameters["cancellation_check_period_ms"]) / 1000
         self.decoupled = config.get("model_transaction_policy", {}).get("decoupled", False)
-        self.open: dict[str, Sender] = {}
+        self.senders: dict[str, ResponseSender] = {}  # by the id of the request to the engine
         self.threads = ThreadPoolExecutor(THREADS)
         self.closing = threading.Event()
         self.watcher = threading.Thread(target=self.watch, daemon=True)
         self.watcher.start()
 
     def execute(self, requests: Sequence[Any]) -> None:
-        for _, given, sender in receive(requests):
-            self.threads.submit(self.serve, given, sender)
+        for _, tensors, sender in receive(requests):
+            self.threads.submit(self.serve, tensors, sender)
 
-    def serve(self, given: Arrays, sender: Sender) -> None:
-        name = uuid.uuid4().hex
-        self.open[name] = sender
+    def serve(self, tensors: Arrays, sender: ResponseSender) -> None:
+        request_id = uuid.uuid4().hex
+        self.senders[request_id] = sender
         try:
-            answers = self.generate(name, given)
-            last = next(answers)
-            for response in answers:
-                sender.send(last)
-                last = response
-            sender.send(last, final=True)
-        except Failed as error:
+            responses = self.generate(request_id, tensors)
+            # One response behind, so that the last one is sent as the final one.
+            previous = next(responses)
+            for response in responses:
+                sender.send(previous)
+                previous = response
+            sender.send(previous, final=True)
+        except ModelFailed as error:
             sender.fail(str(error), error.code)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a request without a final response would wait for ever)
             sender.fail(f"{type(error).__name__}: {error}")
         finally:
-            del self.open[name]
+            del self.senders[request_id]
 
-    def generate(self, name: str, given: Arrays) -> Iterator[Arrays]:
-        """The responses to one request, as the engine gives them, each with its text."""
-        for name in {"text_input", "max_tokens"} - given.keys():  # Triton only counts the inputs
-            raise Failed(pb.TritonError(f"{name} is missing.", pb.TritonError.INVALID_ARG))
-        query = {PREPROCESSING[key]: value for key, value in given.items() if key in PREPROCESSING}
-        rest = {key: value for key, value in given.items() if key not in PREPROCESSING}
-        [ready] = call("preprocessing", query, list(TOKENS))
-        asked = {ENGINE.get(key, key): value for key, value in (rest | ready).items()}
-        tokens = np.zeros((1, 1, 0), np.int32)
-        for found in call(self.engine, asked, OUTPUTS, name, self.decoupled):
-            if "output_ids" in found:
-                new, _ = found.pop("output_ids"), found.pop("sequence_length")
-                tokens = np.concatenate([tokens, new], axis=2) if self.accumulate else new
-                batch = {"TOKENS_BATCH": tokens, "SEQUENCE_LENGTH": np.array([[tokens.shape[2]]], np.int32)}
-                [text] = call("postprocessing", batch, ["OUTPUT"])
-                yield {"text_output": text["OUTPUT"]} | found
+    def generate(self, request_id: str, tensors: Arrays) -> Iterator[Arrays]:
+        """One response, with its text, for each response of the engine. Raises ModelFailed."""
+        for name in REQUIRED:  # Triton counts the inputs without looking at their names
+            if name not in tensors:
+                raise ModelFailed(pb.TritonError(f"{name} is missing.", pb.TritonError.INVALID_ARG))
+        text_tensors, engine_tensors = {}, {}
+        for name, array in tensors.items():
+            if name in PREPROCESSING_INPUTS:
+                text_tensors[PREPROCESSING_INPUTS[name]] = array
+            else:
+                engine_tensors[ENGINE_INPUTS.get(name, name)] = array
+        [token_tensors] = call("preprocessing", text_tensors, list(TOKEN_INPUTS))
+        engine_tensors |= {TOKEN_INPUTS[name]: array for name, array in token_tensors.items()}
+        token_ids = np.zeros((1, 1, 0), np.int32)  # [batch, beams, num_tokens]
+        for response in call(self.engine_model, engine_tensors, ENGINE_OUTPUTS, request_id, self.decoupled):
+            if "output_ids" not in response:
+                continue
+            new_ids, _ = response.pop("output_ids"), response.pop("sequence_length")
+            token_ids = np.concatenate([token_ids, new_ids], axis=2) if self.accumulate_tokens else new_ids
+            length = np.array([[token_ids.shape[2]]], np.int32)
+            [text] = call(
+                "postprocessing", {"TOKENS_BATCH": token_ids, "SEQUENCE_LENGTH": length}, ["OUTPUT"]
+            )
+            yield {"text_output": text["OUTPUT"]} | response
 
     def watch(self) -> None:
-        """A client that has gone: the engine is told, and again until the request has ended."""
+        """Send `stop` to the engine for each client that has left, and again until the request has ended."""
         one = np.ones((1, 1), np.int32)
         stop = {"stop": np.array([[True]]), "input_lengths": one, "request_output_len": one}
-        while not self.closing.wait(self.period):
-            for name, sender in list(self.open.items()):
+        while not self.closing.wait(self.check_period):
+            for request_id, sender in list(self.senders.items()):
                 if sender.cancelled():
-                    with suppress(Failed):  # its queue is full
-                        list(call(self.engine, stop, OUTPUTS, name, self.decoupled))
+                    with suppress(ModelFailed):  # the engine's queue is full
+                        list(call(self.engine_model, stop, ENGINE_OUTPUTS, request_id, self.decoupled))
 
     def finalize(self) -> None:
         self.closing.set()
@@ -121,14 +128,14 @@ class TritonPythonModel:
 
 
 def call(
-    model: str, tensors: Arrays, outputs: list[str], name: str = "", decoupled: bool = False
+    model: str, tensors: Arrays, outputs: list[str], request_id: str = "", decoupled: bool = False
 ) -> Iterator[Arrays]:
-    """The responses of another model. Raises Failed with its error."""
-    inputs = [pb.Tensor(key, value) for key, value in tensors.items()]
+    """The responses of another model. Raises ModelFailed."""
+    inputs = [pb.Tensor(name, array) for name, array in tensors.items()]
     request = pb.InferenceRequest(
-        model_name=model, request_id=name, inputs=inputs, requested_output_names=outputs
+        model_name=model, request_id=request_id, inputs=inputs, requested_output_names=outputs
     )
     for response in request.exec(decoupled=True) if decoupled else [request.exec()]:
         if response.has_error():
-            raise Failed(response.error())
+            raise ModelFailed(response.error())
         yield {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}

@@ -1,4 +1,7 @@
-"""Text in, text out, with the tensors of NVIDIA's `llmapi` model; tokens and stop strings as before the HTTP server."""
+"""Text in, text out, with the tensors of NVIDIA's `llmapi` model.
+
+Tokens and stop strings are handled as in the OpenAI server of engineroom/openai.
+"""
 
 from __future__ import annotations
 
@@ -12,69 +15,81 @@ import yaml
 
 from engineroom.engine import Executor, KvCacheConfig, SamplingParams
 from engineroom.engine.directory import TOKENIZER
-from engineroom.engine.runtime.scheduler import RequestError
-from engineroom.openai.text import Piece, Vocabulary, join, pieces
-from engineroom.triton.backend.inflight import InFlight, together
-from engineroom.triton.backend.request import sampling
-from engineroom.triton.backend.sender import Sender
+from engineroom.engine.runtime.request import RequestError
+from engineroom.openai.text import TextDelta, Vocabulary, detokenize, join_deltas
+from engineroom.triton.backend.inflight import InflightRequests, coalesce
+from engineroom.triton.backend.request import sampling_params
+from engineroom.triton.backend.sender import ResponseSender
 from engineroom.triton.backend.words import decode
 
 PREFIX = "sampling_param_"
 DEFAULTS = {"max_tokens": 32, "temperature": 1.0, "top_k": 0, "top_p": 0.0, "seed": None}
-NEUTRAL = {"best_of": 1, "frequency_penalty": 0, "presence_penalty": 0, "return_perf_metrics": 0}
+# Each of these is accepted with the one value that does not change the output.
+NEUTRAL_VALUES = {"best_of": 1, "frequency_penalty": 0, "presence_penalty": 0, "return_perf_metrics": 0}
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        file = Path(args["model_repository"], args["model_version"], "model.yaml")
-        config = yaml.safe_load(file.read_text())
-        triton = config["triton_config"]
-        executor = Executor(config["model"], KvCacheConfig(**config["kv_cache_config"]))
+        path = Path(args["model_repository"], args["model_version"], "model.yaml")
+        config = yaml.safe_load(path.read_text())
+        triton_config = config["triton_config"]
         self.vocabulary = Vocabulary(Path(config["model"], TOKENIZER))
-        period = triton["cancellation_check_period_ms"] / 1000
-        options = triton["decoupled"], triton["max_queue_size"], period, args["model_version"]
-        self.requests = InFlight(executor, self.answer, *options)
+        self.requests = InflightRequests(
+            Executor(config["model"], KvCacheConfig(**config["kv_cache_config"])),
+            self.handle,
+            triton_config["decoupled"],
+            triton_config["max_queue_size"],
+            triton_config["cancellation_check_period_ms"] / 1000,
+            args["model_version"],
+        )
 
     def execute(self, requests: Sequence[Any]) -> None:
-        self.requests.begin(requests)
+        self.requests.submit(requests)
 
-    async def answer(self, tensors: dict[str, Any], sender: Sender) -> None:
-        [prompt, *more] = decode("text_input", tensors["text_input"])
-        if more:
-            raise RequestError(f"text_input has {1 + len(more)} texts; send one in a request.")
-        stops = [word for word in decode(f"{PREFIX}stop", tensors.get(f"{PREFIX}stop", np.array([]))) if word]
-        streaming = self.requests.check_streaming(bool(tensors.get("streaming", np.False_).any()))
-        stream = self.requests.engine.generate(self.vocabulary.encode(prompt), self.params(tensors))
-        said: list[Piece] = []
-        async with aclosing(together(pieces(stream, self.vocabulary, stops, True))) as parts:
-            async for part in parts:
-                said += part
-                if streaming or part[-1].finish_reason:
-                    made = response(join(part if streaming else said), said, tensors)
-                    sender.send(made, final=part[-1].finish_reason is not None)
+    async def handle(self, tensors: dict[str, Any], sender: ResponseSender) -> None:
+        """Send one response for each batch of pieces while streaming, else one response with all of them."""
+        texts = decode("text_input", tensors["text_input"])
+        if len(texts) != 1:
+            raise RequestError(f"text_input has {len(texts)} texts; send one in a request.")
+        stop_tensor = tensors.get(f"{PREFIX}stop", np.array([]))
+        stop_strings = [text for text in decode(f"{PREFIX}stop", stop_tensor) if text]
+        streaming = flag(tensors, "streaming")
+        self.requests.check_streaming(streaming)
+        stream = self.requests.engine.generate(self.vocabulary.encode(texts[0]), self.params(tensors))
+        generated: list[TextDelta] = []
+        async with aclosing(coalesce(detokenize(stream, self.vocabulary, stop_strings, True))) as batches:
+            async for batch in batches:
+                generated += batch
+                final = batch[-1].finish_reason is not None
+                if streaming or final:
+                    piece = join_deltas(batch if streaming else generated)
+                    sender.send(response_tensors(piece, generated, tensors), final=final)
 
     def params(self, tensors: dict[str, Any]) -> SamplingParams:
-        given = {
-            name: tensors[PREFIX + name].item() for name in {*DEFAULTS, *NEUTRAL} if PREFIX + name in tensors
-        }
-        if wrong := [name for name in NEUTRAL if given.pop(name, NEUTRAL[name]) != NEUTRAL[name]]:
-            raise RequestError(f"{PREFIX}{wrong[0]}: this engine does not have it; leave it out.")
-        stops = tuple((end,) for end in self.vocabulary.end_ids)
-        values = DEFAULTS | given | {"logprobs": True, "stop_words": stops}
-        return sampling(values, {name: PREFIX + name for name in DEFAULTS})
+        """Raises RequestError, which names the tensor."""
+        names = [name for name in (*DEFAULTS, *NEUTRAL_VALUES) if PREFIX + name in tensors]
+        values = {name: tensors[PREFIX + name].item() for name in names}
+        for name, neutral_value in NEUTRAL_VALUES.items():
+            if values.pop(name, neutral_value) != neutral_value:
+                raise RequestError(f"{PREFIX}{name}: this engine does not support it. Leave it out.")
+        stop_words = tuple((end_id,) for end_id in self.vocabulary.end_ids)
+        values = DEFAULTS | values | {"logprobs": True, "stop_words": stop_words}
+        return sampling_params(values, {name: PREFIX + name for name in DEFAULTS})
 
     def finalize(self) -> None:
         self.requests.close()
 
 
-def response(piece: Piece, said: list[Piece], tensors: dict[str, Any]) -> dict[str, Any]:
-    made = {"text_output": np.array([piece.text.encode()], object)}
-    if asked(tensors, "return_finish_reason") and piece.finish_reason:
-        made["finish_reason"] = np.array([piece.finish_reason.encode()], object)
-    if asked(tensors, "return_cumulative_logprob"):
-        made["cumulative_logprob"] = np.array([sum(one.logprobs[0][1] for one in said)], np.float32)
-    return made
+def response_tensors(piece: TextDelta, generated: list[TextDelta], tensors: dict[str, Any]) -> dict[str, Any]:
+    """The tensors of one response, each of shape [1]; `generated` are all pieces so far, for the sum."""
+    response = {"text_output": np.array([piece.text.encode()], object)}
+    if flag(tensors, "return_finish_reason") and piece.finish_reason:
+        response["finish_reason"] = np.array([piece.finish_reason.encode()], object)
+    if flag(tensors, "return_cumulative_logprob"):
+        cumulative_logprob = sum(part.logprobs[0][1] for part in generated)
+        response["cumulative_logprob"] = np.array([cumulative_logprob], np.float32)
+    return response
 
 
-def asked(tensors: dict[str, Any], name: str) -> bool:
-    return bool(tensors[name].any()) if name in tensors else False
+def flag(tensors: dict[str, Any], name: str) -> bool:
+    return name in tensors and bool(tensors[name].any())
