@@ -178,12 +178,12 @@ def little(in_flight: Callable[[Sequence[Trace]], float], traces: Sequence[Trace
     require_function(in_flight, "in_flight")
     output = in_flight(RUN)
     summed_latencies = sum(map(stats.e2e, RUN))
+    mean_latency = summed_latencies / len(RUN)
     waiting_requests = sum(map(stats.ttft, RUN)) / 4.1
     mistakes = {
         waiting_requests: "That takes TTFT as the time in the system. A request stays until its **last** token.",
         summed_latencies: "That is the sum of all latencies. The law has the rate times the **mean** latency.",
-        summed_latencies
-        / 4: "That is the mean latency. Times requests per second, it is the number in flight.",
+        mean_latency: "That is the mean latency. Times requests per second, it is the number in flight.",
         4 / 4.1: "That is the rate. Times the mean latency, it is the number in flight.",
     }
     require_number(output, mistakes)
