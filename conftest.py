@@ -1,6 +1,6 @@
-"""Two workers share the tests; a folder of tests, or a notebook, stays with one of them: its servers, its kernel.
+"""Two workers share the tests. A folder of tests, or a notebook, stays on one worker with its servers and its kernel.
 
-The folders that ask one vLLM stay together: it takes 40 seconds to start.
+The folders that use the same vLLM stay together, because it takes 40 seconds to start.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ BUILDS = pytest.StashKey[str]()
 
 
 class ByFolder(LoadScopeScheduling):
+    """Assigns whole folders to workers."""
+
     def _split_scope(self, nodeid: str) -> str:
         folder = "/".join(nodeid.partition("::")[0].split("/")[:-1][:3])
         return "one vLLM" if folder in ONE_VLLM else folder
@@ -38,9 +40,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolde
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """An engine is compiled once in a run, not once for each place that is fresh; nothing is left of earlier runs.
+    """Share compiled engines within a run, and none with earlier runs.
 
-    Hypothesis has no deadline for an example: a busy machine would fail it.
+    Hypothesis gets no deadline for an example, which would fail on a busy machine.
     """
     settings.register_profile("course", deadline=None)
     settings.load_profile("course")
@@ -55,5 +57,5 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The largest first: what takes longest should not be what one worker ends with alone."""
+    """Put the longest folders first, so that no worker runs one of them alone at the end."""
     items.sort(key=lambda item: (not item.nodeid.startswith(LARGEST), ".ipynb::" not in item.nodeid))

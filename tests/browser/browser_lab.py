@@ -1,4 +1,4 @@
-"""A JupyterLab as a learner gets it, and a Chromium that looks at it."""
+"""A JupyterLab as a learner gets it, and a Chromium that opens it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import nbformat
 from playwright.sync_api import Page, sync_playwright
 
 from engineroom.kit.process import start
-from tools.author.execute import place
+from tools.author.execute import workspace
 from tools.author.files import ROOT
-from tools.author.gates.book import output_text
+from tools.author.gates.notebook_file import output_text
 
 SCREENSHOTS = ROOT / "out" / "screenshots"
 WAIT = 180  # seconds for JupyterLab and a kernel to start, on a busy machine
@@ -29,7 +29,7 @@ COMMAND = [sys.executable, "-m", "tools", "lab", "--no-browser", "--port", "{por
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: its address without slash at the end, token, process and work folder."""
+    """A running JupyterLab: its address without a slash at the end, token, process and work folder."""
 
     url: str
     token: str
@@ -37,26 +37,27 @@ class Lab:
     work: Path
 
     def get(self, path: str, token: str | None = None) -> httpx.Response:
-        """GET without the token unless one is given."""
+        """GET a path, without a token unless one is given."""
         headers = {"Authorization": f"token {token}"} if token else {}
         return httpx.get(self.url + path, headers=headers, timeout=30)
 
     def notebook(self, name: str) -> nbformat.NotebookNode:
-        """The notebook as it is on the disk."""
+        """Read the notebook from the disk."""
         return nbformat.read(self.work / name, as_version=4)
 
     def kernel_state(self, name: str) -> str:
-        """``idle``, ``busy``, …; "" while the notebook has no kernel."""
+        """Return ``idle``, ``busy``, …; "" while the notebook has no kernel."""
         sessions = self.get("/api/sessions", self.token).raise_for_status().json()
-        states = [one["kernel"]["execution_state"] for one in sessions if Path(one["path"]).name == name]
+        own = [session for session in sessions if Path(session["path"]).name == name]
+        states = [session["kernel"]["execution_state"] for session in own]
         return states[0] if states else ""
 
 
 @contextmanager
 def running_lab() -> Iterator[Lab]:
-    """The project's own launcher, in a fresh work folder, apart from this user's Jupyter settings."""
-    with place() as here:
-        jupyter = here.home / "jupyter"
+    """Start the project's own launcher in a fresh work folder, apart from this user's Jupyter settings."""
+    with workspace() as folders:
+        jupyter = folders.home / "jupyter"
         env = {
             "ENGINEROOM_PRICE_PER_HOUR": "2.50",  # so that the meter runs, GPU or not
             "JUPYTER_RUNTIME_DIR": str(jupyter / "runtime"),
@@ -64,28 +65,28 @@ def running_lab() -> Iterator[Lab]:
             "JUPYTERLAB_SETTINGS_DIR": str(jupyter / "settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(jupyter / "workspaces"),
         }
-        command = [*COMMAND, str(here.work)]
+        command = [*COMMAND, str(folders.work)]
         with start(command, name="lab", env=env, ready="/api", timeout=WAIT) as server:
             info = json.loads(next((jupyter / "runtime").glob("jpserver-*.json")).read_text())
             base = f"{server.url}{info['base_url']}".rstrip("/")
-            yield Lab(base, info["token"], server.pid, here.work)
+            yield Lab(base, info["token"], server.pid, folders.work)
 
 
 def chromium() -> str:
-    """The path of the system's Chromium or Chrome; ``CHROMIUM`` overrides. Raises FileNotFoundError."""
+    """Return the path of the system's Chromium or Chrome; ``CHROMIUM`` overrides it. Raises FileNotFoundError."""
     names = [os.environ["CHROMIUM"]] if "CHROMIUM" in os.environ else CHROMIUM
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
         raise FileNotFoundError(
             f"no {' or '.join(names)} found, and the browser test needs one. Install it: "
             "sudo apt-get install chromium (or name one: CHROMIUM=/path/to/chrome)"
         )
-    return found
+    return path
 
 
 @contextmanager
 def browser_page() -> Iterator[Page]:
-    """A page of a headless Chromium."""
+    """Open a page in a headless Chromium."""
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses root
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
@@ -99,7 +100,7 @@ def open_notebook(page: Page, lab: Lab, name: str) -> None:
     """Open a notebook and wait for its kernel."""
     page.goto(f"{lab.url}/lab/tree/{name}?token={lab.token}")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=WAIT * 1000)
-    _until(lambda: lab.kernel_state(name) in ("idle", "starting"), WAIT, "the notebook got no kernel")
+    _wait_until(lambda: lab.kernel_state(name) in ("idle", "starting"), WAIT, "the notebook got no kernel")
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=WAIT * 1000)
 
 
@@ -111,28 +112,31 @@ def run_all(page: Page, lab: Lab, name: str, seconds: float) -> None:
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
-    def done() -> bool:
+    def is_done() -> bool:
         page.keyboard.press("Control+s")
         page.wait_for_timeout(1000)
-        code = [c for c in lab.notebook(name).cells if c.cell_type == "code" and c.source.strip()]
-        errors = [o for cell in code for o in cell.outputs if o.output_type == "error"]
-        if errors:  # JupyterLab runs no cell after it
+        cells = [
+            cell for cell in lab.notebook(name).cells if cell.cell_type == "code" and cell.source.strip()
+        ]
+        outputs = [output for cell in cells for output in cell.outputs]
+        errors = [output for output in outputs if output.output_type == "error"]
+        if errors:  # JupyterLab runs no further cell
             raise RuntimeError(f"a cell of {name} failed:\n{output_text(errors[0])}")
-        return all(cell.execution_count for cell in code) and lab.kernel_state(name) == "idle"
+        return all(cell.execution_count for cell in cells) and lab.kernel_state(name) == "idle"
 
-    _until(done, seconds, f"{name} did not run to its end")
+    _wait_until(is_done, seconds, f"{name} did not run to its end")
 
 
-def _until(condition: Callable[[], bool], seconds: float, why: str) -> None:
+def _wait_until(condition: Callable[[], bool], seconds: float, message: str) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        if time.monotonic() > deadline:  # clock: a deadline for what hangs
-            raise TimeoutError(f"{why} within {seconds:.0f} s")
+        if time.monotonic() > deadline:  # clock: a limit for a test that hangs
+            raise TimeoutError(f"{message} within {seconds:.0f} s")
         time.sleep(0.5)
 
 
 def scroll_to(page: Page, selector: str) -> bool:
-    """Scroll the notebook until something of this selector is drawn; False when it ends before."""
+    """Scroll the notebook until an element that matches is drawn; return False when there is none to its end."""
     area = page.locator(".jp-WindowedPanel-outer:visible").first
     area.evaluate("element => element.scrollTop = 0")
     for _ in range(400):

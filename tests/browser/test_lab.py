@@ -1,4 +1,4 @@
-"""The learner's own path: the lab in a real browser, lesson 00 with its answers written, and who may come in."""
+"""The learner's own path: the lab in a real browser, lesson 00 with its answers, and access by token alone."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.browser.browser_lab import (
     scroll_to,
 )
 from tools.author.files import ROOT, write_whole
-from tools.author.gates.book import output_text
 from tools.author.gates.exercises import check_calls
+from tools.author.gates.notebook_file import output_text
 from tools.author.source import dumps, read
 
 SOURCE = ROOT / "solutions" / "00_preflight.py"
@@ -40,7 +40,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def page(lab: Lab) -> Iterator[Page]:
-    """Lesson 00 with its exercises solved, run from top to bottom; a picture is kept in any case."""
+    """Run lesson 00, its exercises solved, from top to bottom; save a screenshot in any case."""
     assert (lab.work / LESSON).is_file(), "the launcher did not deliver lesson 00"
     write_whole(lab.work / LESSON, dumps(read(SOURCE).solution()))
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -59,9 +59,9 @@ def test_every_cell_ran_without_an_error(page: Page, lab: Lab) -> None:
     errors = [output_text(output) for output in outputs if output.output_type == "error"]
     assert not errors, "\n".join(errors)
     assert sorted(cell.execution_count for cell in cells) == list(range(1, len(cells) + 1))
-    wanted = [name for cell in cells for name in check_calls(cell.source)]
+    expected = [name for cell in cells for name in check_calls(cell.source)]
     passed = [text.split()[1] for text in map(output_text, outputs) if text.startswith("PASSED ")]
-    assert wanted and passed == wanted
+    assert expected and passed == expected
 
 
 def test_the_meter_widget_is_drawn_and_shows_dollars(page: Page) -> None:
@@ -86,7 +86,8 @@ def test_without_the_token_nobody_comes_in(lab: Lab) -> None:
 def test_lab_and_kernels_listen_on_this_machine_only(page: Page, lab: Lab) -> None:
     server = psutil.Process(lab.pid)
     family = [server, *server.children(recursive=True)]
-    listening = [c for one in family for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    connections = [connection for process in family for connection in process.net_connections("inet")]
+    listening = [connection for connection in connections if connection.status == psutil.CONN_LISTEN]
     assert len(family) > 1 and len(listening) > 1
     assert {connection.laddr.ip for connection in listening} <= LOOPBACK
 

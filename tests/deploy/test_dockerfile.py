@@ -1,4 +1,4 @@
-"""What a container file must and must not say; deploy/build-cpu-image.sh shows that it builds and runs."""
+"""Rules for the Dockerfile; deploy/build-cpu-image.sh shows that it builds and runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Instruction = tuple[str, str]  # keyword in capitals, the rest on one line
 
 
 def instructions(text: str) -> list[Instruction]:
-    """The instructions of a Dockerfile, comments left out and continued lines joined."""
+    """Return the instructions of a Dockerfile without comments, continued lines joined."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     pairs = (line.partition(" ") for line in joined.splitlines() if line.strip())
@@ -24,15 +24,15 @@ def instructions(text: str) -> list[Instruction]:
 
 
 def stages(text: str) -> dict[str, list[Instruction]]:
-    """The instructions of each ``FROM … AS name``, by name; FROM is the first of each."""
-    found: dict[str, list[Instruction]] = {}
+    """Return the instructions of each ``FROM … AS name``, by name; FROM is the first of each."""
+    by_name: dict[str, list[Instruction]] = {}
     name = ""
     for keyword, rest in instructions(text):
         if keyword == "FROM":
             name = rest.split(" AS ")[1]
         if name:
-            found.setdefault(name, []).append((keyword, rest))
-    return found
+            by_name.setdefault(name, []).append((keyword, rest))
+    return by_name
 
 
 TEXT = (ROOT / "Dockerfile").read_text()
@@ -91,7 +91,7 @@ def test_everything_that_the_setup_reads_is_copied_before_it(target: str) -> Non
     copied = [
         rest.split()[1:-1] for keyword, rest in STAGES[target] if keyword == "COPY" and ". ." not in rest
     ]
-    sources = [source for one in copied for source in one]
+    sources = [source for paths in copied for source in paths]
     for name in bootstrap.INPUTS:
         assert any(Path(name).is_relative_to(source) for source in sources), f"{name} comes too late"
 

@@ -1,4 +1,4 @@
-"""Set-up: what it refuses and how it says so, what a second run costs, and what the locks hold."""
+"""Set-up: which machines it refuses and how, what a second run costs, and what the locks contain."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ INPUTS = ("bootstrap.py", "pyproject.toml", "requirements", "README.md")
 @pytest.fixture
 def bootstrap() -> ModuleType:
     spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "bootstrap.py")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -27,7 +28,7 @@ def bootstrap() -> ModuleType:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """What set-up reads, in a folder without an environment."""
+    """Copy the files that set-up reads to a folder without an environment."""
     for name in INPUTS:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
@@ -64,12 +65,12 @@ QUANTIZE = ROOT / ".venv" / "quantize"
 
 
 def test_the_quantize_environment_has_its_own_transformers_and_the_course_s_torch() -> None:
-    """`make test` brings it; it was made from its lock, and a second run leaves it alone."""
-    says = "import modelopt, torch, transformers; print(modelopt.__version__, transformers.__version__, torch.__file__)"
-    python = [QUANTIZE / "bin" / "python", "-c", says]
-    found = subprocess.run(python, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
-    assert found[:2] == ["0.37.0", "4.56.2"]
-    assert Path(found[2]).is_relative_to(ROOT / ".venv" / "lib")
+    """`make test` installs it from its lock, and a second run leaves it as it is."""
+    code = "import modelopt, torch, transformers; print(modelopt.__version__, transformers.__version__, torch.__file__)"
+    python = [QUANTIZE / "bin" / "python", "-c", code]
+    versions = subprocess.run(python, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert versions[:2] == ["0.37.0", "4.56.2"]
+    assert Path(versions[2]).is_relative_to(ROOT / ".venv" / "lib")
     before = (QUANTIZE / ".engineroom").stat().st_mtime_ns
     subprocess.run([sys.executable, "bootstrap.py", "--quantize"], check=True, cwd=ROOT)
     assert (QUANTIZE / ".engineroom").stat().st_mtime_ns == before
@@ -138,10 +139,10 @@ def test_a_local_wheel_folder_is_used_when_named(
 @pytest.mark.parametrize("name", ["course", "uv"])
 def test_a_lock_holds_every_requirement_by_hash_and_no_index(name: str) -> None:
     lock = (ROOT / f"requirements/{name}.lock").read_text()
-    asked = re.findall(r"(?m)^([\w-]+)", (ROOT / f"requirements/{name}.in").read_text())
+    required = re.findall(r"(?m)^([\w-]+)", (ROOT / f"requirements/{name}.in").read_text())
     pinned = dict(re.findall(r"(?m)^([\w.-]+)==(\S+) \\\n    --hash=sha256:", lock))
-    assert asked
-    assert [one for one in asked if one not in pinned] == []
+    assert required
+    assert [name for name in required if name not in pinned] == []
     assert len(pinned) == len(re.findall(r"(?m)^\w", lock))
     assert not re.search(r"https?://|--(extra-)?index|--find-links", lock)
 

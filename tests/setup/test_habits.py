@@ -38,8 +38,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def test_every_issue_form_is_checked() -> None:
-    found = {str(path.relative_to(ROOT)) for path in (ROOT / ".github/ISSUE_TEMPLATE").iterdir()}
-    assert found == {*FORMS, ".github/ISSUE_TEMPLATE/config.yml"}
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / ".github/ISSUE_TEMPLATE").iterdir()}
+    assert files == {*FORMS, ".github/ISSUE_TEMPLATE/config.yml"}
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -59,8 +59,8 @@ def test_the_workflow_runs_what_ci_runs() -> None:
     steps = [step.get("run", "") for step in job["steps"]]
     assert ".ci/run" in steps
     assert job["timeout-minutes"] == 90
-    [asked] = re.findall(r"sudo apt-get install ([\w\d +-]+)", (ROOT / "README.md").read_text())
-    assert any(re.search(rf"apt-get install --yes {re.escape(asked)}$", step, re.M) for step in steps)
+    [packages] = re.findall(r"sudo apt-get install ([\w\d +-]+)", (ROOT / "README.md").read_text())
+    assert any(re.search(rf"apt-get install --yes {re.escape(packages)}$", step, re.M) for step in steps)
 
 
 def test_the_workflow_is_safe() -> None:
