@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Sets the course's environment up: `python3 bootstrap.py` (what `make` calls first).
+"""Set up the course's environment: `python3 bootstrap.py`, which `make` calls first.
 
-Needs Python, a C++ compiler and a network; standard library only, as nothing else is there yet.
-Every step may be interrupted and run again. When all is in place it returns within milliseconds.
+It needs Python, a C++ compiler and a network, and uses the standard library only. Every step may be interrupted and
+repeated. When everything is in place it returns within milliseconds.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ INPUTS = (
     "requirements/vllm-companion/pyproject.toml",
     "requirements/vllm-companion/vllm_companion.py",
 )
-# environments of their own in .venv/NAME, with the course's torch: --NAME
+# separate environments in .venv/NAME that share the course's torch; the option is --NAME
 EXTRA = ("check", "quantize", "kernels", "triton", "openvino", "aiperf", "gateway")
-# Importing once, with byte code written, halves every later start of a server (uv installs sources only).
+# uv installs sources only. Importing once writes byte code, which halves every later start of a server.
 WARM_UP = (
     "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.worker.cpu_worker",
     "jupyterlab.labapp, ipykernel.kernelapp, nbconvert, papermill, matplotlib.pyplot, pandas",
@@ -44,33 +44,34 @@ WARM_UP = (
 
 
 class SetupError(Exception):
-    """Something is missing; the message says what, and the line that mends it."""
+    """Something is missing; the message says what, and the command that installs it."""
 
 
 def main() -> int:
+    """Set up what the command line asks for; return the exit status."""
     try:
         with one_at_a_time():
             if not up_to_date():
                 set_up()
             for name in EXTRA:
                 if f"--{name}" in sys.argv[1:]:
-                    bring_environment(name)
+                    install_environment(name)
         if "--browser" in sys.argv[1:]:
-            bring_browser()
+            install_browser()
         if "--prometheus" in sys.argv[1:]:
-            bring_prometheus()
+            install_prometheus()
     except SetupError as error:
         print(f"\nSet-up stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted. Run the same command again: it goes on where it stopped.", file=sys.stderr)
+        print("\nInterrupted. Run the same command again: it continues where it stopped.", file=sys.stderr)
         return 130
     return 0
 
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Two `make` at once: the second waits for the first."""
+    """Make a second `make` wait until the first has finished its set-up."""
     VENV.mkdir(exist_ok=True)
     with (VENV / ".engineroom-lock").open("w") as lock:
         try:
@@ -82,6 +83,7 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def fingerprint() -> str:
+    """Hash the folder's path and all files that decide what is installed."""
     digest = hashlib.sha256(str(ROOT).encode())
     for name in INPUTS:
         digest.update(name.encode() + (ROOT / name).read_bytes())
@@ -89,13 +91,17 @@ def fingerprint() -> str:
 
 
 def up_to_date() -> bool:
+    """Return True when the environment was installed from the files as they are now."""
     return PYTHON.exists() and STAMP.exists() and STAMP.read_text() == fingerprint()
 
 
 def set_up() -> None:
-    began = time.monotonic()
-    first = "first set-up: one to two minutes, about 3 GB of disk."
-    print("Engine Room:", "the set-up is brought up to date." if PYTHON.exists() else first, flush=True)
+    """Install the course's environment."""
+    start = time.monotonic()
+    message = (
+        "updating the set-up." if PYTHON.exists() else "first set-up: one to two minutes, about 3 GB of disk."
+    )
+    print(f"Engine Room: {message}", flush=True)
     check_system()
     STAMP.unlink(missing_ok=True)
     uv = find_uv()
@@ -114,30 +120,30 @@ def set_up() -> None:
     temporary = STAMP.with_suffix(".new")
     temporary.write_text(fingerprint())
     temporary.replace(STAMP)
-    print(f"Set up in {time.monotonic() - began:.0f} s.", flush=True)
+    print(f"Set up in {time.monotonic() - start:.0f} s.", flush=True)
 
 
-def bring_environment(name: str) -> None:
-    """`.venv/NAME` from requirements/NAME.lock; what it lacks (torch, labs) it imports from the course."""
-    folder, lock = VENV / name, f"requirements/{name}.lock"
-    stamp, wanted = (
-        folder / ".engineroom",
-        fingerprint() + hashlib.sha256((ROOT / lock).read_bytes()).hexdigest(),
-    )
-    if stamp.exists() and stamp.read_text() == wanted:
+def install_environment(name: str) -> None:
+    """Install `.venv/NAME` from requirements/NAME.lock. It imports torch and the checkout from the course."""
+    folder = VENV / name
+    lock = f"requirements/{name}.lock"
+    stamp = folder / ".engineroom"
+    expected = fingerprint() + hashlib.sha256((ROOT / lock).read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == expected:
         return
     stamp.unlink(missing_ok=True)
-    uv, python = find_uv(), str(folder / "bin" / "python")
+    uv = find_uv()
+    python = str(folder / "bin" / "python")
     step(f"environment {name}", [*uv, "venv", "--allow-existing", "--python", str(PYTHON), str(folder)])
     step("", [*uv, "pip", "sync", "--python", python, "--require-hashes", lock])
     (folder / PACKAGES / "course.pth").write_text(f"{VENV / PACKAGES}\n{ROOT}\n")
-    stamp.write_text(wanted)
+    stamp.write_text(expected)
 
 
 def install_course() -> None:
-    """Put the checkout on the path of the course's Python, and the command `engineroom` beside it.
+    """Put the checkout on the path of the course's Python, and its command `engineroom` beside that Python.
 
-    The distribution `engineroom` holds the library alone; lessons, tools and the command belong to the checkout.
+    The distribution `engineroom` contains the library alone; lessons, tools and this command belong to the checkout.
     """
     (VENV / PACKAGES / "course.pth").write_text(f"{ROOT}\n")
     command = PYTHON.with_name("engineroom")
@@ -146,6 +152,7 @@ def install_course() -> None:
 
 
 def check_system() -> None:
+    """Raise SetupError where the course cannot run: another system, no compiler, too little disk."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise SetupError(
             f"this is {sys.platform} on {platform.machine()}; the course runs on Linux on x86-64.\n"
@@ -158,50 +165,51 @@ def check_system() -> None:
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < FREE_GB and not PYTHON.exists():
         raise SetupError(
-            f"{free:.1f} GB of disk are free in {ROOT}; set-up needs {FREE_GB}. Free some and repeat."
+            f"{free:.1f} GB of disk are free in {ROOT}; set-up needs {FREE_GB}. Free some space and repeat."
         )
 
 
 def find_uv() -> list[str]:
-    """uv from the PATH, else the pinned one in an environment of its own."""
-    if found := shutil.which("uv"):
-        return [found]
-    own = VENV / "uv"
-    if not (own / "bin" / "uv").exists():
-        shutil.rmtree(own, ignore_errors=True)
+    """Return the command uv: from the PATH, else the pinned version in a separate environment."""
+    if path := shutil.which("uv"):
+        return [path]
+    folder = VENV / "uv"
+    if not (folder / "bin" / "uv").exists():
+        shutil.rmtree(folder, ignore_errors=True)
         hint = "python3 lacks venv or pip.\n  sudo apt-get install python3-venv python3-pip"
-        step("uv, the installer", [sys.executable, "-m", "venv", str(own)], hint)
-        pip = [str(own / "bin" / "pip"), "install", "-q", "--disable-pip-version-check"]
+        step("uv, the installer", [sys.executable, "-m", "venv", str(folder)], hint)
+        pip = [str(folder / "bin" / "pip"), "install", "-q", "--disable-pip-version-check"]
         step("", [*pip, "--require-hashes", "-r", "requirements/uv.lock"])
-    return [str(own / "bin" / "uv")]
+    return [str(folder / "bin" / "uv")]
 
 
 def torch_source() -> list[str]:
-    """Where `torch==…+cpu` comes from: a local wheel folder if the environment names one, else PyTorch's index."""
+    """Return uv's options for torch: a local folder of wheels if the environment names one, else PyTorch's index."""
     folder = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
     return ["--find-links", folder] if folder else ["--torch-backend", "cpu"]
 
 
-def step(what: str, command: list[str], hint: str = "") -> None:
-    """Run one command with a progress line; on failure show its last lines and what to do."""
-    if what:
-        print(f"  … {what}", flush=True)
+def step(title: str, command: list[str], hint: str = "") -> None:
+    """Run one command, with a progress line if it has a title. Raises SetupError with its last lines and advice."""
+    if title:
+        print(f"  … {title}", flush=True)
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if result.returncode:
         tail = "\n".join((result.stdout + result.stderr).strip().splitlines()[-12:])
-        advice = hint or "Is the network up? Run the same command again: finished steps are kept."
+        advice = hint or "Is the network up? Run the same command again: finished steps are not repeated."
         raise SetupError(f"'{' '.join(command[:4])} …' failed.\n{tail}\n{advice}")
 
 
 def warm_up() -> None:
+    """Import large packages once, so that Python compiles them."""
     print("  … warm-up, so that servers start faster", flush=True)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    running = [
-        subprocess.Popen([PYTHON, "-c", f"import {modules}"], cwd=ROOT, env=environment, **quiet)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    processes = [
+        subprocess.Popen([PYTHON, "-c", f"import {modules}"], cwd=ROOT, env=environment, **options)
         for modules in WARM_UP
     ]
-    for process in running:
+    for process in processes:
         _, errors = process.communicate()
         if process.returncode:
             hint = "\nInstall that library: sudo apt-get install libnuma1" if "libnuma" in errors else ""
@@ -210,8 +218,8 @@ def warm_up() -> None:
             )
 
 
-def bring_browser() -> None:
-    """A Chromium for the browser tests: the system's, or Debian's package for root, or Playwright's own."""
+def install_browser() -> None:
+    """Install Chromium for the browser tests unless there is one: Debian's package as root, else Playwright's."""
     if shutil.which("chromium") or shutil.which("google-chrome"):
         return
     if os.geteuid() == 0 and shutil.which("apt-get"):
@@ -224,8 +232,8 @@ def bring_browser() -> None:
         )
 
 
-def bring_prometheus() -> None:
-    """Prometheus and promtool for the dashboard's tests: the system's, or Debian's in .venv/prometheus."""
+def install_prometheus() -> None:
+    """Install Prometheus and promtool for the dashboard's tests unless there are: Debian's, in .venv/prometheus."""
     folder = VENV / "prometheus"
     if shutil.which("prometheus") or (folder / "usr/bin/promtool").exists():
         return
@@ -233,8 +241,8 @@ def bring_prometheus() -> None:
     folder.mkdir(exist_ok=True)
     if os.geteuid() == 0 and shutil.which("apt-get"):
         step("", ["apt-get", "update", "-q"], hint)
-    get = f"cd '{folder}' && apt-get download -q prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb"
-    step("Prometheus, for the dashboard's tests", ["sh", "-c", get], hint)
+    download = f"cd '{folder}' && apt-get download -q prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb"
+    step("Prometheus, for the dashboard's tests", ["sh", "-c", download], hint)
 
 
 if __name__ == "__main__":
