@@ -112,8 +112,12 @@ def test_stop(client: openai.OpenAI, stream: bool) -> None:
     options |= {"extra_body": {"ignore_eos": True}}
     full_text = client.completions.create(**options).choices[0].text
     stop_string = full_text[9:14]
-    completion = client.completions.create(stop=["\x00never", stop_string], stream=stream, **options)
-    choices = [chunk.choices[0] for chunk in completion] if stream else completion.choices
+    stop = ["\x00never", stop_string]
+    if stream:
+        chunks = list(client.completions.create(stop=stop, stream=True, **options))
+    else:
+        chunks = [client.completions.create(stop=stop, **options)]
+    choices = [chunk.choices[0] for chunk in chunks]
     assert "".join(choice.text for choice in choices) == full_text[: full_text.index(stop_string)]
     assert choices[-1].finish_reason == "stop"
     unstopped = client.completions.create(stop="\x00never", **options).choices[0]

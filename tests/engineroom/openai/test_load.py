@@ -38,14 +38,9 @@ BODY = {"model": "course", "prompt": [300, 301, 302], "ignore_eos": True, "tempe
 
 def settled(server: Server) -> dict[str, float]:
     """The metrics once no request runs or waits and no block is in use, or after a minute."""
-    for _ in range(600):
-        metrics = scrape(server)
-        if not any(
-            metrics[name] for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
-        ):
-            break
-        time.sleep(0.1)
-    return metrics
+    names = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+    eventually(lambda: not any(scrape(server)[name] for name in names))
+    return scrape(server)
 
 
 def test_clients_that_leave_take_their_requests_with_them(server: Server) -> None:
@@ -167,12 +162,16 @@ class GatedExecutor(Executor):
 
 
 @pytest.fixture
-def gated(engine: EngineDir) -> Iterator[AsyncExecutor]:
-    gated_executor = GatedExecutor(engine, KvCacheConfig(max_tokens=CACHE_TOKENS))
-    executor = AsyncExecutor(gated_executor, max_queue_size=4)
-    yield executor
-    gated_executor.open_gate()
-    executor.close()
+def gated(engine: EngineDir) -> GatedExecutor:
+    return GatedExecutor(engine, KvCacheConfig(max_tokens=CACHE_TOKENS))
+
+
+@pytest.fixture
+def gated_loop(gated: GatedExecutor) -> Iterator[AsyncExecutor]:
+    loop = AsyncExecutor(gated, max_queue_size=4)
+    yield loop
+    gated.open_gate()
+    loop.close()
 
 
 @pytest.fixture
@@ -210,7 +209,7 @@ def test_tokens_of_a_stream_come_one_by_one(engine: EngineDir) -> None:
     executor.close()
 
 
-def test_overload_is_refused(gated: AsyncExecutor, vocabulary: Vocabulary) -> None:
+def test_overload_is_refused(gated: GatedExecutor, gated_loop: AsyncExecutor, vocabulary: Vocabulary) -> None:
     """40 requests before the first step: six run, four wait, and the engine goes on when the others were refused."""
     refusals: list[str] = []
 
@@ -221,18 +220,17 @@ def test_overload_is_refused(gated: AsyncExecutor, vocabulary: Vocabulary) -> No
         assert response.status_code == 429 and response.headers["Retry-After"] == "1"
         refusals.append(response.json()["error"]["message"])
         if len(refusals) == 30:
-            gated.executor.open_gate()
+            gated.open_gate()
         return 0
 
     async def all_requests() -> list[int]:
-        async with session(create_app(gated, vocabulary, "course", 256)) as http:
+        async with session(create_app(gated_loop, vocabulary, "course", 256)) as http:
             requests = [completion_tokens(http) for _ in range(40)]
             return await asyncio.wait_for(asyncio.gather(*requests), 60)
 
     assert sorted(asyncio.run(all_requests())) == [0] * 30 + [100] * 10
     assert all("6 requests may run and 4 wait (max_queue_size)" in message for message in refusals)
-    block_manager = gated.executor.block_manager
-    assert block_manager.num_free_blocks == block_manager.num_blocks
+    assert gated.block_manager.num_free_blocks == gated.block_manager.num_blocks
 
 
 def test_the_collector_looks_at_nothing_that_loading_made(app: FastAPI) -> None:
@@ -324,16 +322,16 @@ def test_a_waiting_request_notes_once_when_it_starts_and_what_it_reuses(engine: 
     assert clock[100] <= second.first_scheduled_time <= clock[101]  # clock: likewise
 
 
-def test_a_stream_that_is_closed_costs_no_more_steps(gated: AsyncExecutor) -> None:
+def test_a_stream_that_is_closed_costs_no_more_steps(gated: GatedExecutor, gated_loop: AsyncExecutor) -> None:
     async def read_three_tokens() -> None:
-        gated.executor.permits.release(3)
-        outputs = gated.generate([5] * 40, SamplingParams(max_tokens=200))
+        gated.permits.release(3)
+        outputs = gated_loop.generate([5] * 40, SamplingParams(max_tokens=200))
         for _ in range(3):
             await anext(outputs)
         await outputs.aclose()
-        gated.executor.open_gate()
-        while gated.stats().num_running_requests:
+        gated.open_gate()
+        while gated_loop.stats().num_running_requests:
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(read_three_tokens(), 60))
-    assert gated.executor.num_steps == 3 and gated.stats().kv_cache_usage == 0
+    assert gated.num_steps == 3 and gated_loop.stats().kv_cache_usage == 0

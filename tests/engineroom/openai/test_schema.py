@@ -27,7 +27,15 @@ def schemathesis() -> str:
 @pytest.mark.timeout(400)
 def test_all_checks_of_schemathesis(server: Server, tmp_path: Path) -> None:
     before = scrape(server)["time_to_first_token_seconds_count"]
-    command = [schemathesis(), "--config-file", CONFIG, "run", f"{server.url}/openapi.json", "--checks", "all"]
+    command = [
+        schemathesis(),
+        "--config-file",
+        CONFIG,
+        "run",
+        f"{server.url}/openapi.json",
+        "--checks",
+        "all",
+    ]
     command += ["--max-examples", "25", "--seed", "1", "--workers", "1", "--no-color"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
