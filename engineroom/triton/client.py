@@ -54,7 +54,7 @@ class TritonBackend:
         self.num_requests = 0
         self._client: InferenceServerClient | None = None
 
-    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
+    async def generate(self, token_ids: Sequence[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
         """Stream the output of one request. Closing the stream cancels the request, in Triton and in the engine."""
         if self.num_requests >= self.max_requests:
             raise QueueFull(
@@ -62,7 +62,7 @@ class TritonBackend:
             )
         if self._client is None:  # a client belongs to the event loop in which it is made
             self._client = InferenceServerClient(self.address)
-        request = stream_request(tokens, params)
+        request = stream_request(token_ids, params)
         stream: Any = self._client.stream_infer(_requests(request), self.request_timeout)
         self.num_requests += 1
         try:
@@ -108,7 +108,7 @@ class TritonBackend:
         return RuntimeError(f"Triton says: {error.details()}")
 
 
-def exception(message: str) -> Exception:
+def stream_error(message: str) -> Exception:
     """The exception for an error within a stream. It has no status there, so the message begins with its name.
 
     (With the header `triton_grpc_error` an error would end the stream with its status. But then a client that leaves
@@ -133,7 +133,7 @@ def infer_inputs(arrays: Mapping[str, NDArray[Any]]) -> list[InferInput]:
     return inputs
 
 
-def stream_request(tokens: Sequence[int], params: SamplingParams) -> dict[str, Any]:
+def stream_request(token_ids: Sequence[int], params: SamplingParams) -> dict[str, Any]:
     """The arguments of one streamed request, for `stream_infer`. Every tensor has a batch dimension of 1.
 
     Raises RequestError for a number that does not fit into its tensor.
@@ -141,8 +141,8 @@ def stream_request(tokens: Sequence[int], params: SamplingParams) -> dict[str, A
     if params.max_tokens >= 2**31:
         raise RequestError(f"max_tokens is {params.max_tokens}; expected less than 2³¹.")
     arrays = {
-        "input_ids": np.array([tokens], np.int32),  # [1, num_tokens]
-        "input_lengths": np.array([[len(tokens)]], np.int32),
+        "input_ids": np.array([token_ids], np.int32),  # [1, num_tokens]
+        "input_lengths": np.array([[len(token_ids)]], np.int32),
         "request_output_len": np.array([[params.max_tokens]], np.int32),
         "streaming": np.array([[True]]),
         "return_log_probs": np.array([[params.logprobs]]),
@@ -170,7 +170,7 @@ async def _outputs(stream: Any, params: SamplingParams) -> AsyncGenerator[TokenO
     stop_words, token_ids = _stop_words(params), list[int]()
     async for result, error in stream:
         if error:
-            raise exception(str(error))
+            raise stream_error(str(error))
         output_ids, logprobs = result.as_numpy("output_ids"), result.as_numpy("output_log_probs")
         for index, token_id in enumerate(output_ids.flat if output_ids is not None else ()):
             token_ids.append(int(token_id))

@@ -50,7 +50,7 @@ def test_aiperf_counts_every_request_and_its_tokens(triton: Triton, tmp_path: Pa
     command += ["--isl", "16", "--isl-stddev", "0", "--osl", str(TOKENS), "--osl-stddev", "0"]
     command += ["--concurrency", "4", "--request-count", str(REQUESTS), "--workers-max", "1"]
     command += ["--num-conversations", str(REQUESTS), "--artifact-dir", str(tmp_path), "--ui-type", "none"]
-    before = steps(triton)
+    steps_before = steps(triton)
     run([*command, "--no-gpu-telemetry", "--no-server-metrics"], tmp_path, 300)
     report = json.loads((tmp_path / "profile_export_aiperf.json").read_text())
     assert report["request_count"]["avg"] == REQUESTS and "error_request_count" not in report
@@ -59,4 +59,4 @@ def test_aiperf_counts_every_request_and_its_tokens(triton: Triton, tmp_path: Pa
     assert REQUESTS * TOKENS * 0.6 < report["total_output_tokens"]["avg"] <= REQUESTS * TOKENS
     # The two are equal when all tokens of an answer arrive together.
     assert 0 < report["time_to_first_token"]["p50"] <= report["request_latency"]["p50"]
-    assert 3 * TOKENS <= steps(triton) - before <= REQUESTS * TOKENS * 2
+    assert 3 * TOKENS <= steps(triton) - steps_before <= REQUESTS * TOKENS * 2

@@ -65,10 +65,10 @@ def test_clients_that_leave_end_the_engine_s_work(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    before = steps(triton)
+    steps_before = steps(triton)
     asyncio.run(run_clients())
     assert settled(triton) == (0, 0, 0)
-    assert 1 <= steps(triton) - before < 1550  # how many fewer depends on how soon the engine notices
+    assert 1 <= steps(triton) - steps_before < 1550  # how many fewer depends on how soon the engine notices
 
 
 def test_stop_by_request_id(triton: Triton) -> None:
@@ -155,7 +155,7 @@ def test_clients_of_openai_s_api_that_leave_take_their_requests_with_them(
             clients = [behave(client) for _ in range(20) for behave in behaviours]
             return Counter(await asyncio.gather(*clients))
 
-    before = steps(triton)
+    steps_before = steps(triton)
     assert asyncio.run(run_clients()) == {"length": 20, "left": 40}
     assert settled(triton) == (0, 0, 0)
-    assert steps(triton) - before < 1400  # of about 2000 for all answers
+    assert steps(triton) - steps_before < 1400  # of about 2000 for all answers

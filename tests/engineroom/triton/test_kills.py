@@ -49,7 +49,7 @@ KILL_SERVER = kill("bin/tritonserver")
 def test_whatever_ends_the_server_every_client_is_told_and_nothing_is_left(
     engine: EngineDir, start_triton: StartTriton, tmp_path: Path, end: Callable[[Triton], None]
 ) -> None:
-    before = shm_files()
+    shm_before = shm_files()
     repository = render(describe(engine_dir=engine.path, **SETTINGS), tmp_path / "repository")
     for name in ("preprocessing", "postprocessing", "ensemble", "tensorrt_llm_bls"):
         (repository / name).rename(tmp_path / name)  # a smaller repository starts sooner
@@ -71,7 +71,7 @@ def test_whatever_ends_the_server_every_client_is_told_and_nothing_is_left(
     assert "Triton does not answer" in str(backend(triton).problem())
     triton.stop()
     assert not any(alive(process.pid) for process in processes)
-    assert shm_files() <= before
+    assert shm_files() <= shm_before
     with pytest.raises(httpx.ConnectError):
         httpx.get(triton.url, trust_env=False)
     if end is not KILL_SERVER:

@@ -164,8 +164,8 @@ class SuspendingBackend(TritonBackend):
             process for process, command in commands(triton).items() if "tensorrt_llm/1/model.py" in command
         ]
 
-    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
-        async with aclosing(super().generate(tokens, params)) as outputs:
+    async def generate(self, token_ids: Sequence[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
+        async with aclosing(super().generate(token_ids, params)) as outputs:
             async for output in outputs:
                 self.process.suspend()
                 yield output

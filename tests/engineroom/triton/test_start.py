@@ -59,11 +59,11 @@ def test_a_pause_while_models_load_costs_one_more_start(
     repository: Path, start_triton: StartTriton, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model_dir = shutil.copytree(repository / "postprocessing", tmp_path / "repository" / "postprocessing")
-    before = shm_files()
+    shm_before = shm_files()
     threading.Thread(target=pause, args=[model_dir, add_gate(model_dir)], daemon=True).start()
     with start_triton(tmp_path / "repository"):
         assert PAUSED in capsys.readouterr().out
-    assert shm_files() <= before
+    assert shm_files() <= shm_before
 
 
 @pytest.mark.parametrize(

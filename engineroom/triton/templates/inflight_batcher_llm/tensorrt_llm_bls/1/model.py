@@ -113,8 +113,8 @@ class TritonPythonModel:
 
     def watch(self) -> None:
         """Send `stop` to the engine for each client that has left, and again until the request has ended."""
-        one = np.ones((1, 1), np.int32)
-        stop = {"stop": np.array([[True]]), "input_lengths": one, "request_output_len": one}
+        unused = np.ones((1, 1), np.int32)  # required inputs of the engine's model
+        stop = {"stop": np.array([[True]]), "input_lengths": unused, "request_output_len": unused}
         while not self.closing.wait(self.check_period):
             for request_id, sender in list(self.senders.items()):
                 if sender.cancelled():

@@ -47,7 +47,7 @@ class TritonPythonModel:
         self.requests.submit(requests)
 
     async def handle(self, tensors: dict[str, Any], sender: ResponseSender) -> None:
-        """Send one response for each batch of pieces while streaming, else one response with all of them."""
+        """Send one response for each batch of text deltas while streaming, else one response with all of them."""
         texts = decode("text_input", tensors["text_input"])
         if len(texts) != 1:
             raise RequestError(f"text_input has {len(texts)} texts; send one in a request.")
@@ -62,8 +62,8 @@ class TritonPythonModel:
                 generated += batch
                 final = batch[-1].finish_reason is not None
                 if streaming or final:
-                    piece = join_deltas(batch if streaming else generated)
-                    sender.send(response_tensors(piece, generated, tensors), final=final)
+                    delta = join_deltas(batch if streaming else generated)
+                    sender.send(response_tensors(delta, generated, tensors), final=final)
 
     def params(self, tensors: dict[str, Any]) -> SamplingParams:
         """Raises RequestError, which names the tensor."""
@@ -80,13 +80,13 @@ class TritonPythonModel:
         self.requests.close()
 
 
-def response_tensors(piece: TextDelta, generated: list[TextDelta], tensors: dict[str, Any]) -> dict[str, Any]:
-    """The tensors of one response, each of shape [1]; `generated` are all pieces so far, for the sum."""
-    response = {"text_output": np.array([piece.text.encode()], object)}
-    if flag(tensors, "return_finish_reason") and piece.finish_reason:
-        response["finish_reason"] = np.array([piece.finish_reason.encode()], object)
+def response_tensors(delta: TextDelta, generated: list[TextDelta], tensors: dict[str, Any]) -> dict[str, Any]:
+    """The tensors of one response, each of shape [1]. The cumulative log-probability is over all of `generated`."""
+    response = {"text_output": np.array([delta.text.encode()], object)}
+    if flag(tensors, "return_finish_reason") and delta.finish_reason:
+        response["finish_reason"] = np.array([delta.finish_reason.encode()], object)
     if flag(tensors, "return_cumulative_logprob"):
-        cumulative_logprob = sum(part.logprobs[0][1] for part in generated)
+        cumulative_logprob = sum(part.logprobs[0].logprob for part in generated)
         response["cumulative_logprob"] = np.array([cumulative_logprob], np.float32)
     return response
 
