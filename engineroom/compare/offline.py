@@ -112,8 +112,7 @@ def copy_bandwidth(gigabytes: int = 8, repeats: int = 20) -> float:
 
 def _workload_rows(comparison: Comparison, device: str, bound: dict[str, list[float]]) -> Iterator[RecordRow]:
     for workload, rates in comparison.rates.items():
-        shape = f"{workload.streams} streams, {workload.input_len} tokens in, {workload.output_len} out"
-        quantity = f"{shape}: output tokens per second"
+        quantity = f"{workload.description}: output tokens per second"
         if device == "cuda":
             yield str(workload), quantity, "tokens/s", rates | (bound if workload.streams == 1 else {})
         else:
@@ -122,23 +121,23 @@ def _workload_rows(comparison: Comparison, device: str, bound: dict[str, list[fl
                 yield str(workload), f"{quantity}, relative to vLLM", "× vLLM", ratios
             yield f"{workload}-rate", quantity, "tokens/s", rates
         ttft = comparison.ttft[workload]
-        yield f"{workload}-ttft", f"{shape}: time to the first token of the last stream", "s", ttft
+        yield (
+            f"{workload}-ttft",
+            f"{workload.description}: time to the first token of the last stream",
+            "s",
+            ttft,
+        )
 
 
 def _engine_rows(comparison: Comparison, engine_facts: dict[str, float]) -> Iterator[RecordRow]:
-    first_start = {name: seconds[0] for name, seconds in comparison.start_seconds.items()}
-    second_start = {name: seconds[1] for name, seconds in comparison.start_seconds.items()}
-    memory = {name: size / 1e9 for name, size in comparison.peak_memory.items()}
-    for suffix, quantity, unit, values in (
-        ("start", "from the start of a process to its first token", "s", first_start),
-        (
-            "restart",
-            "from a second start to the first token, with what the first one compiled",
-            "s",
-            second_start,
-        ),
-        ("load", "loading the engine, part of the second start", "s", comparison.load_seconds),
-        ("memory", "peak resident memory", "GB", memory),
-        ("engine", "the engine: build time, refit time, size of its code", "", engine_facts),
-    ):
-        yield suffix, quantity, unit, {name: [value] for name, value in values.items()}
+    starts = comparison.start_seconds
+    first_start = {name: [seconds[0]] for name, seconds in starts.items()}
+    second_start = {name: [seconds[1]] for name, seconds in starts.items()}
+    load = {name: [seconds] for name, seconds in comparison.load_seconds.items()}
+    memory = {name: [size / 1e9] for name, size in comparison.peak_memory.items()}
+    facts = {name: [value] for name, value in engine_facts.items()}
+    yield "start", "from the start of a process to its first token", "s", first_start
+    yield "restart", "the same for a second start, after the first one compiled", "s", second_start
+    yield "load", "loading the engine, part of the second start", "s", load
+    yield "memory", "peak resident memory", "GB", memory
+    yield "engine", "the engine: build time, refit time, size of its code", "", facts

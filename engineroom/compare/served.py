@@ -154,7 +154,6 @@ def served(
 
 def _rows(samples: dict[BatchWorkload, dict[str, list[ServerSample]]], tag: str) -> Iterator[RecordRow]:
     for workload, by_server in samples.items():
-        shape = f"{workload.streams} streams, {workload.input_len} tokens in, {workload.output_len} out"
         for column, (suffix, quantity, unit) in enumerate(COLUMNS):
             values = {name: [sample[column] for sample in rounds] for name, rounds in by_server.items()}
-            yield f"{workload}-{suffix}", f"{tag} over HTTP, {shape}: {quantity}", unit, values
+            yield f"{workload}-{suffix}", f"{tag} over HTTP, {workload.description}: {quantity}", unit, values

@@ -39,6 +39,12 @@ class BatchWorkload:
         return f"{self.streams}x{self.input_len}-{self.output_len}"
 
     @property
+    def description(self) -> str:
+        """ "16 streams, 128 tokens in, 64 out"."""
+        streams = "1 stream" if self.streams == 1 else f"{self.streams} streams"
+        return f"{streams}, {self.input_len} tokens in, {self.output_len} out"
+
+    @property
     def kv_cache_tokens(self) -> int:
         """Tokens of KV cache that hold all streams at their full length."""
         return self.streams * (self.input_len + self.output_len + MAX_TOKENS_PER_BLOCK)
