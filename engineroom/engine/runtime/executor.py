@@ -48,7 +48,7 @@ class PendingStep:
     on the host, and valid once `copied` has happened; on a CPU there is nothing to wait for and it is None.
     """
 
-    number: int
+    step_number: int
     requests: list[Request]
     token_ids: Tensor
     logprobs: Tensor | None
@@ -98,7 +98,7 @@ class Executor:
         self.num_steps += 1
         outputs: list[tuple[Request, TokenOutput]] = []
         if any(self._has_placeholders(request, num_tokens) for request, num_tokens in batch.context):
-            outputs = self._read_steps(self.num_steps)
+            outputs = self._read_steps(self.num_steps)  # may end some of the batch's requests
         self._run_context([chunk for chunk in batch.context if not chunk[0].finished])
         self._run_generation([request for request in batch.generation if not request.finished])
         return outputs + self._read_steps(self.num_steps - self.overlap)
@@ -135,7 +135,8 @@ class Executor:
         """Compute (request, number of tokens) chunks, and sample a token for each request whose context is complete."""
         if not chunks:
             return
-        logits, greedy_token_ids = self.model_runner.run_context(  # [num_chunks, vocab_size], [num_chunks]
+        # float32 [num_chunks, vocab_size], int64 [num_chunks]
+        logits, greedy_token_ids = self.model_runner.run_context(
             [_context_chunk(request, num_tokens) for request, num_tokens in chunks]
         )
         complete_rows = []
@@ -153,13 +154,12 @@ class Executor:
         """Compute the newest token of each request, and sample the next one."""
         if not requests:
             return
-        logits, greedy_token_ids = (
-            self.model_runner.run_generation(  # [num_requests, vocab_size], [num_requests]
-                [request.token_ids[-1] for request in requests],
-                [request.num_computed_tokens for request in requests],
-                [_slot(request) for request in requests],
-                [request.block_table.block_ids for request in requests],
-            )
+        # float32 [num_requests, vocab_size], int64 [num_requests]
+        logits, greedy_token_ids = self.model_runner.run_generation(
+            [request.token_ids[-1] for request in requests],
+            [request.num_computed_tokens for request in requests],
+            [_slot(request) for request in requests],
+            [request.block_table.block_ids for request in requests],
         )
         for request in requests:
             request.num_computed_tokens += 1
@@ -193,7 +193,7 @@ class Executor:
     def _read_steps(self, last_step: int) -> list[tuple[Request, TokenOutput]]:
         """Read the tokens of all pending steps up to step number `last_step`."""
         outputs: list[tuple[Request, TokenOutput]] = []
-        while self._pending_steps and self._pending_steps[0].number <= last_step:
+        while self._pending_steps and self._pending_steps[0].step_number <= last_step:
             for request, token_id, logprob in self._pending_steps.popleft().read():
                 if not request.finished:
                     outputs.append((request, self._receive(request, token_id, logprob)))

@@ -70,12 +70,12 @@ def test_clients_that_leave_take_their_requests_with_them(server: Server) -> Non
         async with session_of(server) as http:
             clients = [
                 client
-                for number in range(8)
+                for index in range(8)
                 for client in (
                     leave_stream(http),
                     leave_without_stream(http),
-                    stay(http, number % 2 > 0),
-                    stay(http, number % 2 == 0),
+                    stay(http, index % 2 > 0),
+                    stay(http, index % 2 == 0),
                 )
             ]
             return await asyncio.gather(*clients)
@@ -106,8 +106,8 @@ def test_more_than_a_server_holds_is_refused_and_it_lives(start: Start) -> None:
         assert load.openai_client(server).completions.create(max_tokens=4, model="course", prompt="A").choices
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_before_its_work_is_done(start: Start, number: signal.Signals) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_before_its_work_is_done(start: Start, signal_number: signal.Signals) -> None:
     """Short answers are done before. Long ones would take 10,000 steps: they, and waiting ones, get an error."""
     with start(name="signalled") as server:
 
@@ -118,7 +118,7 @@ def test_a_signal_ends_it_before_its_work_is_done(start: Start, number: signal.S
             long = asyncio.create_task(load.fire(server, [BODY["prompt"]] * 240, 250, ignore_eos=True))
             while (await asyncio.to_thread(scrape, server))["num_requests_waiting"] < 200:
                 await asyncio.sleep(0.02)
-            os.kill(server.pid, number)
+            os.kill(server.pid, signal_number)
             return await short + await long
 
         traces = asyncio.run(under_load())

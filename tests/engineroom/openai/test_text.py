@@ -67,13 +67,13 @@ def test_stop_strings_across_any_borders(data: st.DataObject) -> None:
     parts, stop_strings = data.draw(st.lists(words, max_size=8)), data.draw(st.lists(words, max_size=3))
     stops = StopStrings(stop_strings)
     sent, stopped = "", False
-    for number, part in enumerate(parts, 1):
+    for num_parts, part in enumerate(parts, 1):
         text, stopped = stops.push(part)
         sent += text
         assert not any(stop in sent for stop in stop_strings)
         if stopped:
             break
-        unsent = "".join(parts[:number])[len(sent) :]
+        unsent = "".join(parts[:num_parts])[len(sent) :]
         # only the beginning of a stop string is held back, and as much of the text as possible was sent
         assert unsent == stops.held_back
         assert not unsent or any(stop.startswith(unsent) for stop in stop_strings)
