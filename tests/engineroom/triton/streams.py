@@ -25,7 +25,7 @@ def settled(triton: Triton) -> tuple[float, float, float]:
     while True:
         stats = backend(triton).stats()
         values = stats.num_running_requests, stats.num_waiting_requests, stats.kv_cache_usage
-        if not any(values) or time.monotonic() > deadline:
+        if not any(values) or time.monotonic() > deadline:  # clock: a limit for what hangs
             return values
         time.sleep(0.1)
 
