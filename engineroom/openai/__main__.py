@@ -33,10 +33,15 @@ def serve(
     ] = 256,
     max_tokens_in_paged_kv_cache: Annotated[
         int | None,
-        typer.Option("--max_tokens_in_paged_kv_cache", help="Overrides the fraction."),
+        typer.Option(
+            "--max_tokens_in_paged_kv_cache", help="Tokens in the KV cache; default: a share of memory."
+        ),
     ] = None,
     kv_cache_free_gpu_memory_fraction: Annotated[
-        float, typer.Option("--kv_cache_free_gpu_memory_fraction", help="GPU only.")
+        float,
+        typer.Option(
+            "--kv_cache_free_gpu_memory_fraction", help="Share of the free GPU memory for the KV cache."
+        ),
     ] = 0.9,
     enable_block_reuse: Annotated[
         bool,
