@@ -122,12 +122,14 @@ def _paged_attention_kernel(
         weight = tl.where(score > -1e29, tl.exp(score - new_max[:, None]), 0.0)  # [ROWS, TOKENS_PER_BLOCK]
         rescale = tl.exp(row_max - new_max)
         row_sum = row_sum * rescale + tl.sum(weight, 1)
-        v = tl.load(v_cache_ptr + kv_offsets)  # [TOKENS_PER_BLOCK, HEAD_SIZE]
-        weighted_v = weighted_v * rescale[:, None] + tl.dot(weight.to(q.dtype), v, input_precision="ieee")
+        weighted_v = weighted_v * rescale[:, None] + tl.dot(  # v is [TOKENS_PER_BLOCK, HEAD_SIZE]
+            weight.to(q.dtype), tl.load(v_cache_ptr + kv_offsets), input_precision="ieee"
+        )
         row_max = new_max
     if SPLITS == 1:
-        output = (weighted_v / row_sum[:, None]).to(output_ptr.dtype.element_ty)
-        tl.store(output_ptr + q_offsets, output, mask=valid[:, None])
+        tl.store(
+            output_ptr + q_offsets, (weighted_v / row_sum[:, None]).to(output_ptr.dtype.element_ty), mask=valid[:, None]
+        )  # fmt: skip
     else:
         row = (token * num_heads + head) * SPLITS + split  # [ROWS]
         tl.store(output_ptr + row[:, None] * HEAD_SIZE + columns[None, :], weighted_v, mask=valid[:, None])

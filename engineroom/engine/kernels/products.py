@@ -87,8 +87,9 @@ def _linear_kernel(
     if GATED:
         gate, fc = _split_halves(y, outputs)
         columns = tl.program_id(0) * outputs + tl.arange(0, outputs)
-        gated = gate * fc * tl.sigmoid(fc)
-        tl.store(y_ptr + columns, gated.to(y_ptr.dtype.element_ty), mask=columns < OUT_FEATURES)
+        tl.store(
+            y_ptr + columns, (gate * fc * tl.sigmoid(fc)).to(y_ptr.dtype.element_ty), mask=columns < OUT_FEATURES
+        )  # fmt: skip
     else:
         if HAS_RESIDUAL:
             y += tl.load(residual_ptr + rows, mask=valid, other=0).to(tl.float32)
