@@ -130,7 +130,10 @@ MISTAKES = [
         'backend "pyton": expected one of python',
     ),
     (edit("tensorrt_llm", 'backend: "python"', 'backend: "tensorrtllm"'), "NVIDIA's container only"),
-    (edit("preprocessing", 'name: "preprocessing"', 'name: "tokenizer"'), 'name is "tokenizer", its folder'),
+    (
+        edit("preprocessing", 'name: "preprocessing"', 'name: "tokenizer"'),
+        'name is "tokenizer", but its folder is preprocessing',
+    ),
     (edit("ensemble", 'key: "QUERY"', 'key: "QUERRY"'), "preprocessing has no input 'QUERRY'"),
     (edit("ensemble", ".*key: .QUERY.*\n", ""), "preprocessing needs the input 'QUERY'"),
     (
