@@ -113,8 +113,8 @@ def set_up() -> None:
         "packages (vLLM, PyTorch, JupyterLab, …), each checked by its hash",
         [*sync, "requirements/course.lock"],
     )
-    ours = ["./requirements/vllm-companion", "--editable", "."]
-    step("the course itself", [*install, "--no-build-isolation", *ours])
+    projects = ["./requirements/vllm-companion", "--editable", "."]
+    step("the course itself", [*install, "--no-build-isolation", *projects])
     install_course()
     warm_up()
     temporary = STAMP.with_suffix(".new")

@@ -75,10 +75,10 @@ def load_command(target: CommandTarget) -> Command:
     command = get_command(importlib.import_module(target.module).app)
     if not target.command:
         return command
-    found = command.commands.get(target.command) if isinstance(command, TyperGroup) else None
-    if found is None:
+    subcommand = command.commands.get(target.command) if isinstance(command, TyperGroup) else None
+    if subcommand is None:
         raise ValueError(f"{target.module} has no command {target.command!r}.")
-    return found
+    return subcommand
 
 
 def command_group(targets: Mapping[str, CommandTarget]) -> typer.Typer:

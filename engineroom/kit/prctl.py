@@ -29,5 +29,5 @@ def become_subreaper() -> None:
 
 def _set(option: int, value: int) -> None:
     if _prctl(option, value):
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+        error_number = ctypes.get_errno()
+        raise OSError(error_number, f"prctl({option}): {os.strerror(error_number)}")

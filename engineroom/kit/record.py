@@ -78,8 +78,8 @@ class Record(BaseModel, frozen=True, extra="forbid"):
         ``facts`` are the other fields. ``machine``, ``versions``, ``started`` and ``commit`` default to this machine
         and this moment. ``command`` is the command line that repeats the measurement.
         """
-        here = machine()
-        defaults = {"machine": here.short(), "versions": here.versions, "commit": commit()}
+        card = machine()
+        defaults = {"machine": card.short(), "versions": card.versions, "commit": commit()}
         defaults["started"] = datetime.now(UTC).replace(microsecond=0)
         values = samples if isinstance(samples, dict) else {"value": samples}
         return cls(kind="measured", values=values, **{**defaults, **facts})

@@ -195,8 +195,8 @@ def _learner_error(error: Exception) -> str:
 def _check_error(error: Exception) -> str:
     """Describe an error of the check itself, with its innermost line."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{_summary(error)} ({Path(frame.filename).name}, line {frame.lineno})"
-    return f"the check itself failed, which is not your fault; please report it: {place}"
+    origin = f"{_summary(error)} ({Path(frame.filename).name}, line {frame.lineno})"
+    return f"the check itself failed, which is not your fault; please report it: {origin}"
 
 
 def _summary(error: Exception) -> str:

@@ -116,5 +116,5 @@ def _lesson_facts(lesson: course.Lesson, progress: Progress) -> dict[str, Any]:
         row = {"id": exercise.id, "version": exercise.version, "title": exercise.title}
         row["status"] = progress.status(exercise.id, exercise.version)
         rows.append(row | attempts.model_dump(mode="json", include={"attempts", "passed_at"}))
-    done = sum(row["status"] == "done" for row in rows)
-    return {"lesson": lesson.slug, "done": done, "total": len(rows), "exercises": rows}
+    num_done = sum(row["status"] == "done" for row in rows)
+    return {"lesson": lesson.slug, "done": num_done, "total": len(rows), "exercises": rows}

@@ -13,21 +13,21 @@ from labs.kit.check import Mistake, exercise, require, require_function, require
 
 @exercise("00.card", version=1, title="Read the machine card", minutes=2)
 def card(cores: object, engine: object) -> None:
-    here = machine()
+    machine_card = machine()
     require(
         isinstance(cores, Integral) and not isinstance(cores, bool),
         "`cores` must be a whole number, and it is {value}. The row CPU of the card shows it.",
     )
     require(
-        cores == here.cores,
+        cores == machine_card.cores,
         f"`cores` is {cores}, but the card says otherwise. Read the row CPU: the number before the word cores.",
-        f"The row CPU says {here.cores} cores: `cores = {here.cores}`.",
+        f"The row CPU says {machine_card.cores} cores: `cores = {machine_card.cores}`.",
     )
     require(
-        engine in here.engines,
+        engine in machine_card.engines,
         f"`engine` is {engine!r}, which cannot run on this machine. Pick one from the row Engines.",
-        f"The row Engines says {', '.join(here.engines)}: `engine = {here.engines[0]!r}`."
-        if here.engines
+        f"The row Engines says {', '.join(machine_card.engines)}: `engine = {machine_card.engines[0]!r}`."
+        if machine_card.engines
         else "No engine runs here; `make lab` sets vLLM up.",
     )
 

@@ -28,12 +28,12 @@ class WorkFolderError(UserError, ValueError):
 
 @dataclass
 class SyncReport:
-    """What ``sync`` did, by file name. ``kept`` maps to the file with the new version, ``backups`` to the copy."""
+    """What ``sync`` did, by file name; a file that stays maps to its new version, a replaced one to its backup."""
 
     added: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
     updated: list[str] = field(default_factory=list)
-    kept: dict[str, str] = field(default_factory=dict)
+    new_versions: dict[str, str] = field(default_factory=dict)
     backups: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -43,7 +43,9 @@ class SyncReport:
         for name in self.updated:
             backup = self.backups.get(name)
             lines.append(f"{name}: updated" + (f"; your outputs are in {backup}" if backup else ""))
-        lines += [f"{name}: yours is kept; the new version is {new}" for name, new in self.kept.items()]
+        lines += [
+            f"{name}: yours is kept; the new version is {new}" for name, new in self.new_versions.items()
+        ]
         return "\n".join(lines + self.notes) or "the lessons are up to date"
 
 
@@ -121,7 +123,7 @@ def _deliver(source: Path, copy: Path, state: dict[str, str], report: SyncReport
         ):  # the learner's version, and a version that was not delivered yet
             path = _free_path(copy, "new", new)
             write_whole(path, text)
-            report.kept[copy.name] = path.name
+            report.new_versions[copy.name] = path.name
     state[copy.name] = new
 
 

@@ -23,25 +23,25 @@ esac
 
 
 @pytest.fixture
-def here() -> Machine:
+def card() -> Machine:
     return machine()
 
 
-def test_agrees_with_the_system(here: Machine) -> None:
+def test_agrees_with_the_system(card: Machine) -> None:
     nproc = "env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc"  # which would heed them
-    assert here.cores == int(os.popen(nproc).read()) or here.cores < os.cpu_count()
-    assert here.python == platform.python_version()
-    assert here.memory_available_gib <= here.memory_gib
-    assert here.versions["torch"].startswith("2.")
-    assert bool(here.gpus) == bool(shutil.which("nvidia-smi"))
+    assert card.cores == int(os.popen(nproc).read()) or card.cores < os.cpu_count()
+    assert card.python == platform.python_version()
+    assert card.memory_available_gib <= card.memory_gib
+    assert card.versions["torch"].startswith("2.")
+    assert bool(card.gpus) == bool(shutil.which("nvidia-smi"))
 
 
-def test_shown_and_kept(here: Machine) -> None:
-    text, page = str(here), here._repr_html_()
-    for label, value in here.table():
+def test_shown_and_kept(card: Machine) -> None:
+    text, page = str(card), card._repr_html_()
+    for label, value in card.table():
         assert label in text and value in text and label in page
-    assert Machine.model_validate_json(here.model_dump_json()) == here
-    assert socket.gethostname() not in str(here.short())
+    assert Machine.model_validate_json(card.model_dump_json()) == card
+    assert socket.gethostname() not in str(card.short())
 
 
 def test_gpus_as_nvidia_smi_reports_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,13 +49,13 @@ def test_gpus_as_nvidia_smi_reports_them(tmp_path: Path, monkeypatch: pytest.Mon
     script.write_text(SMI)
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    here = machine()
-    first, second = here.gpus
+    card = machine()
+    first, second = card.gpus
     assert (first.name, first.memory_gib, first.compute_capability) == ("NVIDIA H200", 140.4, "9.0")
     assert second.memory_gib is None and "shared" in str(second)
-    assert here.cuda == "13.0" and here.gpu_counters in (True, False)
-    assert here.short()["gpus"] == ["NVIDIA H200", "NVIDIA GB10"]
-    assert "Profiler counters" in str(here)
+    assert card.cuda == "13.0" and card.gpu_counters in (True, False)
+    assert card.short()["gpus"] == ["NVIDIA H200", "NVIDIA GB10"]
+    assert "Profiler counters" in str(card)
 
 
 def test_broken_nvidia_smi_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

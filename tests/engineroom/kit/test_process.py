@@ -63,8 +63,8 @@ def test_same_name_replaces_and_two_names_coexist() -> None:
 
 
 def test_port_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         with pytest.raises(process.ServerFailed, match=rf"Port {port} is in use by process {os.getpid()} "):
             process.start(COMMAND, name="one", port=port)
     with pytest.raises(OverflowError, match="port must be 0-65535"):

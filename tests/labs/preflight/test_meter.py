@@ -46,8 +46,8 @@ def test_it_is_off_where_nothing_is_paid(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_gpu_here_is_paid_and_an_unknown_one_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def with_gpus(*names: str) -> Meter:
         gpus = [Gpu(name=name, memory_gib=80, compute_capability="9.0", driver="580") for name in names]
-        here = machine().model_copy(update={"gpus": gpus})
-        monkeypatch.setattr(meter, "machine", lambda: here)
+        card = machine().model_copy(update={"gpus": gpus})
+        monkeypatch.setattr(meter, "machine", lambda: card)
         return Meter(1)
 
     assert with_gpus("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3").rate == 2 * price_per_hour("H100")

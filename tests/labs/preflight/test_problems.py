@@ -20,7 +20,7 @@ GOOD = {
 
 
 @pytest.fixture
-def good() -> Machine:
+def good_machine() -> Machine:
     return machine().model_copy(update=GOOD)
 
 
@@ -37,7 +37,7 @@ def good() -> Machine:
         ({"gpu_counters": False}, "NVreg_RestrictProfilingToAdminUsers=0"),
     ],
 )
-def test_problem_has_its_remedy(good: Machine, change: dict, text: str) -> None:
-    assert problems(good) == []
-    [problem] = problems(good.model_copy(update=change))
+def test_problem_has_its_remedy(good_machine: Machine, change: dict, text: str) -> None:
+    assert problems(good_machine) == []
+    [problem] = problems(good_machine.model_copy(update=change))
     assert text in problem

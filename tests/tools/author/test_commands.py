@@ -106,7 +106,7 @@ MODULE = (
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "places"),
+    ("file", "text", "line_numbers"),
     [
         ("solutions/07_lesson.py", LESSON.replace("%time", "# %time"), [3, 7, 10]),
         ("engineroom/module.py", MODULE, [1, 3, 3]),
@@ -115,10 +115,10 @@ MODULE = (
     ],
 )
 def test_lessons_modules_and_scripts_are_pages_too(
-    file: str, text: str, places: list[int], tmp_path: Path
+    file: str, text: str, line_numbers: list[int], tmp_path: Path
 ) -> None:
     path = tmp_path / file
     path.parent.mkdir()
     path.write_text(text)
-    found = [violation.file for violation in page_problems(tmp_path)]
-    assert found == [f"{file}:{line}" for line in places]
+    files = [violation.file for violation in page_problems(tmp_path)]
+    assert files == [f"{file}:{line}" for line in line_numbers]

@@ -72,16 +72,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunReport, Path]
 
 
 def test_each_cell_gets_its_result(finished: tuple[RunReport, Path]) -> None:
-    good, raises, hangs, dies = finished[0].lessons
+    passes, raises, hangs, dies = finished[0].lessons
     results = [[cell.result for cell in lesson.cells] for lesson in finished[0].lessons]
     # the first has a cell more: the parameters that papermill put in
     failed = ["ok", "failed", "not run"]
     assert results == [["ok"] * 4, failed, failed, ["ok", "failed"]]
-    assert (good.ok, raises.ok, hangs.ok, dies.ok) == (True, False, False, False)
+    assert (passes.ok, raises.ok, hangs.ok, dies.ok) == (True, False, False, False)
     assert "x is not two" in str(raises.cells[1].error)
     assert "CellTimeoutError: A cell timed out" in str(hangs.error)
     assert "DeadKernelError" in str(dies.error)
-    assert all(cell.seconds is not None and cell.seconds >= 0 for cell in good.cells)
+    assert all(cell.seconds is not None and cell.seconds >= 0 for cell in passes.cells)
     assert not finished[0].ok
 
 

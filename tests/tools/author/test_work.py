@@ -82,7 +82,7 @@ def test_a_changed_copy_stays_and_the_new_version_is_put_beside_it(folders: Work
     assert str(folders.sync()) == "the lessons are up to date"
     folders.release("x = ...  # better")
     report = folders.sync()
-    assert report.kept == {NAME: "00_first.new.ipynb"} and "yours is kept" in str(report)
+    assert report.new_versions == {NAME: "00_first.new.ipynb"} and "yours is kept" in str(report)
     assert folders.sources() == ["x = 42"]
     assert folders.sources("00_first.new.ipynb") == ["x = ...  # better"]
     assert str(folders.sync()) == "the lessons are up to date"
@@ -95,7 +95,7 @@ def test_work_done_in_the_new_version_is_not_overwritten_either(folders: WorkFol
     folders.sync()
     folders.edit("x = 43", name="00_first.new.ipynb")
     folders.release("x = ...  # best")
-    assert folders.sync().kept == {NAME: "00_first.new-2.ipynb"}
+    assert folders.sync().new_versions == {NAME: "00_first.new-2.ipynb"}
     assert folders.sources("00_first.new.ipynb") == ["x = 43"]
 
 
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_notebook_counts_as_the_learners(folders: WorkFolderCa
     folders.sync()
     (folders.work / NAME).write_text("{ half a fi")
     folders.release("x = ...  # better")
-    assert folders.sync().kept == {NAME: "00_first.new.ipynb"}
+    assert folders.sync().new_versions == {NAME: "00_first.new.ipynb"}
     assert (folders.work / NAME).read_text() == "{ half a fi"
 
 
@@ -120,7 +120,7 @@ def test_a_broken_state_file_is_moved_aside_and_nothing_is_lost(broken: str, fol
     folders.edit("x = 42")
     (folders.work / STATE).write_text(broken)
     report = folders.sync()
-    assert "could not be read" in str(report) and report.kept
+    assert "could not be read" in str(report) and report.new_versions
     assert folders.sources() == ["x = 42"]
     assert [path.read_text() for path in folders.work.glob(f"{STATE}.corrupt-*")] == [broken]
     assert json.loads((folders.work / STATE).read_text())

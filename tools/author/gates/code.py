@@ -27,21 +27,21 @@ FALLBACK = re.compile(
 
 
 def _calls(file: NotebookFile) -> Iterator[tuple[int, ast.Call]]:
-    for number, cell in file.cells("code"):
+    for cell_number, cell in file.cells("code"):
         for node in ast.walk(tree(cell.source)):
             if isinstance(node, ast.Call):
-                yield number, node
+                yield cell_number, node
 
 
 def compiles(file: NotebookFile) -> list[Violation]:
     """Every code cell compiles; the other rules need that."""
     violations = []
-    for number, cell in file.cells("code"):
+    for cell_number, cell in file.cells("code"):
         try:
             compile_cell(cell.source)
         except SyntaxError as error:
             violations += file.violation(
-                number, "compiles", f"the cell does not compile: {error.msg}, line {error.lineno}."
+                cell_number, "compiles", f"the cell does not compile: {error.msg}, line {error.lineno}."
             )
     return violations
 
@@ -49,10 +49,10 @@ def compiles(file: NotebookFile) -> list[Violation]:
 def no_shell(file: NotebookFile) -> list[Violation]:
     """There is no ``!command`` and no ``%%bash``, whose failure nobody would notice; a lesson's code is Python."""
     violations = []
-    for number, call in _calls(file):
+    for cell_number, call in _calls(file):
         if called(call) in SHELL:
             violations += file.violation(
-                number, "shell", "no '!', '%%bash' or other cell magic: call Python instead."
+                cell_number, "shell", "no '!', '%%bash' or other cell magic: call Python instead."
             )
     return violations
 
@@ -60,18 +60,20 @@ def no_shell(file: NotebookFile) -> list[Violation]:
 def magics(file: NotebookFile) -> list[Violation]:
     """Line magics are those of a short list."""
     violations = []
-    for number, call in _calls(file):
+    for cell_number, call in _calls(file):
         if called(call) == "get_ipython.run_line_magic":
             name = ast.literal_eval(call.args[0])
             if name not in MAGICS:
-                violations += file.violation(number, "magic", f"%{name} is not one of {', '.join(MAGICS)}.")
+                violations += file.violation(
+                    cell_number, "magic", f"%{name} is not one of {', '.join(MAGICS)}."
+                )
     return violations
 
 
 def processes(file: NotebookFile) -> list[Violation]:
     """There is no child process whose death nobody would notice."""
     violations = []
-    for number, call in _calls(file):
+    for cell_number, call in _calls(file):
         name = called(call)
         values = [
             getattr(keyword.value, "value", None) for keyword in call.keywords if keyword.arg == "check"
@@ -79,21 +81,23 @@ def processes(file: NotebookFile) -> list[Violation]:
         is_checked = values == [True]
         if name in PROCESS:
             violations += file.violation(
-                number, "process", f"{name}: start it by engineroom.kit.process, which waits and kills."
+                cell_number, "process", f"{name}: start it by engineroom.kit.process, which waits and kills."
             )
         elif name in RUN and not is_checked:
-            violations += file.violation(number, "process", f"{name} without check=True hides a failure.")
+            violations += file.violation(
+                cell_number, "process", f"{name} without check=True hides a failure."
+            )
     return violations
 
 
 def skips(file: NotebookFile) -> list[Violation]:
     """A cell that is skipped or may raise has a reason."""
     violations = []
-    for number, cell in file.cells("code"):
+    for cell_number, cell in file.cells("code"):
         tags = SKIP_TAGS.intersection(cell.metadata.get("tags", []))
         if (tags or SKIPS.search(cell.source)) and not REASON.search(cell.source):
             violations += file.violation(
-                number, "skip", "a cell that is skipped or may raise needs a '# reason: …'."
+                cell_number, "skip", "a cell that is skipped or may raise needs a '# reason: …'."
             )
     return violations
 
@@ -101,27 +105,29 @@ def skips(file: NotebookFile) -> list[Violation]:
 def fallback_text(file: NotebookFile) -> list[Violation]:
     """No word in code or output says that something other than the real thing ran."""
     violations = []
-    for number, cell in file.cells("code"):
+    for cell_number, cell in file.cells("code"):
         texts = [cell.source, *map(output_text, cell.outputs)]
         match = next(filter(None, map(FALLBACK.search, texts)), None)
         if match:
             message = (
                 f"{match[0]!r}: run the real thing. If another program says it: '# allow fallback-text: why'."
             )
-            violations += file.violation(number, "fallback-text", message)
+            violations += file.violation(cell_number, "fallback-text", message)
     return violations
 
 
 def swallowed_errors(file: NotebookFile) -> list[Violation]:
     """No ``except`` only prints or passes, unless an ``else`` raises because the exception was expected."""
     violations = []
-    for number, cell in file.cells("code"):
+    for cell_number, cell in file.cells("code"):
         for node in ast.walk(tree(cell.source)):
             if isinstance(node, ast.Try) and _swallows(node):
                 message = "an except that only prints or passes; add 'else: raise …' if it must happen."
-                violations += file.violation(number, "swallowed-error", message)
+                violations += file.violation(cell_number, "swallowed-error", message)
             if isinstance(node, ast.Call) and called(node) in ("suppress", "contextlib.suppress"):
-                violations += file.violation(number, "swallowed-error", "contextlib.suppress hides an error.")
+                violations += file.violation(
+                    cell_number, "swallowed-error", "contextlib.suppress hides an error."
+                )
     return violations
 
 
@@ -141,10 +147,10 @@ def _silent(node: ast.stmt) -> bool:
 def short_cells(file: NotebookFile) -> list[Violation]:
     """Every cell fits on a screen."""
     violations = []
-    for number, cell in enumerate(file.notebook.cells, 1):
+    for cell_number, cell in enumerate(file.notebook.cells, 1):
         lines = len(cell.source.splitlines())
         if lines > MAX_LINES:
-            violations += file.violation(number, "long-cell", f"{lines} lines; at most {MAX_LINES}.")
+            violations += file.violation(cell_number, "long-cell", f"{lines} lines; at most {MAX_LINES}.")
     return violations
 
 

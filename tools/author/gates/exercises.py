@@ -38,17 +38,17 @@ def exercises(file: NotebookFile, lesson: LessonSource, known: set[str]) -> list
     """Every registered exercise is checked once and passed, no other is checked, and every region has a check."""
     violations: list[Violation] = []
     check_counts: Counter[str] = Counter()
-    for number, cell in file.cells("code"):
+    for cell_number, cell in file.cells("code"):
         for name in check_calls(cell.source):
             if name not in known:
                 message = f"{name!r} is not registered; there are: {', '.join(sorted(known)) or 'none'}."
-                violations += file.violation(number, "exercise", message)
+                violations += file.violation(cell_number, "exercise", message)
                 continue
             check_counts[name] += 1
             texts = [output_text(output) for output in cell.outputs]
             if not any(text.startswith(f"PASSED {name} ") for text in texts):
                 violations += file.violation(
-                    number, "exercise", f"{name}: its output does not start with PASSED."
+                    cell_number, "exercise", f"{name}: its output does not start with PASSED."
                 )
     for name in sorted(known):
         if check_counts[name] != 1:
@@ -90,12 +90,14 @@ def learner_file(file: NotebookFile, lesson: LessonSource) -> list[Violation]:
     """The learner's copy has no output and no answer, and it has every check."""
     violations: list[Violation] = []
     checks: list[str | None] = []
-    for number, cell in file.cells("code"):
+    for cell_number, cell in file.cells("code"):
         checks += check_calls(cell.source)
         if cell.outputs or cell.execution_count is not None:
-            violations += file.violation(number, "learner", "it has outputs or a count: hand it out without.")
+            violations += file.violation(
+                cell_number, "learner", "it has outputs or a count: hand it out without."
+            )
         if SOLUTION in map(str.strip, cell.source.splitlines()) or "### BEGIN" in cell.source:
-            violations += file.violation(number, "learner", "it has a solution marker.")
+            violations += file.violation(cell_number, "learner", "it has a solution marker.")
     for region in regions(lesson):
         violations += _given_away(file, region)
     expected = [name for cell in lesson.cells if cell.kind == "code" for name in check_calls(_solved(cell))]
@@ -111,11 +113,11 @@ def regions(lesson: LessonSource) -> list[Region]:
 
 def _given_away(file: NotebookFile, region: Region) -> list[Violation]:
     answer = _lines("\n".join(region.solution))
-    for number, cell in enumerate(file.notebook.cells, 1):
+    for cell_number, cell in enumerate(file.notebook.cells, 1):
         lines = _lines(cell.source)
         if any(lines[i : i + len(answer)] == answer for i in range(len(lines))):
             return file.violation(
-                number, "learner", f"it contains the answer of line {region.line} of the source."
+                cell_number, "learner", f"it contains the answer of line {region.line} of the source."
             )
     return []
 

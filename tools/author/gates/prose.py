@@ -27,21 +27,21 @@ MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
 def _tokens(file: NotebookFile) -> Iterator[tuple[int, Token]]:
-    for number, cell in file.cells("markdown"):
+    for cell_number, cell in file.cells("markdown"):
         for token in MARKDOWN.parse(cell.source):
-            yield number, token
+            yield cell_number, token
             for child in token.children or ():
-                yield number, child
+                yield cell_number, child
 
 
 def _headings(file: NotebookFile) -> list[tuple[int, int, str]]:
     """Return (cell, level, text) of each heading."""
     headings = []
-    for number, cell in file.cells("markdown"):
+    for cell_number, cell in file.cells("markdown"):
         tokens = MARKDOWN.parse(cell.source)
         for token, text in pairwise(tokens):
             if token.type == "heading_open":
-                headings.append((number, int(token.tag[1]), text.content))
+                headings.append((cell_number, int(token.tag[1]), text.content))
     return headings
 
 
@@ -49,12 +49,12 @@ def heading_order(file: NotebookFile) -> list[Violation]:
     """There is one H1, at the top, and no level is skipped."""
     violations = []
     level = 0
-    for number, new_level, text in _headings(file):
+    for cell_number, new_level, text in _headings(file):
         if new_level > level + 1:
             message = f"{text!r} is level {new_level} after level {level}."
-            violations += file.violation(number, "headings", message)
+            violations += file.violation(cell_number, "headings", message)
         if new_level == 1 and level:
-            violations += file.violation(number, "headings", f"{text!r} is a second H1.")
+            violations += file.violation(cell_number, "headings", f"{text!r} is a second H1.")
         level = new_level
     return violations if level else file.violation(0, "headings", "no H1.")
 
@@ -73,25 +73,25 @@ def sections(file: NotebookFile) -> list[Violation]:
 def images_have_alt(file: NotebookFile) -> list[Violation]:
     """Every picture in markdown has alternative text."""
     violations = []
-    for number, token in _tokens(file):
+    for cell_number, token in _tokens(file):
         is_markdown = token.type == "image" and not token.content.strip()
         is_html = token.type in ("html_block", "html_inline") and "<img" in token.content.lower()
         if is_markdown or (is_html and not re.search(r"""alt\s*=\s*["'][^"']*\w""", token.content)):
-            violations += file.violation(number, "alt-text", "a picture without alternative text.")
+            violations += file.violation(cell_number, "alt-text", "a picture without alternative text.")
     return violations
 
 
 def no_typed_measurement(file: NotebookFile) -> list[Violation]:
     """No number with a unit of time, rate or ratio stands outside code and formulas, unless its source is named."""
     violations = []
-    for number, cell in file.cells("markdown"):
+    for cell_number, cell in file.cells("markdown"):
         for token in MARKDOWN.parse(cell.source):
             match = MEASURED.search(_prose(token)) if token.type == "inline" else None
             if match and not FACT.search(token.content):
                 message = (
                     f"{match[0]!r}: print it from records/, or name its source: '<!-- fact: source -->'."
                 )
-                violations += file.violation(number, "typed-number", message)
+                violations += file.violation(cell_number, "typed-number", message)
     return violations
 
 
@@ -107,11 +107,11 @@ def links_exist(file: NotebookFile) -> list[Violation]:
     violations = []
     folder = (file.root / file.path).parent
     anchors = {text.replace(" ", "-").lower() for _, _, text in _headings(file)}
-    for number, token in _tokens(file):
+    for cell_number, token in _tokens(file):
         target = str(token.attrGet("href") or token.attrGet("src") or "")
         if target and not _leads_somewhere(target, folder, anchors):
             violations += file.violation(
-                number, "link", f"{target!r} leads nowhere; a learner sees ../{', ../'.join(LINKS)}."
+                cell_number, "link", f"{target!r} leads nowhere; a learner sees ../{', ../'.join(LINKS)}."
             )
     return violations
 
