@@ -147,7 +147,9 @@ def install_course() -> None:
     """
     (VENV / PACKAGES / "course.pth").write_text(f"{ROOT}\n")
     command = PYTHON.with_name("engineroom")
-    command.write_text(f'#!{PYTHON}\nfrom tools.__main__ import main\n\nif __name__ == "__main__":\n    main()\n')
+    command.write_text(
+        f'#!{PYTHON}\nfrom tools.__main__ import main\n\nif __name__ == "__main__":\n    main()\n'
+    )
     command.chmod(0o755)
 
 

@@ -37,6 +37,8 @@ def build(
 ) -> BuildReport:
     """Write ``notebooks/NN_name.ipynb``; with ``execute`` also run the lesson and write ``solutions/NN_name.ipynb``.
 
+    Without ``execute``, an executed notebook whose code is the source's gets the source's prose and keeps its outputs.
+
     ``check`` writes nothing and compares: a learner notebook must be what would be written, byte for byte, and an
     executed one must contain the source's cells. ``names`` selects lessons ("01" or "01_serve_with_vllm"). A lesson
     that fails while it runs is a problem in the report, and its file stays as it was. Raises SourceError for a wrong
@@ -51,9 +53,11 @@ def build(
         return report
     for lesson in lessons:
         _write(learner_path(lesson, root), lesson.learner(), report, root)
-    for lesson in lessons if execute else ():
-        with workspace() as folders:
-            _execute(lesson, folders, report, root)
+        if execute:
+            with workspace() as folders:
+                _execute(lesson, folders, report, root)
+        else:
+            _update_prose(lesson, report, root)
     return report
 
 
@@ -80,6 +84,22 @@ def _execute(lesson: LessonSource, folders: Workspace, report: BuildReport, root
         return
     notebook.metadata.update(METADATA)
     _write(executed_path(lesson, root), notebook, report, root)
+
+
+def _update_prose(lesson: LessonSource, report: BuildReport, root: Path) -> None:
+    """Give the executed notebook the source's prose, if no code cell has changed since it ran."""
+    path = executed_path(lesson, root)
+    if not path.is_file():
+        return
+    executed, notebook = nbformat.read(path, as_version=4), lesson.solution()
+    executed_code = [cell for cell in executed.cells if cell.cell_type == "code"]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [cell.source for cell in code] != [cell.source for cell in executed_code]:
+        return
+    for cell, executed_cell in zip(code, executed_code, strict=True):
+        cell.update(executed_cell)
+    notebook.metadata.update(executed.metadata)
+    _write(path, notebook, report, root)
 
 
 def _stale(lesson: LessonSource, root: Path) -> list[str]:

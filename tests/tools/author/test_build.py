@@ -75,6 +75,26 @@ def test_check_finds_what_is_out_of_step_and_writes_nothing(root: Path) -> None:
     assert "1 + 3" not in (root / "notebooks" / "01_second.ipynb").read_text()
 
 
+def test_new_prose_keeps_the_outputs_of_the_same_code(root: Path) -> None:
+    build(["00"], execute=True, root=root)
+    source = root / "solutions" / "00_first.py"
+    source.write_text(LESSON.replace("# # A lesson", "# # A better title"), encoding="utf-8")
+    assert len(build(["00"], root=root).written) == 2
+    notebook = nbformat.read(root / "solutions" / "00_first.ipynb", as_version=4)
+    assert notebook.cells[0].source == "# A better title"
+    assert "42 ." in notebook.cells[2].outputs[0].text
+    assert build(["00"], check=True, root=root).ok
+
+
+def test_new_code_needs_a_new_run(root: Path) -> None:
+    build(["01"], execute=True, root=root)
+    before = (root / "solutions" / "01_second.ipynb").read_bytes()
+    (root / "solutions" / "01_second.py").write_text("# %%\n1 + 3\n", encoding="utf-8")
+    build(["01"], root=root)
+    assert (root / "solutions" / "01_second.ipynb").read_bytes() == before
+    assert not build(["01"], check=True, root=root).ok
+
+
 def test_check_finds_what_is_missing_and_what_has_no_source(root: Path) -> None:
     (root / "notebooks").mkdir()
     (root / "notebooks" / "09_old.ipynb").write_text("{}")
