@@ -1,7 +1,7 @@
 """The engines of a comparison. Each loads a model and answers batches of prompts: offline, greedy, no stop token.
 
 All have the same prompts, dtype, number of threads, size of the KV cache and, on a CPU, the cores that they are bound
-to; none reuses prefixes. They differ in what they are. `transformers` batches statically, the others in flight. `vllm`
+to; none reuses prefixes. They differ in design: `transformers` batches statically, the others in flight. `vllm`
 and `aot` schedule in Python, `openvino` in C++. `eager` is `aot` without the compiler, without CUDA graphs and, on a
 CPU, with PyTorch's own operators in place of ours.
 """

@@ -34,7 +34,7 @@ class Comparison:
     """What was measured of each engine.
 
     By engine: `start_seconds` of each start of its process, up to the first token; `load_seconds`, the engine's own
-    part of the last start; `peak_memory`, its resident memory at most, in bytes. By workload and engine, one sample for
+    part of the last start; `peak_memory`, its peak resident memory in bytes. By workload and engine, one sample for
     each round: `ttft` in seconds and `rates` in output tokens per second, as in RoundSample.
     """
 

@@ -21,9 +21,10 @@ DTYPES = ("bfloat16", "float16", "float32")
 
 
 def prepare_model(name: str, dtype: str, device: str, work_dir: Path) -> tuple[Path, Path]:
-    """The Hugging Face folder and the TensorRT-LLM checkpoint of a model: a folder's, or of a shape in SHAPES.
+    """The Hugging Face folder and the TensorRT-LLM checkpoint of a model.
 
-    Raises CompareError for a dtype that no engine has.
+    `name` is a Hugging Face folder, or a shape in SHAPES, which gets random weights. Raises CompareError for a dtype
+    that no engine supports.
     """
     if dtype not in DTYPES:
         raise CompareError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}.")
@@ -37,7 +38,7 @@ def prepare_openvino(model_dir: Path, dtype: str, work_dir: Path) -> Path:
     """The folder of the model in OpenVINO's format. Raises CompareError for a model without weights."""
     if not any(model_dir.glob("*.safetensors")):
         raise CompareError(
-            "openvino needs a model with weights, and a shape has none. Leave it out of --engines."
+            "openvino needs a model with weights, and a shape has none. Leave openvino out of --engines."
         )
     return export(model_dir, work_dir / "openvino", dtype)
 
@@ -45,7 +46,7 @@ def prepare_openvino(model_dir: Path, dtype: str, work_dir: Path) -> Path:
 def prepare_engine(
     model_dir: Path, checkpoint_dir: Path, workloads: list[BatchWorkload], device: str, work_dir: Path
 ) -> tuple[EngineDir, float]:
-    """The engine and the seconds of its build, with empty caches: nothing was compiled before."""
+    """The engine, and the seconds that its build took. The caches are empty, so everything is compiled."""
     os.environ["ENGINEROOM_BUILDS"] = f"{work_dir}/builds"
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{work_dir}/inductor"
     config = BuildConfig(

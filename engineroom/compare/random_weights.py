@@ -18,7 +18,7 @@ STANDARD_DEVIATION = 0.02
 def random_checkpoint(model_dir: Path, output_dir: Path, dtype: str, device: str) -> Path:
     """Write a TensorRT-LLM checkpoint of one rank for `model_dir`/config.json and return `output_dir`.
 
-    Matrices are normally distributed around 0, and the weights of norms are 1. They are drawn on `device`.
+    The values of matrices are normally distributed around 0, the weights of norms are 1. All are drawn on `device`.
     """
     config = json.loads((model_dir / "config.json").read_text())
     model = from_hugging_face(config, model_dir)

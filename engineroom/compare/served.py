@@ -1,6 +1,6 @@
 """`engineroom compare served`: our engine's server beside vLLM's, over HTTP, kept as records.
 
-`engineroom compare offline` measures the engines; this command measures what a client gets of them. Both servers run
+`engineroom compare offline` measures the engines; this command measures what a client sees of them. Both servers run
 all the time, the same requests go to each in turn, and a first round is not counted.
 """
 
@@ -38,7 +38,10 @@ COLUMNS = (
 
 
 class ServerSample(NamedTuple):
-    """One round of one server, measured by its client: output tokens per second of all streams; seconds."""
+    """One round of one server, measured by its client.
+
+    `rate` is in output tokens per second of all streams, the other two are in seconds.
+    """
 
     rate: float
     median_ttft: float

@@ -46,7 +46,7 @@ class EngineSettings:
         threads: int,
         openvino_dir: Path | None = None,
     ) -> Self:
-        """The dtype, device and limits that `engine` was built for hold for all engines."""
+        """Settings in which all engines get the dtype, the device and the limits that `engine` was built for."""
         return cls(
             model_dir=model_dir,
             engine_dir=engine.path,

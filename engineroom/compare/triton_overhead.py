@@ -126,7 +126,7 @@ async def measure_targets(
 
 
 def ratios(samples: Samples) -> Samples:
-    """The samples of each other target, divided by the engine's of the same round and number of streams."""
+    """Every other target's samples, divided by the engine's in the same round with as many streams."""
     result: Samples = {}
     for name, target_samples in samples.items():
         target, _, streams = name.rpartition(", ")

@@ -1,1 +1,1 @@
-"""Processes, the machine, records and files: what every other package stands on."""
+"""Processes, the machine, records and files: the base that every other package uses."""

@@ -19,8 +19,8 @@ USAGE, FAULT, INTERRUPTED = 2, 70, 130  # exit statuses: click's, EX_SOFTWARE of
 def run(command: Callable[[], object]) -> None:
     """Call a typer application and end the process.
 
-    The exit status is 2 after a UserError, 70 after a fault of the program and 130 after Ctrl-C. The traceback of a
-    fault goes to a file in the logs folder; the person reads one line with the path of that file.
+    The exit status is 2 after a UserError, 70 after an error of the program itself and 130 after Ctrl-C. The
+    traceback of such an error goes to a file in the logs folder; the terminal shows one line with its path.
     """
     try:
         command()
@@ -53,4 +53,4 @@ def _write_traceback() -> str:
         path.write_text(f"{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
     except OSError as error:
         return f"The traceback could not be saved: {error}."
-    return f"This is a fault of the program, not of your input. Please report it together with {path}."
+    return f"This is a bug in the program, not in your input. Please report it together with {path}."

@@ -17,7 +17,7 @@ DISK = "Free some space; a container can be started with a larger --shm-size."
 MODEL = "Check the path or the model's name; a model on the Hub needs a network and, when gated, HF_TOKEN."
 CPU = "See machine().isa: vLLM's CPU build needs avx2 or avx512f. Use another machine or build."
 READ = "Read the log below."
-PAUSED = "A model's process stood still for a second while it loaded, and Triton 2.51 dies of that."
+PAUSED = "A model's process stalled for a second while it loaded, which makes Triton 2.51 crash."
 
 # What happened, what to do, and a pattern. The first pattern that occurs in the log decides.
 CAUSES = [

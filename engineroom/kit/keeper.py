@@ -4,11 +4,12 @@ It runs as a process of its own: ``python -c START ROOT LEDGER COMMAND...`` with
 that holds the package engineroom. Stdin is a pipe from the owner: a number of seconds, or the end of the pipe, means
 "stop". On stdout the keeper writes the server's pid, or why the command cannot be run. Its exit status is the
 server's, or 128 + N after signal N. It is a child subreaper (prctl(2)), so it stays the ancestor of every process of
-the server, also after setsid or a double fork.
+the server, even after setsid or a double fork.
 
 LEDGER is a file that the keeper locks while it lives. It lists the server's files in /dev/shm, and its name marks the
 environment of the server's processes. ``reap`` reads it to clean up after a keeper that was killed. The server has a
-TMPDIR of its own, which is removed with it: vLLM leaves sockets there, PyTorch the unpacked files of an engine.
+TMPDIR of its own, which is removed with it: vLLM leaves sockets there, and PyTorch leaves the unpacked files of an
+engine.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def shm_used_by(processes: Iterable[psutil.Process]) -> set[str]:
 
 
 def remove_shm(files: set[str]) -> None:
-    """Delete those of these files that still have the same inode and that no process uses."""
+    """Delete each of these files that still has the same inode and that no process uses."""
     for file in (files & shm_files()) - shm_used_by(psutil.process_iter()):
         with suppress(OSError):
             os.unlink(file.partition(" ")[2])
@@ -71,14 +72,17 @@ def temporary_folder(ledger: Path) -> Path:
 
 
 def remove_leftovers(ledger: Path, shm: set[str]) -> None:
-    """Delete what a server that has ended left behind, the ledger last."""
+    """Delete the files that a stopped server left behind, the ledger last."""
     remove_shm(shm)
     shutil.rmtree(temporary_folder(ledger), ignore_errors=True)
     ledger.unlink(missing_ok=True)
 
 
 def terminate(find_processes: Callable[[], list[psutil.Process]], grace: float) -> bool:
-    """Send SIGTERM to the processes found, after ``grace`` seconds SIGKILL; return True when none is found any more."""
+    """Send SIGTERM to the processes, and SIGKILL after ``grace`` seconds. Return True when no process is left.
+
+    Return False when a process survives SIGKILL for KILL_SECONDS.
+    """
     send_signal(find_processes(), signal.SIGTERM)
     deadline = time.monotonic() + grace
     while processes := find_processes():
@@ -92,7 +96,7 @@ def terminate(find_processes: Callable[[], list[psutil.Process]], grace: float) 
 
 
 def send_signal(processes: Iterable[psutil.Process], signal_number: int) -> None:
-    """Signal the processes that still live; psutil makes sure that a reused pid is not signalled."""
+    """Signal the processes that are still alive; psutil makes sure that a reused pid is not signalled."""
     for process in processes:
         with suppress(psutil.Error):
             process.send_signal(signal_number)
@@ -109,7 +113,7 @@ def create_locked(ledger: Path) -> int:
 
 
 class Keeper:
-    """One server with its ledger. Raises OSError when the command cannot be run or the ledger not be created."""
+    """One server with its ledger. Raises OSError when the command cannot be run or the ledger cannot be created."""
 
     def __init__(self, ledger: Path, command: list[str]) -> None:
         self.shm_before = shm_files()

@@ -2,11 +2,11 @@
 
 By default a waiting thread spins for milliseconds, and a busy neighbour on the same core makes a step several times
 slower. With more OpenMP threads than cores it hardly spins at all, and a step waits for the system to wake a thread at
-every product. That happens in a server: the main thread loads the engine and another thread runs it, so there are two
-pools of threads. 1,000 turns, a few microseconds, suit both cases (libgomp/env.c).
+every matrix product. That happens in a server: the main thread loads the engine and another thread runs it, so there
+are two pools of threads. 1,000 spins, a few microseconds, suit both cases (libgomp/env.c).
 
 libgomp reads the variables when it is loaded, that is when torch is imported. engineroom.engine sets them for programs
-that import it first. A notebook may import torch before, so what starts its kernel sets them too.
+that import it first. A notebook may import torch first, so the programs that start its kernel set them too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ LIBGOMP_DEFAULTS = {
 
 
 def apply() -> None:
-    """Set the variables that the environment does not have, for this process and its children."""
+    """Set those of the variables that are not set yet, for this process and its children."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)

@@ -20,7 +20,7 @@ def die_with_parent() -> None:
 
 
 def become_subreaper() -> None:
-    """Become the parent of every orphan below this process, also after setsid or a double fork.
+    """Become the parent of every orphan below this process, even after setsid or a double fork.
 
     Raises OSError when the kernel refuses.
     """

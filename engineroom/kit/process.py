@@ -33,7 +33,7 @@ _servers: list[Server] = []
 
 
 class ServerFailed(UserError, RuntimeError):
-    """A server did not start or stop. The message says why; IPython shows it without our stack."""
+    """A server did not start or stop. The message says why; IPython shows it without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"ServerFailed: {self}"]
@@ -92,9 +92,10 @@ class Server(AbstractContextManager["Server"]):
         return "\n".join([line.rstrip() for line in lines if line.strip()][-n:])
 
     def stop(self, grace: float = 10) -> None:
-        """Stop the process tree: SIGTERM, after ``grace`` seconds SIGKILL. Return when processes and port are gone.
+        """Stop the process tree: SIGTERM, then SIGKILL after ``grace`` seconds.
 
-        A second call does nothing. Raises ServerFailed when a process survives SIGKILL.
+        Returns when the processes are gone and the port is free. A second call does nothing. Raises ServerFailed when a
+        process survives SIGKILL.
         """
         if self.exit_code is not None or os.getpid() != self._owner:  # a fork of the owner is not the owner
             return
@@ -142,7 +143,7 @@ class Server(AbstractContextManager["Server"]):
             time.sleep(0.2)
         family = psutil.Process(self._keeper.pid).children(recursive=True)
         if listening_process(self.port) not in (None, *family):
-            what = f"Port {self.port} was taken by {port_holder(self.port)} before the server had it."
+            what = f"Port {self.port} was taken by {port_holder(self.port)} before the server could bind it."
             return what, "Run the cell again: it picks a new port."
         self.seconds_to_ready = time.monotonic() - begin
         return None
@@ -164,7 +165,9 @@ def start(command: Sequence[str | Path], *, name: str, env: Mapping[str, str] | 
             server.stop()
     port = free_port() if port is None else port
     if holder := port_holder(port):
-        raise ServerFailed(f"Port {port} is in use by {holder}. Stop that, or leave port out for a free one.")
+        raise ServerFailed(
+            f"Port {port} is in use by {holder}. Stop it, or leave out port to get a free one."
+        )
     parts = [str(part).replace("{port}", str(port)) for part in command]
     server = Server(name, port, parts, {**os.environ, **(env or {})})
     _servers.append(server)

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 Kind = Literal["measured", "published"]
 RecordRow = tuple[
     str, str, str, dict[str, list[float]]
-]  # end of a record's name, what, unit, samples by series
+]  # end of a record's name, what was measured, unit, samples by series
 
 
 class RecordError(UserError, ValueError):
@@ -167,7 +167,7 @@ def summarise(samples: list[float]) -> Summary:
 
 
 def checkout() -> Path | None:
-    """Return the checkout that this package lies in; None where the library is installed without the course."""
+    """Return the checkout that contains this package; None where the library is installed without the course."""
     return ROOT if (ROOT / "pyproject.toml").is_file() else None
 
 
@@ -180,12 +180,16 @@ def find(name: str, kind: Kind = "measured") -> Record:
     """Load ``<records_folder()>/<kind>/<name>.json``. Raises RecordError with similar names when there is none."""
     folder = records_folder() / kind
     if not folder.is_dir():
-        advice = "Records come with a checkout of the course: run this in one, or save a record first."
+        advice = (
+            "Records come with a checkout of the course: run this inside a checkout, or save a record first."
+        )
         raise RecordError(f"There is no {kind} record {name!r}, as there is no folder {folder}. {advice}")
     paths = {path.stem: path for path in sorted(folder.glob("*.json"))}
     if name not in paths:
         near = difflib.get_close_matches(name, paths, n=3, cutoff=0.4) or paths
-        raise RecordError(f"There is no {kind} record {name!r}. There is: {', '.join(near) or 'none'}.")
+        raise RecordError(
+            f"There is no {kind} record {name!r}. Existing records: {', '.join(near) or 'none'}."
+        )
     return Record.load(paths[name])
 
 
@@ -194,7 +198,8 @@ def save_records(
 ) -> list[Record]:
     """Save and print a measured record ``<name>-<end>`` for each row.
 
-    All records are created before the first is saved, because they name the commit, and a saved file makes it dirty.
+    All records are created before the first is saved, because they name the commit, and a saved file makes
+    the working tree dirty.
     """
     records = [
         Record.measured(name=f"{name}-{end}", what=what, unit=unit, samples=samples, command=command)

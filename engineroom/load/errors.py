@@ -6,4 +6,4 @@ from engineroom.kit.errors import UserError
 
 
 class LoadError(UserError, ValueError):
-    """Settings that no load test can have, or results that have no statistics: every request failed."""
+    """Invalid settings of a load test, or results without statistics because every request failed."""

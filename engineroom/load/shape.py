@@ -18,7 +18,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072, "rope_theta": 500000.0,
         "rms_norm_eps": 1e-5, "head_dim": 128, "tie_word_embeddings": False,
     },
-    "qwen2.5-0.5b": {  # its sizes in a Llama, which has no biases
+    "qwen2.5-0.5b": {  # Qwen's sizes in Llama's architecture, which has no biases
         "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
         "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 32768, "rope_theta": 1000000.0,
         "rms_norm_eps": 1e-6, "head_dim": 64, "tie_word_embeddings": True,

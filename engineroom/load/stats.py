@@ -1,7 +1,7 @@
 """Latency and throughput from raw traces, as vLLM's benchmark defines them (vllm/benchmarks/serve.py).
 
-All times are in seconds. For a trace that failed or has no token, the functions of one trace raise LoadError; the
-functions of several traces count it as a request that missed its SLO.
+All times are in seconds. For a trace that failed or has no token, functions that take one trace raise LoadError;
+functions that take several traces count it as a request that missed its SLO.
 """
 
 from __future__ import annotations

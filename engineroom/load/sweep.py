@@ -33,7 +33,7 @@ class Point:
 
 
 async def capacity(server: Server, tokens: int, max_tokens: int, users: int = 16, **body: Any) -> float:
-    """Requests per second that the server completes while ``users`` clients always wait for it: about its maximum."""
+    """Requests per second that the server completes while ``users`` clients keep it busy: about its maximum."""
     prompts = random_prompts(4 * users, tokens, seed=99)
     traces = await closed_loop(server, prompts, max_tokens, users, ignore_eos=True, **body)
     return summary(traces)["requests_per_s"]

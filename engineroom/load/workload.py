@@ -1,4 +1,4 @@
-"""A workload: how long prompts and answers are, and how many requests are served at one moment."""
+"""A workload: how long prompts and answers are, and how many requests are served at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chat(
     """A chat, in which most turns are short and a few are very long: log-normal lengths.
 
     `prompt` and `output` are the medians in tokens, `spread` the standard deviation of the lengths' logarithm.
-    Raises LoadError for numbers that make no workload.
+    Raises LoadError for numbers below these limits: one request, medians of one token, a spread of 0.
     """
     if requests < 1 or min(prompt, output) < 1 or spread < 0:
         raise LoadError(
@@ -55,7 +55,7 @@ def percentiles(turns: Sequence[Turn]) -> list[dict[str, object]]:
 
 
 def in_flight(turns: Sequence[Turn], rate: float, ttft: float, tpot: float) -> float:
-    """Requests that are served at one moment, on average: Little's law, rate × mean time in the system.
+    """Requests that are served at once, on average: Little's law, rate × mean time in the system.
 
     `rate` is in requests per second; `ttft` and `tpot`, in seconds, are what users are promised.
     """

@@ -38,7 +38,7 @@ class MetricsHistory:
     )
 
     def scrape(self, http: httpx.Client) -> None:
-        """Read each server's metrics once. A server that sends none, or none in Prometheus' format, is down."""
+        """Read each server's metrics once. A server that sends none, or none in Prometheus' format, counts as down."""
         for job, address in self.addresses.items():
             now, up = time.time(), 1.0
             try:
@@ -63,14 +63,16 @@ def record_metrics(
     vllm: str | None = None,
     interval: float = 0.5,
 ) -> Iterator[MetricsHistory]:
-    """Scrape these addresses of /metrics every `interval` seconds while the block runs, before it and at its end.
+    """Scrape these /metrics addresses before the block, every `interval` seconds while it runs, and at its end.
 
     `openai` is the OpenAI frontend of Triton, `engine` the engine's own server. Raises HistoryError without an address.
     """
     addresses = {"triton": triton, "openai": openai, "engine": engine, "vllm": vllm}
     history = MetricsHistory({job: address for job, address in addresses.items() if address})
     if not history.addresses:
-        raise HistoryError("No address was given. Give that of a server's metrics, such as triton.metrics.")
+        raise HistoryError(
+            "No address was given. Give the address of a server's metrics, such as triton.metrics."
+        )
     stop = threading.Event()
 
     def scrape_until_stopped() -> None:

@@ -12,7 +12,7 @@ from itertools import chain
 
 from engineroom.metrics.promql import Expression, Max, Quantile, Rate, Ratio, Sum
 
-# the jobs of deploy/monitoring/prometheus.yml: Triton, the OpenAI API before it, the engine's own server, vLLM
+# the jobs of deploy/monitoring/prometheus.yml: Triton, the OpenAI API in front of it, the engine's own server, vLLM
 PREFIX = {"openai": "engineroom:", "engine": "engineroom:", "vllm": "vllm:"}
 JOBS = ("triton", *PREFIX)
 UNITS = {  # Grafana's name of the unit, and the label of the axis
@@ -47,7 +47,7 @@ class Panel:
 def for_jobs(
     make_expression: Callable[[str], Expression], jobs: str = "openai engine vllm", suffix: str = ""
 ) -> list[Query]:
-    """The same expression for each server that uses vLLM's metric names; `make_expression` takes its prefix."""
+    """The same expression for each server with vLLM's metric names; `make_expression` takes the server's prefix."""
     return [Query(job, make_expression(PREFIX[job]), job + suffix) for job in jobs.split()]
 
 
@@ -65,7 +65,7 @@ def backend_gauge(metric: str, kind: str) -> Sum:
 
 
 def mean_per_request(metric: str) -> tuple[Query, ...]:
-    """The mean of one of Triton's times, which it counts in microseconds, for each model of the repository."""
+    """The mean, in seconds, of a duration that Triton counts in microseconds, for each model of the repository."""
     expression = Ratio(Rate(metric, "model"), Rate("nv_inference_request_success", "model"), 1e6)
     return (Query("triton", expression, "{{model}}"),)
 

@@ -89,7 +89,7 @@ class Watch:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        with _client() as http:  # one for all scrapes: making a client takes tens of milliseconds
+        with _client() as http:  # one client for all scrapes: creating one takes tens of milliseconds
             while not self._stop.wait(self.interval):
                 self.samples.append(total(_fetch(http, self.server), self.prefix))
 

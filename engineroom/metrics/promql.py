@@ -76,7 +76,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Max(Sum):
-    """The greatest of all series, for shares, which cannot be added over several engines."""
+    """The greatest of all series, for shares, which cannot be summed over several engines."""
 
     aggregate = max
 
@@ -134,9 +134,9 @@ class Ratio:
 def rate(points: Points, window: float, end: float) -> float | None:
     """Growth per second over (end - window, end], or None for fewer than two samples.
 
-    A fall is a restart from zero. The growth is extrapolated to each border of the window: all the way where the
-    border is nearer than 1.1 times the mean distance between samples, else by half that distance, and never to
-    before the counter was zero.
+    A counter that falls has restarted from zero. The growth is extrapolated to each border of the window: all the way
+    where the border is nearer than 1.1 times the mean distance between samples, else by half that distance, and never
+    to before the counter was zero.
     """
     samples = _in_window(points, window, end)
     if len(samples) < 2:

@@ -11,7 +11,7 @@ from engineroom.quality.score import Generate, Scores, TaskScore, score
 __all__ = ["Generate", "Scores", "TaskScore", "evaluate_folder", "held_out", "perplexity", "score"]
 
 ITEMS_PER_TASK = 200
-PASS_SHARE = 0.95  # of each task's items, for a model that passes
+PASS_SHARE = 0.95  # share of each task's items that a model must answer exactly to pass
 PERPLEXITY_TASKS = ("glossary", "off-topic", "system turn")
 
 

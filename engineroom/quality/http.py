@@ -57,7 +57,10 @@ async def answer_all(
 
 
 def http_generate(url: str, concurrency: int = 8, max_tokens: int = 1024, timeout: float = 300.0) -> Generate:
-    """Answers of the server at `url` (without /v1), to `concurrency` requests at a time; `timeout` in seconds."""
+    """Return a Generate that asks the server at `url` (without /v1), `concurrency` requests at a time.
+
+    `timeout` is in seconds for each request.
+    """
 
     def generate(chats: Sequence[Chat]) -> list[str]:
         return asyncio.run(answer_all(url, chats, concurrency, max_tokens, timeout))

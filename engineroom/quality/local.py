@@ -43,7 +43,7 @@ def local_generate(
     max_new_tokens: int = 1024,
     batch_size: int = 16,
 ) -> Generate:
-    """Greedy answers of the model, in batches of prompts of similar length, which are padded on the left."""
+    """Return a Generate that decodes greedily, in batches of prompts of similar length, padded on the left."""
 
     def generate(chats: Sequence[Chat]) -> list[str]:
         prompts = [_prompt(tokenizer, chat) for chat in chats]

@@ -62,7 +62,7 @@ class Command:
 def installed_version() -> str | None:
     """The version of TensorRT-LLM that can run on this machine.
 
-    None without one, and "unknown" when it belongs to another Python environment.
+    None when there is none, and "unknown" when it belongs to another Python environment.
     """
     versions = probe.versions()
     if "trtllm" in probe.engines(versions, probe.gpus(), probe.compiler()):
@@ -124,7 +124,7 @@ def container(inner: Command, folder: str | Path = ".", *, ports: Sequence[int] 
     Raises FlagError for a server with ports that would listen on the container's own localhost only.
     """
     if ports and inner.executable == "trtllm-serve" and ALL_INTERFACES not in inner.argv:
-        problem = "with ports needs --host 0.0.0.0: localhost is the container's own."
+        problem = "published ports need --host 0.0.0.0: localhost is the container's own."
         raise FlagError("trtllm-serve", [problem])
     docker = ["docker", "run", "--rm", "--gpus", "all", "--shm-size", "2g"]
     docker += ["-v", f"{Path(folder).absolute()}:/work", "-w", "/work"]

@@ -41,7 +41,7 @@ class FlagRule(BaseModel):
     why: str
 
     def problems(self, args: Mapping[str, object]) -> list[str]:
-        """A sentence for each flag of ``args`` that breaks the rule, or that it lacks."""
+        """A sentence for each flag that ``args`` must not have, and for each that it lacks."""
         if not all(_is_set(args, name, values) for name, values in self.when.items()):
             return []
         condition = " ".join(_words(name, values) for name, values in self.when.items())
@@ -57,7 +57,7 @@ class FlagRule(BaseModel):
 
 
 class Tool(BaseModel):
-    """One program: how it is called, its flags, and flags that people often use although it has none such."""
+    """One program: how it is called, its flags, and flags that people often use but the program does not have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     program: list[str]

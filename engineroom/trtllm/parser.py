@@ -32,7 +32,7 @@ def parse(line: str | Sequence[str]) -> Command:
     names = {tool.name for tool in tools().values()}
     index = next((i for i, word in enumerate(words) if os.path.basename(word) in names), None)
     if index is None:
-        raise FlagError("line", [f"none of the tools known here is in it: {', '.join(sorted(names))}."])
+        raise FlagError("line", [f"it contains none of the tools known here: {', '.join(sorted(names))}."])
     launcher = words[:index]
     if launcher and os.path.basename(launcher[-1]) in ("python", "python3"):
         launcher.pop()
@@ -47,7 +47,7 @@ def _parse_tool(program: str, words: list[str], launcher: list[str]) -> Command:
         family = os.path.basename(os.path.dirname(program)) or "llama"
         name = f"convert {family}"
         if name not in tools():
-            problem = f"that of {family!r} is not transcribed here, only those of llama and qwen."
+            problem = f"the script of {family!r} is not transcribed here, only those of llama and qwen."
             raise FlagError(basename, [problem])
     elif basename == "trtllm-serve":
         name = "serve"

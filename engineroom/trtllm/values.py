@@ -88,7 +88,7 @@ def _choice_for_switch(flag: Flag, value: bool) -> str:
 
 
 def _in_type(flag: Flag, value: object) -> int | float | str | None:
-    """``value`` in the flag's type; None if it has no such form."""
+    """``value`` in the flag's type; None if it cannot be converted."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Path):
         return None
     try:

@@ -63,9 +63,9 @@ def local_folder(model: str) -> Path:
 
 
 def dtype(machine: Machine) -> str:
-    """bfloat16 where the processor supports it; else float16 on a GPU, and on a CPU float32.
+    """bfloat16 where the processor supports it; else float16 on a GPU and float32 on a CPU.
 
-    (On a CPU, emulated bfloat16 is slower than float32.)
+    On a CPU, emulated bfloat16 is slower than float32.
     """
     if machine.gpus:
         capability = float(machine.gpus[0].compute_capability)

@@ -155,7 +155,7 @@ def test_the_command_line_of_a_record() -> None:
 
 def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert record.find("gpu-prices", "published").unit == "USD/hour"
-    with pytest.raises(RecordError, match=r"'gpu-price'. There is: gpu-prices"):
+    with pytest.raises(RecordError, match=r"'gpu-price'. Existing records: gpu-prices"):
         record.find("gpu-price", "published")
 
 
