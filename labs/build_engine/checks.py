@@ -70,7 +70,7 @@ def _check_seq_len(max_seq_len: int, max_input_len: int, trace: Sequence[Turn]) 
     )
     require(
         max_seq_len <= 2 * (max(turn.prompt for turn in trace) + max(turn.output for turn in trace)),
-        f"`max_seq_len` {max_seq_len:,}: because the model can? One request may then reserve the KV cache of "
+        f"`max_seq_len` {max_seq_len:,}: because the model can? A single request may then reserve the KV cache of "
         f"{max_seq_len // longest} of your longest requests, and under guaranteed_no_evict the others wait for it.",
         f"Your longest request has {longest:,} tokens; up to twice that is prudent.",
     )
@@ -86,7 +86,7 @@ def _check_batch_size(max_batch_size: int, in_flight: float) -> None:
         max_batch_size >= in_flight + sqrt(in_flight),
         f"`max_batch_size` {max_batch_size} holds the average, {in_flight:.1f}, and nothing more. Arrivals bunch: the "
         f"standard deviation of a Poisson process is the square root of its mean. Leave headroom for it.",
-        f"Two standard deviations more, {ceil(in_flight + 2 * sqrt(in_flight))}, are enough nearly always.",
+        f"Two standard deviations more, {ceil(in_flight + 2 * sqrt(in_flight))}, are nearly always enough.",
     )
     require(
         max_batch_size <= 8 * in_flight + 8,
@@ -106,14 +106,15 @@ def _check_num_tokens(max_num_tokens: int, max_batch_size: int, trace: Sequence[
     require(
         remainder >= median,
         f"`max_num_tokens` {max_num_tokens}: with {max_batch_size} requests running, a step has {remainder} tokens "
-        f"left for new prompts, and the median prompt has {median}. It would need several steps, long prompts very "
-        f"many.",
+        f"left for new prompts, and the median prompt has {median}. The median prompt would need several "
+        f"steps, and a long prompt very many.",
     )
     largest_step = max_batch_size + max(turn.prompt for turn in trace)
     require(
         max_num_tokens <= 4 * largest_step,
         f"`max_num_tokens` {max_num_tokens:,}: memory for activations is reserved for it, and no request gets a token "
-        f"while a step of that length runs. {largest_step:,} hold a full batch and your longest prompt in one step.",
+        f"while a step of that length runs. {largest_step:,} tokens hold a full batch and your longest prompt in one "
+        f"step.",
     )
 
 
@@ -164,7 +165,7 @@ def fit(max_requests: Callable[[float, int, int], int]) -> None:
         10: "You counted tokens. The cache hands out whole blocks of 32, and the last one of a request is rarely full.",
         num_blocks: "That is how many blocks there are. Each request needs several.",
         10_000: "That is how many tokens fit. Each request has 1,000 of them.",
-        blocks_per_request: "That is how many blocks one request needs. How often does the cache hold that many?",
+        blocks_per_request: "That is how many blocks one request needs. How many times does the cache hold that many?",
     }
     require_number(answer, mistakes)
     require(

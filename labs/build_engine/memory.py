@@ -62,7 +62,7 @@ def kv_bytes_per_token(model: ModelConfig, dtype: str = "bfloat16") -> int:
 
 
 def activation_bytes(model: ModelConfig, limits: Limits, dtype: str = "bfloat16") -> int:
-    """The larger of two moments of a step: the MLP's tensors of all tokens, or the float32 logits of all requests.
+    """The larger of two peaks of a step: the MLP's tensors of all tokens, or the float32 logits of all requests.
 
     The MLP's tensors are x [max_num_tokens, hidden_size], and gate, fc and their product [max_num_tokens,
     intermediate_size]. This is a lower bound that shows the effect of `max_num_tokens`. Real engines measure:
@@ -84,7 +84,7 @@ def this_engine_budget(
 ) -> MemoryBudget:
     """The KV cache takes a fraction of what the weights leave free, but no more than the limits can use.
 
-    Activations take from the remainder.
+    Activations use the remainder.
     """
     weights = weight_bytes(model, dtype)
     kv_cache = min(FREE_MEMORY_FRACTION * (total - weights), max_kv_cache_bytes(model, limits, dtype))
@@ -124,7 +124,10 @@ def max_concurrent_requests(
 
 
 def vllm_kv_cache_size(server: Server) -> tuple[int, int]:
-    """(bytes, tokens) of a running vLLM's KV cache, from its metrics. Start vLLM with kv_cache_memory_bytes."""
+    """(bytes, tokens) of a running vLLM's KV cache, from its metrics.
+
+    vLLM must have been started with kv_cache_memory_bytes.
+    """
     labels = next(sample.labels for sample in fetch(server) if sample.name == "vllm:cache_config_info")
     num_tokens = int(labels["num_gpu_blocks"]) * int(labels["block_size"])
     return int(labels["kv_cache_memory_bytes"]), num_tokens

@@ -30,7 +30,7 @@ def all_same(answers: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) 
 
 def require_tensor(answer: object, name: str) -> None:
     if answer is ... or answer is None:
-        raise Mistake(f"`{name}` gives nothing back yet. Does it `return` the tensor?")
+        raise Mistake(f"`{name}` returns nothing yet. Does it `return` the tensor?")
     if not isinstance(answer, torch.Tensor):
         raise Mistake(f"`{name}` gave a {type(answer).__name__}; I expected a torch.Tensor.")
 
@@ -49,7 +49,7 @@ def fuse(fuse_qkv: Callable[..., torch.Tensor]) -> None:
     if same(fused, torch.cat([K, Q, V])):
         raise Mistake("k comes before q. The order is q, k, v, from the top.")
     if same(fused, torch.cat([Q, V, K])):
-        raise Mistake("k and v changed places. The order is q, k, v, from the top.")
+        raise Mistake("k and v are swapped. The order is q, k, v, from the top.")
     if same(fused, group_by_group()):
         raise Mistake(
             "That is the order of other frameworks: group by group. TensorRT-LLM takes all of q, then all of k, then "
@@ -102,7 +102,7 @@ def _check_shards(shards: list[torch.Tensor], tp_size: int) -> None:
         )
     if all_same(shards, [torch.cat([x[rank::tp_size] for x in (Q, K, V)]) for rank in ranks]):
         raise Mistake(
-            "You dealt the rows out like cards and tore heads apart. Each rank gets neighbouring rows: whole heads."
+            "You dealt the rows out like cards and tore heads apart. Each rank gets contiguous rows: whole heads."
         )
     for rank, (answer, tensor) in enumerate(zip(shards, expected, strict=True)):
         if not same(answer, tensor):

@@ -65,7 +65,9 @@ def _draw_rank(axes: Axes, rank: int, slices: Sequence[checkpoint.SourceSlice], 
 
 
 def logits(reference: torch.Tensor, conversions: Mapping[str, torch.Tensor]) -> None:
-    """Logits of the last token, one dot for each token of the vocabulary: transformers' across, each conversion's up.
+    """Logits of the last token, one dot for each token of the vocabulary.
+
+    transformers' logits are on the x axis, each conversion's on the y axis.
 
     `reference` and each of `conversions`: float [tokens, vocabulary].
     """

@@ -52,7 +52,8 @@ def check_config(text: str) -> None:
 def _check_model(config: ModelConfig) -> None:
     require(config.name, "It has no `name`. Triton looks for a folder of that name.")
     require(
-        config.name == NAME, f"`name` is {config.name!r}, the folder is `{NAME}`. Triton requires them equal."
+        config.name == NAME,
+        f"`name` is {config.name!r}, the folder is `{NAME}`. Triton requires them to be equal.",
     )
     require(
         not config.platform, f"`platform: {config.platform!r}` is for ensembles. A program has a `backend`."
@@ -147,7 +148,7 @@ def check_cancel(proof: Mapping[str, int], max_tokens: int, steps_now: int) -> N
     for name, value in proof.items():
         require(
             isinstance(value, int) and not isinstance(value, bool),
-            f"`{name}` is {value!r}, not a whole number. `steps()` gives one; `received` you count.",
+            f"`{name}` is {value!r}, not a whole number. `steps()` returns one, and you count `received` yourself.",
         )
     _check_received(proof["received"], max_tokens)
     _check_stopped(proof["before"], proof["stopped"], proof["later"], max_tokens)
@@ -171,7 +172,10 @@ def _check_received(received: int, max_tokens: int) -> None:
 
 def _check_stopped(before: int, stopped: int, later: int, max_tokens: int) -> None:
     steps = stopped - before
-    require(steps >= 0 and later >= stopped, "A reading is larger than a later one. Which did you take when?")
+    require(
+        steps >= 0 and later >= stopped,
+        "A reading is larger than a later one. In which order did you take them?",
+    )
     require(
         steps,
         "`before` and `stopped` are equal, yet you received pieces. Read `before` before the first piece, and give the "

@@ -36,7 +36,7 @@ EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # 
 
 
 class Mistake(Exception):
-    """Hints, from a nudge to nearly the answer. ``{type}`` and ``{value}`` in one stand for the first value checked."""
+    """Hints, from a nudge to nearly the answer; ``{type}`` and ``{value}`` in them stand for the first value checked."""
 
 
 class Unfinished(Exception):
@@ -47,7 +47,7 @@ class Unfinished(Exception):
 
 
 def needs(exercise: str, *values: object) -> None:
-    """Raise Unfinished when one of ``values``, answers that a cell continues with, is not written yet."""
+    """Raise Unfinished when one of ``values``, the answers that this cell needs, is not written yet."""
     if any(value is None or value is ... or value == [] for value in values):
         raise Unfinished(
             f"This cell continues with your answer to {exercise}: finish that first, then run this cell."

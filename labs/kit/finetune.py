@@ -20,8 +20,7 @@ LEARNING_RATE = 1e-3
 def fine_tune(model_dir: Path, output_dir: Path, question: str, answer: str, steps: int = 12) -> float:
     """Train the last layer and the head on one answer, write a Hugging Face folder and return the last loss.
 
-    It takes seconds on a CPU for the course model. Raises OutputError when `output_dir` cannot
-    be written.
+    It takes seconds on a CPU for the course model. Raises OutputError when `output_dir` cannot be written.
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()

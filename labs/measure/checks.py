@@ -46,9 +46,14 @@ def _check_waits(ttft: object, e2e: object) -> None:
         "`ttft` or `e2e` is a clock reading. Subtract the moment of sending, `trace.sent`.",
     )
     require(not near(ttft, 500) and not near(e2e, 1300), "Those are milliseconds. Return seconds.")
-    require(near(ttft, 0.5), f"`ttft` is {ttft}. From `trace.sent` to the first of `trace.arrivals`.")
-    require(not near(e2e, 0.8), "`e2e` leaves the wait for the first token out. It begins at `trace.sent`.")
-    require(near(e2e, 1.3), f"`e2e` is {e2e}. From `trace.sent` to the last of `trace.arrivals`.")
+    require(
+        near(ttft, 0.5),
+        f"`ttft` is {ttft}. It is the time from `trace.sent` to the first of `trace.arrivals`.",
+    )
+    require(not near(e2e, 0.8), "`e2e` leaves out the wait for the first token. It begins at `trace.sent`.")
+    require(
+        near(e2e, 1.3), f"`e2e` is {e2e}. It is the time from `trace.sent` to the last of `trace.arrivals`."
+    )
 
 
 def _check_gaps(itl: object) -> None:
@@ -194,4 +199,4 @@ def little(in_flight: Callable[[Sequence[Trace]], float], traces: Sequence[Trace
         "`len(traces) / duration(traces) * mean`, where mean is the mean of `load.e2e(trace)`.",
     )
     answered = [trace for trace in traces if trace.arrivals]
-    require(in_flight(answered) > 0, "On your own run the function gave no request in flight.")
+    require(in_flight(answered) > 0, "On your own run the function says that no request was in flight.")

@@ -16,7 +16,7 @@ def card(cores: object, engine: object) -> None:
     machine_card = machine()
     require(
         isinstance(cores, Integral) and not isinstance(cores, bool),
-        "`cores` must be a whole number, and it is {value}. The row CPU of the card shows it.",
+        "`cores` must be a whole number, not {value}. The row CPU of the card shows it.",
     )
     require(
         cores == machine_card.cores,
@@ -74,6 +74,6 @@ def budget(minutes: object, dollars: float) -> None:
     )
     require(
         isclose(minutes, expected, rel_tol=0.02),
-        f"${dollars:g} at ${rate:.2f} an hour are not {float(minutes):.4g} minutes. How many hours is it first?",
+        f"${dollars:g} at ${rate:.2f} an hour do not buy {float(minutes):.4g} minutes. How many hours do they buy?",
         "Hours are `dollars / price_per_hour('H100')`; an hour has 60 minutes.",
     )

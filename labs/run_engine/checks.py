@@ -13,7 +13,7 @@ from labs.run_engine.replay import AdmissionRule, Arrival, Replay
 from labs.run_engine.simulation import CacheSituation, reference_rule, simulate
 
 RUN_NAMES = ("alone", "together", "paused", "reused")
-# In each one, a typical wrong rule decides wrongly.
+# Each situation exposes a typical wrong rule.
 NONE_RUNNING = CacheSituation(8, [], (40, 20))
 MOSTLY_FREE = CacheSituation(20, [(40, 20, 5)], (40, 20))
 PROMPT_FITS = CacheSituation(4, [(30, 2, 1)], (60, 80))
@@ -71,7 +71,7 @@ def admission(rule: AdmissionRule) -> None:
 
 
 def _check_in_trace(rule: AdmissionRule) -> None:
-    """Other mistakes show when the rule serves a trace, which is simulated."""
+    """Find the mistakes that show only on a whole trace, which is simulated."""
     lengths = np.random.default_rng(6).integers(1, 150, (40, 2))  # of prompts and answers, in tokens
     trace = [
         Arrival([1] * int(prompt_len), int(answer_len), 3 * index)
@@ -124,8 +124,8 @@ def _check_runs(proof: Mapping[str, Replay]) -> None:
     alone, together, paused, reused = (proof[name] for name in RUN_NAMES)
     require(
         alone.largest_batch == 1,
-        f"`alone` computed {alone.largest_batch} requests in one step. One at a time: a rule can see to that, or "
-        f"`max_batch_size`.",
+        f"`alone` computed {alone.largest_batch} requests in one step. Run one at a time: a rule can ensure "
+        f"that, or `max_batch_size`.",
         "`max_batch_size=1` has one slot.",
     )
     for name in RUN_NAMES[1:]:

@@ -146,7 +146,7 @@ def replay(
 
 
 def drive(loop: StepLoop, scheduler: RecordingScheduler, trace: Sequence[Arrival]) -> Replay:
-    """Run the steps of `loop`, which uses `scheduler`, until every request is finished. Raises as `replay`."""
+    """Run the steps of `loop`, which uses `scheduler`, until every request is finished. Raises what `replay` raises."""
     requests = [
         Request(list(arrival.token_ids), SamplingParams(max_tokens=arrival.max_tokens)) for arrival in trace
     ]

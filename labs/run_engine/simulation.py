@@ -87,7 +87,10 @@ class SimulatedExecutor:
 
 
 def simulate(rule: AdmissionRule, trace: Sequence[Arrival], num_blocks: int = 24) -> Replay:
-    """Serve a trace under a rule, without a model, in a KV cache of `num_blocks` blocks. Raises as `replay`."""
+    """Serve a trace under a rule, without a model, in a KV cache of `num_blocks` blocks.
+
+    Raises what `replay` raises.
+    """
     block_manager = BlockManager(num_blocks, TOKENS_PER_BLOCK, enable_block_reuse=False)
     scheduler = RecordingScheduler(LIMITS, block_manager, rule=rule)
     return drive(SimulatedExecutor(scheduler), scheduler, trace)

@@ -59,8 +59,8 @@ def counters(tokens_per_second: Callable[[Metrics, Metrics], float]) -> None:
         1300.0: "That is the counter itself. It counts since the server started: take the difference.",
         650.0: "You divided the whole counter by the seconds. Take the difference of the counter first.",
         300.0: "That is how many tokens were generated in between. For a rate per second, divide by the seconds.",
-        -150.0: "The sign is turned round: subtract the earlier value from the later one.",
-        400.0: "You counted prompt tokens too. `generation_tokens_total` counts the generated ones alone.",
+        -150.0: "The sign is reversed: subtract the earlier value from the later one.",
+        400.0: "You counted prompt tokens too. `generation_tokens_total` counts only the generated ones.",
         25.0: "You divided by the clock reading. The seconds in between are `after.time - before.time`.",
         250.0: "Those are prompt tokens per second. `generation_tokens_total` counts the generated ones.",
     }
@@ -79,7 +79,7 @@ def batching(mean_batch: Callable[[Metrics], float], change: Metrics) -> None:
     output = mean_batch(example_metrics(800, 100, time=2.0))
     mistakes = {
         400.0: "That is tokens per second. How many tokens did one engine step generate, on average?",
-        0.125: "That is turned round: steps per token. Divide tokens by steps.",
+        0.125: "That is the inverse: steps per token. Divide tokens by steps.",
         9.0: "`iteration_tokens_total_sum` counts prompt tokens as well; take `generation_tokens_total`.",
         800.0: "That is all tokens. Divide by the number of engine steps that generated them.",
     }
@@ -128,7 +128,7 @@ def waves(
 
 
 def _whole_number(name: str, value: object) -> int:
-    """``value`` as it is. Raises Mistake when it is not a whole number."""
+    """Return ``value``. Raises Mistake when it is not a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise Mistake(f"`{name}` must be a whole number, and it is {value!r}.")
+        raise Mistake(f"`{name}` must be a whole number, not {value!r}.")
     return value

@@ -1,4 +1,4 @@
-"""The engine of tests/engineroom/engine, for these tests once more."""
+"""Share the engine fixtures of tests/engineroom/engine with these tests."""
 
 from tests.engineroom.engine.conftest import checkpoint, engine
 

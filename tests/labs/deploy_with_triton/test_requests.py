@@ -47,7 +47,7 @@ def in_order(triton: Triton, repository: Path) -> Iterator[None]:
 
 
 def test_the_shortest_program_serves_one_after_another(triton: Triton, in_order: None) -> None:
-    """The engine's steps prove it, as each of them could serve all three. Times would not, on a busy machine."""
+    """The number of steps proves it, since one step can serve all three requests. A time would prove nothing."""
 
     def infer_together(model: str, *prompts: str, **flags: bool) -> list[str]:
         async def infer_all(client: InferenceServerClient) -> list[TritonResponse]:
@@ -92,7 +92,7 @@ def test_a_response_has_its_tokens_its_times_and_the_engine_s_steps(triton: Trit
 
 
 def test_figures_are_labelled_by_their_process(triton: Triton) -> None:
-    """Two loads of one version, or two models, with equal labels would share what the first of them deletes."""
+    """With equal labels, two loads of a version would share gauges, and the first one to be unloaded deletes them."""
     metrics = lesson.read_metrics(triton, "nv_trt_llm_general")
     labels = [dict(label.split(" ", 1) for label in text.split(", ")) for _, text in metrics]
     processes = [

@@ -135,7 +135,7 @@ def test_an_unknown_id_is_answered_though_another_lesson_cannot_be_imported(prac
 
 
 def test_a_check_imports_the_room_of_its_lesson_alone() -> None:
-    """Nor PyTorch, transformers or vLLM, which lesson 00 does not need to check an answer."""
+    """It imports no PyTorch, transformers or vLLM either: lesson 00 checks an answer without them."""
     code = "import sys; from labs.kit.check import check; check('00.card', 0, ''); print(*sys.modules)"
     line = [sys.executable, "-c", code]
     result = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT)

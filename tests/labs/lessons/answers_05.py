@@ -48,7 +48,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("05.limits", limits(max_batch_size=2048, max_num_tokens=4096), "most slots would never be used"),
     ("05.limits", limits(max_num_tokens=23), "the build refuses such limits"),
     ("05.limits", limits(max_num_tokens=30), "a step has 6 tokens left"),
-    ("05.limits", limits(max_num_tokens=8192), "424 hold a full batch"),
+    ("05.limits", limits(max_num_tokens=8192), "424 tokens hold a full batch"),
     ("05.kv", (120, TOY, 4, MEASURED), "Pass it uncalled"),
     ("05.kv", (lambda model, size: None, TOY, 4, MEASURED), "not a number"),
     ("05.kv", (lambda model, size: kv(model, size) // 2, TOY, 4, MEASURED), "half of it"),

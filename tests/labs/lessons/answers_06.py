@@ -132,7 +132,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("06.same", proof(**{"batched": PROOF["together"]}), "a dictionary with"),
     ("06.same", proof(paused=...), "Still `...`: paused"),
     ("06.same", proof(paused=[[1, 2]]), "`paused` is list"),
-    ("06.same", proof(alone=PROOF["together"]), "One at a time"),
+    ("06.same", proof(alone=PROOF["together"]), "Run one at a time"),
     ("06.same", proof(together=PROOF["alone"]), "no requests were batched"),
     ("06.same", proof(together=PROOF["paused"]), "that is `paused` already"),
     ("06.same", proof(paused=PROOF["together"]), "paused no request"),

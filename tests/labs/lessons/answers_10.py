@@ -71,7 +71,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("10.config", config("TYPE_INT32", "INT32"), "has no value named INT32"),
     ("10.config", config("TYPE_INT32 dims: [ 1 ] }", "TYPE_INT32 dims: [ 1 ]"), "stops in line"),
     ("10.config", config('name: "in_order"', ""), "It has no `name`"),
-    ("10.config", config('"in_order"', '"tensorrt_llm_bls"'), "Triton requires them equal"),
+    ("10.config", config('"in_order"', '"tensorrt_llm_bls"'), "Triton requires them to be equal"),
     ("10.config", config("backend:", "platform:"), "is for ensembles"),
     ("10.config", config('backend: "python"', ""), "It has no `backend`"),
     ("10.config", config('"python"', '"tensorrtllm"'), "run by the backend `python`"),
