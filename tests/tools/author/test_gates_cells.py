@@ -21,6 +21,7 @@ CODE = {
     "fallback-text": [
         "server = MockServer  # a mock",
         "print('vLLM not available, using numbers from before')",
+        "print('server not found, showing a recording')",
         "x = 'simulated'",
         "# fall back to the canned answer\nx = 1",
         "x = stub",

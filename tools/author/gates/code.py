@@ -21,7 +21,7 @@ FALLBACK = re.compile(
       mock(s|ed|ing|ups?)? | stub(s|bed)? | fak(e|ed|es|ing) | canned | dummy | pretend\w*
     | skipp(ed|ing) | simulat(e|ed|es|ing|ion|ions|or) | placeholders?
     | fall(s|ing)?[ ]back | fell[ ]back | fallback
-    | (not[ ](available|violations|installed)|unavailable|missing)\W{1,3}(so[ ])?(using|showing|continuing)
+    | (not[ ](available|found|installed)|unavailable|missing)\W{1,3}(so[ ])?(using|showing|continuing)
     )\b"""
 )
 
@@ -117,7 +117,7 @@ def fallback_text(file: NotebookFile) -> list[Violation]:
 
 
 def swallowed_errors(file: NotebookFile) -> list[Violation]:
-    """No ``except`` only prints or passes, unless an ``else`` raises because the exception was expected."""
+    """No ``except`` block only prints or passes, unless an ``else`` raises because the exception was expected."""
     violations = []
     for cell_number, cell in file.cells("code"):
         for node in ast.walk(tree(cell.source)):
