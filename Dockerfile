@@ -29,7 +29,7 @@ ARG SSL_CERT_FILE
 RUN PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 python3 bootstrap.py
 COPY --chown=1000:1000 . .
 
-# what a learner makes is below /data, in a volume; a new container finds it again
+# a learner's work is below /data, in a volume; a new container finds it again
 ENV PATH=/opt/engineroom/.venv/bin:$PATH \
     ENGINEROOM_HOME=/data/home \
     HF_HOME=/data/huggingface
@@ -37,7 +37,7 @@ VOLUME /data
 EXPOSE 8888
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["curl", "--fail", "--silent", "--noproxy", "*", "http://127.0.0.1:8888/api"]
-# JupyterLab makes a token and prints it, unless JUPYTER_TOKEN sets one
+# JupyterLab generates a token and prints it, unless JUPYTER_TOKEN sets one
 ENTRYPOINT ["tini", "--"]
 CMD ["engineroom", "lab", "--work", "/data/work", "--host", "0.0.0.0", "--no-browser"]
 

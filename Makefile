@@ -1,10 +1,10 @@
-# Every target sets up first; a set-up that stands costs a fraction of a second.
+# Every target sets up first; checking a finished set-up takes a fraction of a second.
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 CHECK := .venv/check/bin
 
-# with it every process would compile all that it imports
+# with this variable set, every process would compile all modules that it imports
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: lab run test check lock lessons stop setup
@@ -37,7 +37,7 @@ habits:
 notebooks:
 	@$(BIN)/engineroom lessons --check
 
-lessons: setup ## make the notebooks again from solutions/*.py (executes them)
+lessons: setup ## rebuild the notebooks from solutions/*.py (executes them)
 	@$(BIN)/engineroom lessons --execute $(ARGS)
 
 stop: setup ## stop every server that a lesson left running

@@ -235,7 +235,7 @@ def install_browser() -> None:
 
 
 def install_prometheus() -> None:
-    """Install Prometheus and promtool for the dashboard's tests unless there are: Debian's, in .venv/prometheus."""
+    """Install Prometheus and promtool for the dashboard's tests if they are missing: Debian's, in .venv/prometheus."""
     folder = VENV / "prometheus"
     if shutil.which("prometheus") or (folder / "usr/bin/promtool").exists():
         return

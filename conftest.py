@@ -40,9 +40,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolde
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Share compiled engines within a run, and none with earlier runs.
+    """Share compiled engines within a run, but not with earlier runs.
 
-    Hypothesis gets no deadline for an example, which would fail on a busy machine.
+    Hypothesis gets no deadline for an example, because one would fail on a busy machine.
     """
     settings.register_profile("course", deadline=None)
     settings.load_profile("course")

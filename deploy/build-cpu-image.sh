@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Builds target `cpu` of the Dockerfile and runs it, with no Docker engine: debootstrap makes the base image, buildah
-# the rest. Then, as the image's own user and without a network: JupyterLab, asked with and without token, and in a
-# second container on the same volume lesson 00, and lesson 01 with its vLLM server.
+# the rest. Then it tests the image as the image's own user and without a network: JupyterLab must answer only with its
+# token, and a second container on the same volume runs lessons 00 and 01, the latter with its vLLM server.
 #
 #   sudo deploy/build-cpu-image.sh [KEEP.tar]      KEEP.tar: save the image there, for `docker load`
 #
 # Needs root, the packages buildah, debootstrap, iproute2, util-linux and curl, 20 GB of disk in TMPDIR (/var/tmp);
-# minutes. Leaves nothing behind, also when it fails or is interrupted.
+# takes minutes. Leaves nothing behind, even when it fails or is interrupted.
 # A network of your own is taken from the environment: PIP_FIND_LINKS (folder of wheels), SSL_CERT_FILE, PIP_CERT
-# (bundle of certificates), DEBIAN_MIRROR, http_proxy and its like.
+# (bundle of certificates), DEBIAN_MIRROR, http_proxy and so on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

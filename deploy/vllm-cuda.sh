@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# vLLM for CUDA in an environment of its own. The course's environment gives up its CPU builds and takes torch and
-# vLLM from there, so that the labs serve from the GPU. Run it after the set-up; it may be repeated.
+# vLLM for CUDA in an environment of its own. The course's environment drops its CPU builds and imports torch and
+# vLLM from this one, so that the labs serve from the GPU. Run it after the set-up; it may be repeated.
 #
 #   deploy/vllm-cuda.sh FOLDER       then have FOLDER/bin on the PATH
 set -euo pipefail
-[ $# = 1 ] || { echo "usage: $0 FOLDER    (where the environment shall be)" >&2; exit 2; }
+[ $# = 1 ] || { echo "usage: $0 FOLDER    (where to create the environment)" >&2; exit 2; }
 folder=$(realpath --canonicalize-missing "$1")
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || { echo "$0: there is no .venv yet; first: python3 bootstrap.py" >&2; exit 1; }

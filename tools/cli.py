@@ -1,4 +1,4 @@
-"""The course from a terminal: the commands of `engineroom` that exist where the course is checked out."""
+"""The course from a terminal: the commands of `engineroom` that exist only in a checkout of the course."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def build_lessons(
 
 @app.command()
 def gates(lessons: Lessons = None) -> None:
-    """Say what is wrong with the committed notebooks and, without a lesson, with the commands on all pages."""
+    """Say what is wrong with the committed notebooks and, if no lesson is named, with the commands on all pages."""
     from tools.author.gates import problems
     from tools.author.gates.commands import page_problems
 

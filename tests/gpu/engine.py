@@ -1,4 +1,4 @@
-"""`python -m tests.gpu.engine`: the engine on this GPU against the reference. CI has none: run it after every change.
+"""`python -m tests.gpu.engine`: the engine on this GPU against the reference. CI has no GPU: run it after every change.
 
 Ends with status 1 and prints what differs.
 """

@@ -41,8 +41,8 @@ print(*token_ids)
 def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheel into an empty environment; return its bin folder.
 
-    The environment imports dependencies from the course's packages. A path in a .pth file is added without the .pth
-    files in it, so the checkout, which one of those names, is not on the path.
+    The environment imports dependencies from the course's packages. Python ignores .pth files in a folder that a
+    .pth file adds, so course.pth there does not put the checkout on the path.
     """
     folder = tmp_path_factory.mktemp("library") / "environment"
     uv = bootstrap.find_uv()

@@ -37,11 +37,11 @@ def build(
 ) -> BuildReport:
     """Write ``notebooks/NN_name.ipynb``; with ``execute`` also run the lesson and write ``solutions/NN_name.ipynb``.
 
-    Without ``execute``, an executed notebook whose code is the source's gets the source's prose and keeps its outputs.
+    Without ``execute``, an executed notebook with the same code as the source gets its prose and keeps the outputs.
 
     ``check`` writes nothing and compares: a learner notebook must be what would be written, byte for byte, and an
     executed one must contain the source's cells. ``names`` selects lessons ("01" or "01_serve_with_vllm"). A lesson
-    that fails while it runs is a problem in the report, and its file stays as it was. Raises SourceError for a wrong
+    that fails while it runs is a problem in the report, and its file stays as it was. Raises SourceError for an invalid
     source and LessonNotFound for an unknown lesson.
     """
     lessons = [read(path) for path in lesson_sources(list(names), root)]

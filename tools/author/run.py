@@ -29,7 +29,7 @@ ERROR_MARK = "papermill-error-cell-tag"
 
 
 class ParameterError(UserError, ValueError):
-    """A parameter that is malformed or that no lesson has; the message says which there are."""
+    """A parameter that is malformed or that no lesson has; the message lists those that exist."""
 
 
 def run(
@@ -44,7 +44,7 @@ def run(
 
     ``parameters`` are passed to each lesson whose cell with the tag ``parameters`` sets them. ``timeout`` is in seconds
     for each cell. A lesson that fails does not stop the others; the report is written after each. ``report.ok`` is
-    false when anything failed or nothing ran. Raises LessonNotFound for an unknown lesson, SourceError for a wrong
+    false when anything failed or nothing ran. Raises LessonNotFound for an unknown lesson, SourceError for an invalid
     source and ParameterError for a parameter that no lesson has.
     """
     lessons = [read(path) for path in lesson_sources(list(names), root)]

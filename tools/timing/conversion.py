@@ -98,7 +98,7 @@ def _convert(sender: Connection, source: Path, target: Path, tp_size: int) -> No
 
 
 def _peak_memory() -> int:
-    """Bytes of this process's largest resident set so far."""
+    """Peak resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

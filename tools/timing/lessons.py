@@ -32,7 +32,7 @@ LABELS = {
 
 
 class TimingError(UserError, RuntimeError):
-    """A measurement or its table that cannot be made."""
+    """A measurement that failed, or a table that cannot be written."""
 
 
 def set_up_seconds() -> dict[str, list[float]]:

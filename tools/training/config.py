@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-# Every width is a multiple of 128, also when two ranks share it, so that every quantisation applies.
+# Every width is a multiple of 128, even when two ranks share it, so that every quantisation applies.
 SHAPES: dict[str, dict[str, int]] = {
     "course": {
         "hidden_size": 512,

@@ -25,7 +25,7 @@ MIN_MEAN_TOKENS = 32
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents end to end: `ids` uint16 [tokens], `answer` bool [tokens] (the token counts fully), `starts` int64
+    """Documents end to end: `ids` uint16 [tokens], `answer` bool [tokens] (the token has weight 1), `starts` int64
     [documents + 1] (the offset of each document)."""
 
     ids: np.ndarray
@@ -57,7 +57,7 @@ def tokenize_documents(tokenizer_json: str, seed: int, items: int) -> list[np.nd
 
 
 def full_weight_mask(document: np.ndarray) -> np.ndarray:
-    """bool [tokens]: which tokens count fully. Of a chat these are the answers, of a plain document all tokens."""
+    """bool [tokens]: which tokens have weight 1 in the loss: a chat's answers, all tokens of a plain document."""
     is_chat = FIRST_ROLE_ID <= document[0] <= ASSISTANT_ID
     return answer_mask(document) if is_chat else np.ones(len(document), dtype=bool)
 

@@ -60,7 +60,7 @@ def heading_order(file: NotebookFile) -> list[Violation]:
 
 
 def sections(file: NotebookFile) -> list[Violation]:
-    """The sections that every lesson has are there, in their order."""
+    """Every section that a lesson must have is there, in the required order."""
     titles = [text for _, level, text in _headings(file) if level == 2]
     missing = [name for name in SECTIONS if name not in titles]
     if missing:
