@@ -48,13 +48,13 @@ for problem in problems(here):
     print("•", problem)
 
 # %% [markdown]
-# This course uses three engines. A lab runs on every engine that your machine really has. For an engine that it
-# lacks, the lab shows the command to type on a machine that has it.
+# This course uses three engines. A lesson runs every engine that your machine really has. For an engine that your
+# machine lacks, the lesson shows the command to type where it is installed.
 #
 # | engine | what it is | needs |
 # |---|---|---|
 # | `vllm` | the flexible default of the field | a CPU or a GPU |
-# | `aot` | ours: compiled by PyTorch, small enough to read in an evening | a CPU or a GPU, a C++ compiler |
+# | `aot` | ours: compiled ahead of time by PyTorch, an evening's reading | a CPU or a GPU, a C++ compiler |
 # | `trtllm` | TensorRT-LLM 1.2.1, the last stable release that builds engines | an NVIDIA GPU and NVIDIA's container |
 #
 # ### Exercise: read the card
@@ -108,14 +108,15 @@ memory = {"this machine": here.memory_available_gib * 2**30 / 1e9, "H100": 80, "
 draw_memory(weights, memory)
 
 # %% [markdown]
-# A model fits if its bar ends to the left of the line. The gap between them is left for the KV cache, which holds the
-# conversations themselves. Lesson 03 is about that gap, because it decides how many users you can serve.
+# A model fits if its bar ends to the left of the line. The gap is what is left for the KV cache: the keys and values
+# that attention stores for every token of every conversation. That gap decides how many users you can serve. Lesson 03,
+# still to come, is about it.
 #
 # ## A first answer
 #
-# The model of this course was trained on the [glossary](../docs/glossary.md), on small sums, on copying and on
-# looking things up. It fits on any laptop, and its answers mean something. Here it runs inside this notebook's process,
-# through Hugging Face `transformers`. The answers are correct, but this is not a service: nobody else can ask.
+# The model of this course was trained on the [glossary](../docs/glossary.md), on small sums, on copying and on looking
+# things up. It fits on any laptop, and yet its answers make sense. Here it runs inside this notebook's process, through
+# Hugging Face `transformers`. The answers are correct, but this is not a service: nobody else can ask.
 
 # %%
 print(answerer.ask("What is time to first token?"))
@@ -141,8 +142,8 @@ print("servers running now:", process.running())
 # %% [markdown]
 # ## What will it cost?
 #
-# Without a GPU, nothing. On a rented GPU, you pay from the minute it starts until you give it back, not only
-# while you compute. The prices below are a dated reference list; set `ENGINEROOM_PRICE_PER_HOUR` to your provider's.
+# Without a GPU, nothing. A rented GPU costs money from the minute it starts until you give it back, even while it
+# computes nothing. The prices below are a dated reference list; set `ENGINEROOM_PRICE_PER_HOUR` to your provider's.
 
 # %%
 show.table(bill(), "Minutes to work through each lesson, and dollars on a rented H100")
@@ -162,8 +163,8 @@ minutes = budget_dollars / price_per_hour("H100") * 60
 check("00.budget", minutes, budget_dollars)
 
 # %% [markdown]
-# On a machine with a GPU, the meter below counts dollars and warns when four fifths of the budget are spent. Where
-# nothing is paid, it is off.
+# On a machine with a GPU, the meter below counts dollars and warns when four fifths of the budget are spent. Where you
+# pay nothing, the meter is off.
 
 # %%
 meter = Meter(budget_dollars)
@@ -189,7 +190,7 @@ HTML(progress.report())
 # ## Recap
 #
 # - Read the machine card first. A version or memory mismatch is cheaper to read than to debug.
-# - Weights take parameters times bytes per parameter. The memory that remains serves the users.
+# - Weights take parameters times bytes per parameter. The memory that remains holds the users' KV cache.
 # - A model in a process is not a service. The next lesson turns it into one.
 #
 # **Keep:** the machine card and the budget.

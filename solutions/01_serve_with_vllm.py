@@ -33,14 +33,14 @@ print(time_and_money(1))
 # %% [markdown]
 # ## One command
 #
-# This command starts the server; `{port}` becomes a free port. Typed into a terminal, it does the same.
+# This command starts the server; `{port}` becomes a free port. You can type the same command into a terminal.
 
 # %%
 print(shlex.join(["vllm", *vllm.command(model)[1:]]))
 
 # %% [markdown]
-# Starting takes a while, and Python's imports take most of it. Three processes appear: one speaks HTTP, one schedules,
-# one computes.
+# Starting takes a while, mostly for Python's imports. On a CPU, three processes appear: one speaks HTTP, one schedules,
+# one computes. On a single GPU, the last two are one process.
 
 # %%
 server = vllm.serve(model)
@@ -58,7 +58,7 @@ answer = client.chat.completions.create(
 print(answer.choices[0].message.content)
 
 # %% [markdown]
-# A system turn sets the style of the answer. `usage` counts tokens, and tokens are what you are billed for.
+# A system message sets the style of the answer. `usage` counts tokens, and tokens are what you are billed for.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -84,8 +84,8 @@ for chunk in client.chat.completions.create(model=model, messages=question, max_
 # %% [markdown]
 # ### Exercise: time the tokens
 #
-# Ask again. For each piece of text, note how many seconds after **sending** the request it arrived. Use the clock
-# `time.perf_counter()`: it never jumps.
+# Ask again. For each piece of text, note how many seconds passed between **sending** the request and its arrival. Use
+# the clock `time.perf_counter()`: it never jumps.
 
 # %%
 times = []
@@ -123,8 +123,8 @@ for name in ("generation_tokens_total", "prompt_tokens_total", "num_requests_run
 #
 # ### Exercise: from a counter to a rate
 #
-# `before` and `after` are two readings of this page, each with its moment in `.time`. How many tokens per second did
-# the server **generate** in between?
+# `before` and `after` are two readings of this page, each with the time of the reading in `.time`. How many tokens per
+# second did the server **generate** in between?
 
 # %%
 def tokens_per_second(before: metrics.Metrics, after: metrics.Metrics) -> float:
@@ -195,16 +195,16 @@ check("01.batching", mean_batch, change)
 # %% [markdown]
 # ## The flags that matter
 #
-# | flag | what it decides | what raising it costs |
+# | flag | what it decides | what raising or setting it costs |
 # |---|---|---|
 # | `--max-num-seqs` | how many requests run together | memory for their KV; slower steps for all |
-# | `--max-model-len` | longest prompt plus answer, in tokens | KV memory that one request may take |
+# | `--max-model-len` | longest prompt plus answer, in tokens | more KV memory that a single request may take |
 # | `--max-num-batched-tokens` | tokens in one step, prompts included | longer steps: others wait for a long prompt |
 # | `--gpu-memory-utilization` | share of the GPU's memory that vLLM takes | nothing is left for other programs |
 # | `--dtype`, `--quantization`, `--kv-cache-dtype` | bytes per weight, per cached value | memory; fewer cost quality |
 # | `--enforce-eager` | no compilation, no CUDA graphs | slower steps, but a faster start |
 #
-# Feel one of them: start the same server with `--max-num-seqs 4`.
+# Try one of them: start the same server with `--max-num-seqs 4`.
 #
 # ### Exercise: predict, then look
 #
@@ -233,8 +233,8 @@ measured_queue = max(sample["num_requests_waiting"] for sample in watch.samples)
 check("01.waves", waves, longest_queue, len(questions), max_num_seqs, measured_queue)
 
 # %% [markdown]
-# The grey lines are users waiting. A limit protects the running requests and makes the others queue. That is a
-# decision about users, not about software. Lesson 02 puts numbers on it.
+# The grey lines are users waiting. A limit protects the running requests and makes the others queue. So choosing the
+# limit is a decision about users, not about software. Lesson 02 puts numbers on it.
 #
 # ## On an H100
 #
@@ -244,7 +244,7 @@ check("01.waves", waves, longest_queue, len(questions), max_num_seqs, measured_q
 print(vllm.on_h100("Qwen/Qwen2.5-7B-Instruct", max_model_len=8192, max_num_seqs=256, gpu_memory_utilization=0.9))
 
 # %% [markdown]
-# This lab's own code recorded what batching does on such a GPU, for a model with the shape of Llama 3.1 8B.
+# This lesson's own code recorded what batching does on such a GPU, for a model with the shape of Llama 3.1 8B.
 
 # %%
 record.find("vllm-h200-8b-streams")

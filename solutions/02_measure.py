@@ -3,8 +3,8 @@
 #
 # **Is it fast, and for whom?**
 #
-# "Fast" is not a number. Someone reading a chat feels the wait for the first word. A batch job feels tokens per
-# second. Whoever pays the bill feels how many users one GPU can carry. This lesson gives each of them a number,
+# "Fast" is not a number. A person in a chat feels the wait for the first word. A batch job needs many tokens per
+# second. The person who pays the bill asks how many users one GPU can serve. This lesson gives each of them a number,
 # starting from raw timestamps.
 #
 # ## What you will be able to do
@@ -98,8 +98,8 @@ plots.latencies(closed)
 # ## Throughput and goodput
 #
 # **Throughput** is the number of output tokens per second over the whole run. It says nothing about how long anybody
-# waited. **Goodput** counts only the requests that met a service level objective (SLO): here, a limit for TTFT and one
-# for TPOT.
+# waited. **Goodput** counts only the requests that met a service level objective (SLO): here, a limit for TTFT and a
+# limit for TPOT.
 #
 # ### Exercise: both, from traces
 #
@@ -149,9 +149,9 @@ pandas.DataFrame(
 # %% [markdown]
 # ## Closed loop, open loop
 #
-# Eight users who wait for each answer can never overload a server: when it slows down, they send less. That
-# is a **closed loop**. Real users do not know of each other. They arrive at random (a Poisson process), and when the
-# server slows down they keep coming. That is an **open loop**.
+# Eight users who wait for each answer can never overload a server: when it slows down, they send less. That is a
+# **closed loop**. Real users act independently. They arrive at random (a Poisson process), and when the server slows
+# down they keep coming. That is an **open loop**.
 #
 # First measure the server's capacity. Then send an open-loop load below it, and one above it.
 
@@ -171,8 +171,9 @@ plots.loops({"closed loop, 8 users": closed, "open loop, calm": calm, "open loop
 #
 # ## How much can it take?
 #
-# A sweep answers that: open-loop runs at rising rates, until the objective is missed. To work on every machine, the
-# objective is relative to the calm run: at most five times its TTFT and at most three times its TPOT.
+# A sweep answers that: open-loop runs at rising rates, until the objective is missed. So that the lesson works on every
+# machine, the objective is relative to the calm run, the one below capacity: at most five times its TTFT and at most
+# three times its TPOT.
 
 # %%
 numbers = load.summary(calm)
@@ -202,13 +203,13 @@ best = highest_rate(points, slo)
 plots.sweep(points, slo, best)
 
 # %% [markdown]
-# On the left is the knee: TTFT is flat, and then it is not. On the right is the share of users who are served well. The
-# capacity to report is the orange line, not the highest throughput anybody ever saw.
+# On the left is the knee: TTFT stays flat up to some rate, and then it climbs. On the right is the share of users who
+# are served well. The capacity to report is the orange line, not the highest throughput anybody ever saw.
 #
 # ## Does it add up?
 #
-# Little's law holds for any arrival process: requests in flight = completion rate × mean time in the system.
-# Apply it to every benchmark you are shown. If the three numbers disagree, one of them is wrong.
+# Little's law holds for any arrival process: mean requests in flight = completion rate × mean time in the system. Apply
+# it to every benchmark you are shown. If the three numbers disagree, one of them is wrong.
 #
 # ### Exercise: Little's law on your own run
 
@@ -241,7 +242,7 @@ server.stop()
 #   --synthetic-input-tokens-mean 512 --output-tokens-mean 256 --request-rate 8 --request-count 400
 # ```
 #
-# This lab's own code recorded what one stream and many streams feel on such a GPU:
+# This lesson's own code recorded the latency of one stream and of many streams on such a GPU:
 
 # %%
 record.find("vllm-h200-8b-ttft")

@@ -11,7 +11,7 @@
 #
 # - read a TensorRT-LLM checkpoint: its names, its ranks, its config
 # - fuse q, k and v, and shard them for tensor parallelism
-# - compute what more GPUs than KV heads cost
+# - compute what it costs to use more GPUs than the model has KV heads
 # - tell a right conversion from a wrong one
 #
 # ## Time and money
@@ -92,8 +92,8 @@ check("04.fuse", fuse_qkv)
 plots.row_placement(source.model, row=300)
 
 # %% [markdown]
-# Each bar is the `attention.qkv.weight` of one rank. Every bar has a blue, an orange and a green part: a rank
-# compares its queries with its own keys and values, and needs nothing from the other ranks.
+# Each bar is the `attention.qkv.weight` of one rank. Every bar has a blue, an orange and a green part: a rank compares
+# its queries with its own keys, mixes its own values, and needs nothing from the other ranks for that.
 #
 # ### Exercise: shard it
 #
@@ -114,8 +114,8 @@ check("04.shard", shard_qkv)
 # %% [markdown]
 # ## The whole model
 #
-# The flags are those of NVIDIA's `convert_checkpoint.py`. The program is ours. It streams the weights, so it converts a
-# model of any size in little memory, and it needs no GPU.
+# The flags are those of NVIDIA's `convert_checkpoint.py`. The program is ours. It streams the weights block by block,
+# so it converts a model of any size in little memory, and it needs no GPU.
 
 # %%
 flags = {"model_dir": model_dir, "output_dir": folder / "tp2", "dtype": "bfloat16", "tp_size": tp_size}
@@ -125,7 +125,7 @@ done = subprocess.run([*program, *line], check=True, stdout=subprocess.PIPE, tex
 print(done.stdout.strip().replace(str(folder), "…"))
 
 # %% [markdown]
-# Converting a model of 8 billion parameters takes about as long as copying its files, and hardly any memory:
+# Converting a model of 8 billion parameters takes about as long as copying its files, and needs hardly any memory:
 
 # %%
 record.find("convert-8b-tp1-time")
@@ -183,12 +183,13 @@ check("04.names", fc_is, gate_is)
 # ## More ranks than KV heads
 #
 # Take eight ranks and four KV heads. Every rank needs a KV head for its queries, so each KV head is stored on two
-# ranks. That costs memory: first for the copied weights, later for the same share of the KV cache.
+# ranks. That costs memory twice: for the copied weights now, and for the copied keys and values in the KV cache later.
 #
 # ### Exercise: the price of copies
 #
-# How many more bytes do all ranks together store when `tp_size` exceeds the number of KV heads? Count k and v in all
-# layers, in bfloat16. `model` has `num_key_value_heads`, `head_size`, `hidden_size` and `num_hidden_layers`.
+# When `tp_size` exceeds the number of KV heads, how many extra bytes of weights do all ranks together store? Count the
+# weights of k and v in all layers, in bfloat16, without biases. `model` has `num_key_value_heads`, `head_size`,
+# `hidden_size` and `num_hidden_layers`.
 
 # %%
 def extra_bytes(model: checkpoint.ModelConfig, tp_size: int) -> int:
@@ -270,8 +271,8 @@ else:
     print("TensorRT-LLM is not on this machine: NVIDIA's converter was not run.")
 
 # %% [markdown]
-# On every other machine, this course's tests take its place: they export tiny models of each family with NVIDIA's
-# ModelOpt 0.37.0, the release that TensorRT-LLM 1.2.1 pins, and compare every tensor with ours, bit by bit.
+# On every other machine, this course's tests stand in for that comparison: they export tiny models of each family with
+# NVIDIA's ModelOpt 0.37.0, the release that TensorRT-LLM 1.2.1 pins, and compare every tensor with ours, bit by bit.
 #
 # `trtllm-build` compiles such a checkpoint for one GPU type. That path ended in July 2026, when NVIDIA
 # removed the engine backend; 1.2.1 is its last stable release. Its successor reads Hugging Face folders, as vLLM

@@ -3,9 +3,9 @@
 #
 # **What do we trade for speed?**
 #
-# vLLM took a model folder and served whatever arrived. An engine is compiled first, for one machine and for limits
-# that you set before you know who will ask. In return, nothing is compiled, profiled or decided when it starts. Lesson
-# 06 asks whether it is also faster. This lesson is about the price, and about choosing the limits well.
+# vLLM took a model folder and served whatever arrived. An engine is compiled first, for one machine and for limits that
+# you set before the first request arrives. In return, nothing is compiled or profiled when it starts. Lesson 06 asks
+# whether it is also faster. This lesson is about the price, and about choosing the limits well.
 #
 # ## What you will be able to do
 #
@@ -64,15 +64,15 @@ def fresh(name: str) -> Path:
 # ## A workload
 #
 # Limits follow from what people will send. This workload is a chat: most turns are short, a few are very long. Replace
-# the numbers by those from your own logs; the rest of the lesson adapts.
+# the numbers with those from your own logs; the rest of the lesson adapts.
 
 # %%
 trace = workload.chat(requests=500, prompt=90, output=60, spread=0.8, seed=0)
 show.table(workload.percentiles(trace), "Tokens of the requests in the trace")
 
 # %% [markdown]
-# How many requests are in flight at one moment? Use Little's law from lesson 02: the request rate times the seconds
-# that each request stays.
+# How many requests are in flight on average? Use Little's law from lesson 02: the request rate times the mean seconds
+# that a request stays.
 
 # %%
 in_flight = workload.in_flight(trace, requests_per_second, ttft, tpot)
@@ -90,8 +90,8 @@ default, explained = engine.deduce(engine.BuildConfig(), {"max_position_embeddin
 print(default, *explained, sep="\n")
 
 # %% [markdown]
-# More than two thousand requests at once, and each may be as long as a novel. With all defaults, the build of an 8B
-# model ran out of memory on an A100 with 80 GB. <!-- fact: github.com/NVIDIA/TensorRT-LLM/issues/1543 -->
+# These limits allow more than two thousand requests at once, each as long as a novel. With all defaults, the build of
+# an 8B model ran out of memory on an A100 with 80 GB. <!-- fact: github.com/NVIDIA/TensorRT-LLM/issues/1543 -->
 #
 # ### Exercise: choose the limits
 #
@@ -134,8 +134,8 @@ plots.workload(trace, limits["max_input_len"], limits["max_seq_len"])
 # ## Build
 #
 # First convert the checkpoint for one rank, as in lesson 04. Then build: PyTorch traces the model (*export*), and
-# AOTInductor compiles the trace to machine code. It does so twice: once for prompts (*context*) and once for the tokens
-# after them (*generation*).
+# AOTInductor compiles the resulting graph to machine code. An engine has one graph for prompts (*context*) and one for
+# the tokens after them (*generation*); on a GPU, a third serves a single token.
 
 # %%
 model_dir, precision = local_folder(model), dtype(machine())
@@ -149,13 +149,13 @@ build_seconds = time.perf_counter() - began
 print(f"built for this machine's {device} in {build_seconds:.1f} s")
 
 # %% [markdown]
-# Run the cell again and it takes no time: the build cache keeps the code for these sizes, limits and machine. Change
-# one limit, and everything is compiled again.
+# Run the cell again and it takes almost no time: the build cache keeps the code for these sizes, limits and machine. If
+# you change one limit, everything is compiled again.
 #
 # ## What is in an engine directory?
 #
-# An engine directory has TensorRT-LLM's shape: a `config.json` with the model and the limits, one package and one
-# file of weights for each rank.
+# An engine directory is laid out like TensorRT-LLM's: `config.json` holds the model and the limits, and each rank has
+# files of its own. Here these are a package with the compiled code and a file with the weights.
 
 # %%
 line = [sys.executable, "-m", "engineroom.engine", "inspect", engine_dir.path]
@@ -163,8 +163,8 @@ done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
 print(done.stdout)
 
 # %% [markdown]
-# The first line names the machine that it was built for: that is the second trade. The package is a zip file and holds
-# no weights:
+# The first line names the machine that the engine was built for: that is the second trade. The package is a zip file
+# and holds no weights:
 
 # %%
 for part in zipfile.ZipFile(engine_dir.path / "rank0.pt2").infolist():
@@ -204,7 +204,7 @@ print(ask(executor, "What is goodput?"))
 # ### Exercise: bytes for one token
 #
 # `model` has `num_hidden_layers`, `num_attention_heads`, `num_key_value_heads`, `head_size` and `hidden_size`.
-# `itemsize` is the bytes of one value: 4 for float32, 2 for bfloat16.
+# `itemsize` is the number of bytes of one value: 4 for float32, 2 for bfloat16.
 #
 # The next cell asks two engines how much they really took: ours, and vLLM, which gets one gibibyte for its cache and
 # reports how many tokens fit.
@@ -231,7 +231,7 @@ def bytes_per_token(model: checkpoint.ModelConfig, itemsize: int) -> int:
 check("05.kv", bytes_per_token, engine_dir.model, memory.itemsize(precision), measured)
 
 # %% [markdown]
-# Your formula holds for both. Now look at this process: by how much does it grow when a full batch is served?
+# Your formula holds for both. Now look at this process: how much more memory does it use when it serves a full batch?
 
 # %%
 needs("05.kv", bytes_per_token(engine_dir.model, 4))
@@ -246,15 +246,16 @@ print(f"KV cache {pool / 1e6:.0f} MB reserved, {expected / 1e6:.0f} MB of it for
 print(f"the process grew by {grown / 1e6:.0f} MB")
 
 # %% [markdown]
-# On a CPU, the system hands out memory only when it is written: for the part of the cache that was used, and for the
-# steps themselves. On a GPU, the whole pool is allocated at the start, used or not.
+# On a CPU, the operating system provides memory only when a program first writes to it. So the process grew by the part
+# of the cache that was used, and by the activations of the steps. On a GPU, the whole pool is allocated at the start,
+# used or not.
 #
 # ## Three engines, one GPU
 #
 # Now take a larger model, with the sizes of Llama 3.1 8B, on one H100 with your limits. Each engine has its own rule:
 #
 # - **TensorRT-LLM** fixes the memory for activations at build time, for the largest shapes that the limits allow. At
-#   start, `kv_cache_free_gpu_mem_fraction` of the memory that is then free becomes KV cache.
+#   start, the share `kv_cache_free_gpu_mem_fraction` of the memory that is still free becomes KV cache.
 # - **vLLM** runs the largest step once at start and measures it. `gpu_memory_utilization` is a share of the
 #   *whole* GPU, for weights, activations and KV cache together.
 # - **This engine** takes a share of the memory that is free after the weights, but never more than the limits can use.
@@ -270,19 +271,19 @@ budgets["TensorRT-LLM,\nwhole context at once"] = memory.tensorrt_llm_budget(gpu
 plots.memory(budgets, memory.max_kv_cache_bytes(llama, engine_dir.limits), "H100")
 
 # %% [markdown]
-# The black line marks the most that your limits can use. A cache beyond it does not serve more requests at once; it
-# keeps old prefixes, which then need not be computed again. That TensorRT-LLM and vLLM agree here is an accident. vLLM
-# takes a share of the GPU and subtracts the weights; TensorRT-LLM subtracts the weights and takes a share of the rest.
-# The heavier the weights, the further the two drift apart.
+# The black line marks the most that your limits can use. A larger cache does not serve more requests at once; it keeps
+# old prefixes, which then need not be computed again. It is a coincidence that TensorRT-LLM and vLLM arrive at similar
+# sizes here. vLLM takes a share of the GPU and subtracts the weights; TensorRT-LLM subtracts the weights and takes a
+# share of the rest. The heavier the weights, the further the two drift apart.
 #
-# The last bar is an engine that may compute the model's whole context in one step. It reserves activations that hardly
-# any step uses. The figure counts only the widest layer, so the real activations are larger.
+# The last bar is an engine that may compute the model's whole context in one step. It reserves memory for activations
+# that hardly any step needs. The figure counts only the widest layer, so the real activations are larger.
 #
 # ### Exercise: how many fit?
 #
-# TensorRT-LLM's default policy, `guaranteed_no_evict`, starts a request only when the blocks for its longest possible
-# answer are free: once started, it is never stopped. If every request took `tokens` tokens, how many would run at once?
-# The cache hands out whole blocks of 32 tokens.
+# TensorRT-LLM's default policy, `guaranteed_no_evict`, starts a request only when the blocks for its prompt and its
+# longest possible answer are free: a request that has started is never paused. If every request took `tokens` tokens,
+# how many would run at once? The cache hands out whole blocks of 32 tokens.
 
 # %%
 def max_requests(kv_cache: float, bytes_per_token: int, tokens: int) -> int:
@@ -306,7 +307,7 @@ plots.concurrency(fitting, limits["max_batch_size"], "H100")
 
 # %% [markdown]
 # To the left of the crossing, your batch limit decides who waits; to the right of it, memory does. This is what
-# "because the model can" costs: with a `max_seq_len` that nobody needs, a single request can push everybody else out.
+# "because the model can" costs: with a `max_seq_len` that nobody needs, a single request can keep all others waiting.
 #
 # ## Break it
 #
@@ -325,7 +326,7 @@ else:
     raise AssertionError("the engine took a prompt beyond its limit")
 
 # %% [markdown]
-# **Two.** An engine from another machine. There is no second machine here, so make a copy claim that it was built on
+# **Two.** An engine from another machine. There is no second machine here, so change the manifest of a copy to name
 # one:
 
 # %%
@@ -358,7 +359,7 @@ else:
 # %% [markdown]
 # ### Exercise: read the refusals
 #
-# It is night, and one of these three refusals is in the log. Which is the smallest remedy that works?
+# It is night, and one of these refusals is in the log. For each of the three, which is the smallest remedy that works?
 #
 # - `"a"`: send a shorter prompt, or build with a larger limit
 # - `"b"`: build again on this machine, from the checkpoint
@@ -420,11 +421,11 @@ else:
 # %% [markdown]
 # What differs there:
 #
-# - The build times kernels on the GPU and keeps the fastest. It needs that GPU, and host memory of several times the
-#   weights. In one published log (release 1.1.0, an 8B model in FP8) the build took 32 s. <!-- fact:
+# - The build measures kernels on the GPU and keeps the fastest. It needs that GPU, and several times as much host
+#   memory as the weights take. In one published log (release 1.1.0, an 8B model in FP8) the build took 32 s. <!-- fact:
 #   manavsehgal.github.io/ai-field-notes/articles/trtllm-and-triton-on-spark -->
 # - `--multiple_profiles enable` compiles for several ranges of shapes: the build takes longer, the steps get faster.
-# - Plugins such as `--gemm_plugin` replace compiled kernels by hand-written ones.
+# - Plugins such as `--gemm_plugin` replace compiled kernels with hand-written ones.
 # - `max_input_len` is ignored there by default; `max_seq_len` and `max_num_tokens` decide.
 # - `--strip_plan` and `trtllm-refit` do what refit does in this lesson.
 #
@@ -436,8 +437,8 @@ else:
 # - An engine is code for one machine and for fixed limits. Its weights can be exchanged.
 # - Take limits from a trace: the longest request for the lengths, Little's law and some headroom for the batch.
 # - KV cache per token is arithmetic. Memorise this number for your model.
-# - Before you compare the memory of two engines, ask whether their setting is a share of the free memory or of the
-#   whole.
+# - Before you compare the memory of two engines, ask for each whether its setting is a share of the free memory or of
+#   the whole GPU.
 # - A refusal at start is worth more than a crash at night. Refit when weights change; build when limits change.
 #
 # **Keep:** `engineroom build | inspect | refit`, and your four limits with the trace they came from.

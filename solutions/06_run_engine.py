@@ -13,7 +13,7 @@
 # - write the rule by which TensorRT-LLM admits requests
 # - prove that batching, pausing and prefix reuse change no token
 # - choose `max_num_tokens` by its effect on users who are reading
-# - compute after how many tokens a build has paid for itself
+# - compute after how many tokens a build pays for itself
 #
 # ## Time and money
 
@@ -115,13 +115,15 @@ plots.steps(in_steps)
 
 # %% [markdown]
 # A freed slot is taken in the very next step. Where orange stands on blue, a prompt was computed in the same step as
-# the tokens of other requests: that is **in-flight batching**. The prompts of requests 3 and 5 took two steps, in
-# chunks of the tokens that the others left of the 96. That is **chunked context**.
+# the tokens of other requests: that is **in-flight batching**. The prompts of requests 3 and 5 did not fit into what
+# the other requests left of a step's 96 tokens, so each was computed in two chunks, in two steps. That is **chunked
+# context**.
 #
 # ## Who may start?
 #
 # A slot is not enough. A request also needs blocks of the KV cache: more and more as its answer grows, and nobody knows
-# how many before it ends. Here is a busier trace: a new request arrives every other step, and the cache is small.
+# how many until the answer ends. Here is a busier trace: a new request arrives every other step, and the cache is
+# small.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -153,8 +155,8 @@ print(f"{len(runs['static'].steps)} steps, at most {runs['static'].largest_batch
 # sure to fit beside those of all running requests. A request that starts will finish. The scheduler takes care of the
 # slots.
 #
-# - `request` and each request in `running` has `.max_total_tokens`, the most tokens that prompt and answer may reach,
-#   and `.block_table.block_ids`, the list of blocks that it already holds
+# - `request` and each request in `running` have `.max_total_tokens`, the most tokens that prompt and answer may reach,
+#   and `.block_table.block_ids`, the list of blocks that the request already holds
 # - `block_manager.blocks_needed(num_tokens)` is the number of blocks for that many tokens, and
 #   `block_manager.num_free_blocks` the number of free blocks
 
@@ -196,9 +198,9 @@ show.table(rows, "The same trace under three rules")
 
 # %% [markdown]
 # Static batching loses twice: slots stay empty until the longest answer of the batch ends, and every request reserves
-# as many blocks as the longest one. Your rule avoids the first loss entirely and much of the second. The blocks that
-# it still keeps free are for answers that may never come: users who ask for 1,000 tokens and get 50. `max_utilization`
-# bets on that, and pays with context that it computes again.
+# as many blocks as the longest one. Your rule avoids the first loss entirely and much of the second. It still keeps
+# blocks free for tokens that may never come: a user allows 1,000 tokens, and the answer ends after 50.
+# `max_utilization` bets on short answers. When it loses the bet, it computes context again.
 #
 # TensorRT-LLM has all three: `STATIC_BATCH`, `GUARANTEED_NO_EVICT` and `MAX_UTILIZATION`. vLLM has one policy, of the
 # third kind, and calls a pause *preemption*. <!-- fact: nvidia.github.io/TensorRT-LLM, "Useful Runtime Options";
@@ -206,8 +208,8 @@ show.table(rows, "The same trace under three rules")
 #
 # ## Is it still the same answer?
 #
-# A request was computed together with strangers, in chunks, in blocks that others had used before. Perhaps it was
-# paused and computed again. None of that may change a token.
+# A request was computed together with other requests, in chunks, in blocks that others had used before. It may even
+# have been paused and computed again. None of that may change a token.
 #
 # ### Exercise: prove it
 #
@@ -260,7 +262,7 @@ for name, run in proof.items():
 #
 # ## Streaming
 #
-# Now let other users in: the same engine runs in a process of its own, behind OpenAI's API.
+# Now let other users in. The same engine runs in a process of its own, behind OpenAI's API.
 
 # %%
 server = serve_engine(engine_dir.path, served_model_name=model, max_tokens_in_paged_kv_cache=2048)
@@ -312,8 +314,9 @@ print(f"gap between tokens: median {statistics.median(gaps):.1f} ms, longest {ma
 
 # %% [markdown]
 # The step with the whole prompt was long, and every stream waited for it. `max_num_tokens` bounds a step. The engine
-# was built with 1024, and the runtime may use less. The next cell replays the same arrival under three bounds and
-# keeps the quickest of three runs each, since other programs on your machine cause gaps too.
+# was built for at most 1024 tokens in a step, and the runtime may set a lower bound. The next cell replays the same
+# arrival under three bounds. For each it keeps the quickest of three runs, since other programs on your machine cause
+# gaps too.
 
 # %%
 four = [Arrival(prompt, 120) for prompt in prompts([20, 30, 40, 50])]
@@ -326,13 +329,13 @@ plots.chunks(chunked, watched=0, long=4)
 
 # %% [markdown]
 # Smaller chunks mean shorter gaps for the readers. Very small chunks mean more steps, and a later first token for the
-# long prompt. There is no right value, only an objective to meet: a small bound helps ITL, a large bound helps TTFT
-# and throughput. vLLM calls this limit `--max-num-batched-tokens`.
+# long prompt. No value is right for everybody; it depends on your objective. A small bound helps ITL, a large bound
+# helps TTFT and throughput. vLLM calls this limit `--max-num-batched-tokens`.
 #
 # ## Against vLLM
 #
-# Both engines get the same requests in turns, so a busy minute of your machine hits both. Model, dtype and number of
-# threads are the same. The load is one stream, then eight.
+# Both engines serve the same requests, and they take turns, so a busy minute of your machine hits both. Model, dtype
+# and number of threads are the same. The load is one stream, then eight.
 
 # %%
 threads = torch.get_num_threads()  # for which the engine was compiled
@@ -344,7 +347,7 @@ versus = compare(settings, workloads, engines, rounds=rounds, vocab_size=engine_
 # %% [markdown]
 # The next picture adds what the same code recorded on an H200, with a model of the sizes of Llama 3.1 8B. The right
 # panel shows the same comparison over HTTP: each engine behind its own server, 128 tokens in and out. Each dot is one
-# round, the black bar is their median. The scales differ.
+# round; the black bar is their median. The panels have different scales.
 
 # %%
 h200 = "cuda-llama-3.1-8b-bfloat16"
@@ -369,10 +372,10 @@ print(f"  here: {', '.join(f'{name} {seconds[-1]:.1f}' for name, seconds in vers
 record.find(f"compare-{h200}-start")
 
 # %% [markdown]
-# Read it soberly. The course model is tiny: most of a step is the overhead around the model, and the dots scatter as
-# much as your machine is busy. The 8B model is the better guide. There, one stream gains most, because its step is
-# short. With many streams, both engines wait for the same memory and the same arithmetic. The start is a different
-# matter: what vLLM determines at each start, our engine determined once, at its build.
+# Read it soberly. The course model is tiny: most of a step is the overhead around the model, and the busier your
+# machine, the more the dots scatter. The 8B model is the better guide. There, one stream gains most, because its step
+# is short. With many streams, both engines wait for the same memory and the same arithmetic. The start is a different
+# matter: what vLLM works out at each start, our engine worked out once, when it was built.
 #
 # ### Exercise: when has the build paid?
 #
@@ -403,9 +406,9 @@ for streams, rates in recorded.items():
 show.table(rows, f"H200: a build of {build_seconds:.0f} s has paid after … (inf: never)")
 
 # %% [markdown]
-# If the ratio is above one, a build pays soon; otherwise it never does. Then an engine needs other reasons: a quick
-# start when a machine joins, or one tested artefact to ship. The reasons against it remain: it is bound to one type of
-# machine, and somebody must rebuild it at each change.
+# If the ratio is clearly above one, a build soon pays for itself; at one or below, it never does. Then you need other
+# reasons for an engine: a quick start when a machine joins, or one tested artefact to ship. The reasons against it
+# remain: an engine is bound to one type of machine, and somebody must rebuild it whenever the code or a limit changes.
 #
 # ## What CUDA graphs save
 #
@@ -423,7 +426,7 @@ else:
     print("No GPU on this machine: CUDA graphs were not run here. The picture is the record.")
 
 # %% [markdown]
-# Look at both numbers. The time saved is the host's; it depends on how many kernels it launches. The share saved
+# Look at both numbers. The time saved is host time, and it depends on the number of kernels in a step. The share saved
 # depends on how long the GPU computes meanwhile: with many streams or a large model, the GPU hides more of the host's
 # work. A graph has fixed shapes, which is one more reason for an engine to know its batch sizes in advance.
 #
@@ -465,7 +468,7 @@ else:
 
 # %% [markdown]
 # What came after: in July 2026 engines were removed. `from tensorrt_llm import LLM`, which runs on PyTorch, is now the
-# only class. Its scheduler has the same policies, `max_num_tokens`, chunked context and CUDA graphs.
+# only LLM class. Its scheduler has the same policies, `max_num_tokens`, chunked context and CUDA graphs.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20; nvidia.github.io/TensorRT-LLM, LLM API -->
 #
 # ## Recap
@@ -473,8 +476,9 @@ else:
 # - A step computes context for some requests and one token for others; finished requests leave at once.
 # - `GUARANTEED_NO_EVICT` starts requests that are sure to finish. `MAX_UTILIZATION` starts what fits now and pauses
 #   requests when blocks run out.
-# - Batching changes when a token arrives, not which token it is. In low precision, almost never.
-# - `max_num_tokens` trades the TTFT of a new request against everybody's ITL.
+# - Batching changes when a token arrives, not which token it is. In low precision there are rare exceptions, by
+#   rounding.
+# - `max_num_tokens` trades the TTFT of a new request against the ITL of all running requests.
 # - A ratio means little without the number of streams. Ask for both, then compute the break-even.
 #
 # **Keep:** your `in_flight`, your `break_even`, and `engineroom compare offline` for your own model.

@@ -11,9 +11,9 @@
 # ## What you will be able to do
 #
 # - read a model repository and write a `config.pbtxt`
-# - choose between an ensemble and a BLS program, and explain why a simple program serves one request after another
+# - choose between an ensemble and a BLS program, and explain why a simple BLS program serves one request after another
 # - read batch sizes, steps and queues from Triton's own counters
-# - prove that a cancelled request costs nothing any more
+# - prove that a cancelled request no longer costs anything
 # - put a new engine into service without losing a request
 #
 # ## Time and money
@@ -92,7 +92,8 @@ engine_dir = engine.build(converted, fresh("engine"), limits, device=device, tok
 #
 # A *model repository* is a folder with one folder per model. A model's folder holds `config.pbtxt`, which describes the
 # model, and one folder per version. NVIDIA's repository has five models with placeholders `${…}`. `describe` sets their
-# values; `render` writes the filled files. They go onto a shelf first: we will put the models into service one by one.
+# values; `render` writes the filled files. They go into a separate folder first, the *shelf*: we will put the models
+# into service one by one.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -114,7 +115,7 @@ print((shelf / "preprocessing" / "config.pbtxt").read_text().replace(str(folder)
 
 # %% [markdown]
 # `put` copies a model from the shelf into the repository and asks the running Triton to load it. Triton calls this
-# *explicit model control*. At its start, Triton loads what is there: one model.
+# *explicit model control*. When Triton starts, it loads what the repository holds then: one model.
 
 # %%
 repository = fresh("repository")
@@ -130,7 +131,7 @@ server = serve_triton(repository)
 client = InferenceServerClient(server.grpc)
 
 # %% [markdown]
-# Send it a request, with its tensors by name.
+# Send the model a request: its input tensors, by name.
 
 # %%
 tokenizer = AutoTokenizer.from_pretrained(model_dir)
@@ -147,7 +148,7 @@ print(ids)
 
 # %% [markdown]
 # The second model is the engine: tokens in, tokens out. It is *decoupled*: one request may get many responses, here one
-# per token. Therefore requests to it go over a stream.
+# per token. Therefore you send it requests over a stream.
 
 # %%
 await put("tensorrt_llm")
@@ -158,8 +159,8 @@ answer = await lesson.infer(
 print(f"{len(answer.arrival_times)} responses with {len(answer.token_ids)} tokens: {answer.token_ids}")
 
 # %% [markdown]
-# The third model turns tokens into text. Add the `ensemble` with it. An ensemble has no program: its configuration says
-# which output tensor of one model feeds which input tensor of the next.
+# The third model turns tokens into text. Add it together with the fourth, the `ensemble`. An ensemble has no program:
+# its configuration says which output tensor of one model feeds which input tensor of the next.
 
 # %%
 await put("postprocessing")
@@ -197,7 +198,7 @@ print(source.read_text().split("class ", 1)[1].split("def call")[0])
 #
 # The model's name is `in_order`; the backend `python` runs its `model.py`.
 #
-# - it takes batches, like its neighbours: any `max_batch_size` from 1 up
+# - it takes batches, like the other models: any `max_batch_size` from 1 up
 # - inputs: `text_input`, one string, and `max_tokens`, one 32-bit integer. Output: `text_output`, strings
 # - it sends many responses per request. The engine's configuration shows how to declare that:
 #   `shelf / "tensorrt_llm" / "config.pbtxt"`
@@ -225,7 +226,7 @@ parameters { key: "tensorrt_llm_model_name" value { string_value: "tensorrt_llm"
 check("10.config", in_order)
 
 # %% [markdown]
-# Now let Triton itself read it.
+# Now let Triton itself read your configuration.
 
 # %%
 needs("10.config", in_order)
@@ -241,7 +242,7 @@ print(answer.text, answer.error)
 #
 # For a single reader, ensemble and program are equally good. Now four readers arrive at the same moment: at the
 # ensemble, and at your model with one instance and with four. The last model, `tensorrt_llm_bls`, is the program of
-# this repository. It has a single instance too, but each request has a thread of its own.
+# this repository. It has a single instance too, but serves each request in a thread of its own.
 
 # %%
 await put("tensorrt_llm_bls")
@@ -267,10 +268,10 @@ plots.streams(streams)
 
 # %% [markdown]
 # One instance is one process, and `execute` returns only when its stream has ended: the second reader sees nothing
-# until the first has read to the end. So the program serves one request after another, in front of an engine that
-# could compute all of them at once. NVIDIA's own `tensorrt_llm_bls` is of this kind, which is why its template has a
-# `bls_instance_count`. Set it to the engine's `max_batch_size`, or write the program so that it waits for many
-# requests at a time.
+# until the first answer is complete. So the program serves one request after another, in front of an engine that could
+# compute all of them at once. NVIDIA's own `tensorrt_llm_bls` is of this kind, which is why its template has a
+# `bls_instance_count`. Set it to the engine's `max_batch_size`, or write the program so that it handles many requests
+# at a time.
 # <!-- fact: github.com/triton-inference-server/tensorrtllm_backend, docs/model_config.md,
 # bls_instance_count -->
 #
@@ -302,17 +303,17 @@ for delay in (20_000, 0):
 plots.batches(sizes, waits)
 
 # %% [markdown]
-# With a delay, the calls are few and large, and every request pays for it, even one that runs alone. That is a good
+# With a delay, the calls are few and large. Every request pays for the delay, even one that runs alone. That is a good
 # trade for a model that computes a batch as fast as a single request. The engine does not need it: it batches in
 # flight, step by step, and admits a request when it arrives. So the delay of `tensorrt_llm` stays 0.
 #
 # ## A reader leaves
 #
 # A tab is closed; a phone loses its network. In lesson 06 our own server noticed. Here up to three models stand between
-# the reader and the engine, and each of them has to pass the cancellation on.
+# the reader and the engine, and each model has to pass the cancellation on.
 #
-# Every `cancellation_check_period_ms`, the model with the engine looks for cancelled requests and publishes its
-# counters. One counter counts the engine's steps; each step produces one token for every running request.
+# Every `cancellation_check_period_ms` milliseconds, the model with the engine looks for cancelled requests and
+# publishes its counters. One counter counts the engine's steps; each step produces one token for every running request.
 
 # %%
 asked = 1000
@@ -335,8 +336,8 @@ print(f"{steps()} steps until now")
 # %% [markdown]
 # ### Exercise: cancel, and prove it
 #
-# Read some responses from `answers`, then cancel it, and prove with the engine's own counter that the engine stopped.
-# Return a dictionary of whole numbers:
+# Read some responses from the stream `answers`, then cancel the stream, and prove with the engine's own counter that
+# the engine stopped. Return a dictionary of whole numbers:
 #
 # - `before`: `steps()` before the first response
 # - `received`: the number of responses that you read
@@ -379,13 +380,13 @@ show.table(rows, f"A reader leaves early; the answer would have had {asked} toke
 
 # %% [markdown]
 # The ensemble does not pass the cancellation on: the engine computes to the last token, for nobody. This repository's
-# BLS program asks whether its client is still there; if not, it sends the engine a request with the same id and
-# `stop`. NVIDIA's program does not ask. If you bill by GPU second, look at this counter once.
+# BLS program checks whether its client is still there; if not, it sends the engine a request with the same id and with
+# `stop` set. NVIDIA's program does not check. If you bill by GPU second, look at this counter once.
 #
 # ## Two models in one server
 #
-# Refit a second engine with new weights, as in lesson 05. It gets NVIDIA's other template, `llmapi`: one model with
-# text on both sides. NVIDIA kept this template when it removed engines.
+# Refit a second engine with new weights, as in lesson 05. The second engine gets NVIDIA's other template, `llmapi`: one
+# model with text on both sides. NVIDIA kept this template when it removed engines.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/pull/15907 -->
 
 # %%
@@ -416,7 +417,7 @@ while set((await lesson.model_versions(client, "second")).values()) - {"UNAVAILA
 #
 # ## What Triton counts
 #
-# Triton publishes its counters on a port of their own, for Prometheus. For each model they tell how many requests it
+# Triton publishes its counters on a port of their own, for Prometheus. For each model they say how many requests it
 # served, in how many calls, and how long requests waited in its queue.
 
 # %%
@@ -446,11 +447,11 @@ for (name, labels), value in lesson.read_metrics(server, "nv_trt_llm").items():
 #
 # ### Exercise: roll it out
 #
-# Write `roll_out`. It runs while four users ask one question after the other. You need:
+# Write `roll_out`. It runs while four users ask one question after another. You need:
 #
 # - `served` is the model's folder. It has the version `1`; `shutil.copytree` makes another
 # - `served / "config.pbtxt"` names the engine. `rollout.replace_engine(text, engine_dir)` returns that text with
-#   another engine, and `write_atomic(file, text)` replaces a file atomically
+#   another engine in it, and `write_atomic(file, text)` replaces a file atomically
 # - `await client.load_model("tensorrt_llm")`, `await client.unload_model("tensorrt_llm")`
 # - `await lesson.model_versions(client, "tensorrt_llm")` returns the state of each version: `{"1": "READY"}`
 #
@@ -501,8 +502,8 @@ for version in ("1", "2"):
 
 # %% [markdown]
 # For a moment both versions were loaded, which needs memory for two. For daily use there is
-# `engineroom.triton.rollout.roll_out`. It does the same, and goes back when the new engine cannot be loaded. Here the
-# new engine's file is damaged:
+# `engineroom.triton.rollout.roll_out`. It does the same, and goes back to the old version when the new engine cannot be
+# loaded. Here the new engine's file is damaged:
 
 # %%
 needs("10.rollout", *answers[:1])
@@ -522,7 +523,7 @@ print(await lesson.model_versions(client, "tensorrt_llm"), f"answers: {len((awai
 # ## OpenAI's API in front of Triton
 #
 # Applications do not speak in tensors. So put a frontend with OpenAI's API in front of Triton. The client of lesson 01
-# works without a changed line.
+# works unchanged.
 
 # %%
 door = serve_openai(server, engine_dir.path, served_model_name=model)
@@ -533,9 +534,9 @@ for piece in stream:
     print(piece.choices[0].delta.content or "" if piece.choices else "", end="")
 
 # %% [markdown]
-# The rolled-out version answers, and nobody had to tell the frontend. Now send sixteen questions, as in lesson 01, and
-# look at them as an engineer on call would: through the panels of the course's Grafana dashboard, drawn from the
-# counters of frontend and Triton.
+# The new version answers, and the frontend needed no change. Now send sixteen questions, as in lesson 01, and look at
+# them as an engineer on call would: through the panels of the course's Grafana dashboard, drawn from the counters of
+# frontend and Triton.
 
 # %%
 sixteen = [[{"role": "user", "content": f"What is {name}?"}] for name in ("TTFT", "a token", "latency", "prefill") * 4]
@@ -550,8 +551,8 @@ dashboard.draw(history)
 #
 # ## On an H100
 #
-# Use the same repository with NVIDIA's own files. In the container they are below `/app`. `fill_template.py` fills the
-# placeholders, with the names that you have seen. The commands below were not run here.
+# Use the same repository with NVIDIA's own files. In NVIDIA's container they are under `/app`. `fill_template.py` fills
+# the placeholders, with the names that you have seen. The commands below were not run here.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -566,8 +567,9 @@ launch = trtllm.launch(model_repo="/triton_repo", world_size=1)
 print(f"\n{launch}")
 
 # %% [markdown]
-# `world_size` is the number of ranks, one process per GPU: tensor parallelism times pipeline parallelism, as in lesson
-# 04. NVIDIA's own OpenAI frontend starts Triton inside itself, in place of the launcher:
+# `world_size` is the number of ranks, one process per GPU: the tensor parallelism of lesson 04 times the pipeline
+# parallelism (which gives whole layers to each GPU). NVIDIA's own OpenAI frontend starts Triton inside itself, in place
+# of the launcher:
 #
 # ```bash
 # export TRTLLM_ORCHESTRATOR=1
@@ -586,10 +588,11 @@ print(f"\n{launch}")
 #
 # ## Recap
 #
-# - A repository holds models, their versions, and one `config.pbtxt` per model. A checker is quicker than a server's
-#   log.
+# - A repository holds models, their versions, and one `config.pbtxt` per model. A checker finds a fault faster than a
+#   server's log.
 # - An ensemble is wiring. A BLS program is code, and serves as many requests at a time as it was written for.
-# - Wait for a batch only where a batch is cheaper than its requests one by one. The engine batches by itself.
+# - Wait for a batch only where one call with a batch is cheaper than many calls with single requests. The engine
+#   batches by itself.
 # - A request is cancelled when the engine's counter stops, not when the client has gone.
 # - Load the new version beside the old one, switch, then drain: no request is lost, and you can go back until the last
 #   step.
