@@ -128,7 +128,7 @@ class TransformersEngine:
 
 
 class VllmEngine:
-    """vLLM's `LLM` class. FlashInfer's sampler is off, as it would have to be compiled on this machine."""
+    """vLLM's `LLM` class. FlashInfer's sampler is off because it would have to be compiled on this machine."""
 
     def __init__(self, settings: EngineSettings) -> None:
         environment = {

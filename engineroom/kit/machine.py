@@ -16,7 +16,7 @@ __all__ = ["Gpu", "Machine", "machine"]
 
 
 class Machine(BaseModel, frozen=True):
-    """The machine as far as this process may use it, as of now; displayed as a table.
+    """What this process may use of the machine at this moment; displayed as a table.
 
     Memory and disk are in GiB. ``cores`` and memory honour CPU affinity and cgroup limits. ``engines`` lists
     which of vllm, aot and trtllm can run here. ``gpu_counters`` says whether this user may read the GPU profiler's

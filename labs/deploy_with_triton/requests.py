@@ -35,7 +35,7 @@ ONLY_OURS = {
 class TritonResponse:
     """All responses to one request, seen from the client. Times are in seconds of time.perf_counter.
 
-    `arrival_times` has a time for each response with tensors. `version` is that of the model which responded, "" where
+    `arrival_times` has a time for each response with tensors. `version` is that of the model that responded, "" when
     none did. `token_ids` are its `output_ids` and `text` is its `text_output`, as far as the model has these tensors.
     """
 

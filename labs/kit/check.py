@@ -36,7 +36,10 @@ EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # 
 
 
 class Mistake(Exception):
-    """Hints, from a nudge to nearly the answer; ``{type}`` and ``{value}`` in them are of the first value checked."""
+    """Hints, from a nudge to nearly the answer.
+
+    In a hint, ``{type}`` and ``{value}`` stand for those of the first value checked.
+    """
 
 
 class Unfinished(Exception):

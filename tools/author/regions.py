@@ -84,7 +84,9 @@ def split(source: str, path: Path | str, first_line: int) -> CellParts:
 
 def _check_order(kind: str, region: Region | None, path: Path | str, line: int) -> None:
     if kind == "BEGIN SOLUTION" and region is not None:
-        raise SourceError(path, line, f"a region inside the one of line {region.line}: end that one first.")
+        raise SourceError(
+            path, line, f"a region inside the region of line {region.line}: end that region first."
+        )
     if kind != "BEGIN SOLUTION" and region is None:
         raise SourceError(path, line, f"'### {kind}' without a '### BEGIN SOLUTION' before it in its cell.")
     if kind == "STARTER" and region is not None and region.starter is not None:

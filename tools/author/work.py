@@ -94,7 +94,7 @@ def delivered_text(source: Path) -> str:
 
 def fingerprint(data: bytes) -> str:
     """Hash a notebook's cells without outputs, counts, metadata and empty cells (JupyterLab appends an empty cell
-    when the last one is run). Hash the bytes of a file that is no notebook."""
+    when the last one is run). Hash the bytes of a file that is not a notebook."""
     try:
         cells = nbformat.reads(data.decode(), as_version=4).cells
         sources = [(cell.cell_type, cell.source.rstrip()) for cell in cells if cell.source.strip()]

@@ -105,7 +105,7 @@ WRONG = {
     "nested": (
         "### BEGIN SOLUTION\nx = 1\n### BEGIN SOLUTION\n### END SOLUTION",
         4,
-        "inside the one of line 2",
+        "inside the region of line 2",
     ),
     "not ended": ("y = 1\n### BEGIN SOLUTION\nx = 1", 3, "no '### END SOLUTION'"),
     "not begun": ("x = 1\n### END SOLUTION", 3, "without a '### BEGIN SOLUTION'"),
