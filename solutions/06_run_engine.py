@@ -291,7 +291,7 @@ stream.close()
 while metric("num_requests_running"):
     time.sleep(0.01)
 made_tokens, aborted = metric("generation_tokens_total"), metric("request_success_total", 'reason="abort"')
-print(f"tab closed: {metric('kv_cache_usage_perc'):.1%} held; {made_tokens:.0f} of 1400 tokens engine_dir,", end=" ")
+print(f"tab closed: {metric('kv_cache_usage_perc'):.1%} held; {made_tokens:.0f} of 1400 tokens generated,", end=" ")
 print(f"{aborted:.0f} request aborted")
 
 # %% [markdown]
