@@ -1,4 +1,4 @@
-"""Hugging Face -> TensorRT-LLM checkpoint, on any machine: convert, inspect, diff, join.
+"""Convert Hugging Face models to TensorRT-LLM checkpoints, on any machine; inspect, compare and join checkpoints.
 
 The files equal those of NVIDIA's tools, tensor for tensor; the tests compare them with NVIDIA ModelOpt's export.
 """

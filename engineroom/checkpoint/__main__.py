@@ -33,7 +33,7 @@ Dtype = Annotated[
     str,
     typer.Option(
         "--dtype",
-        help="auto, bfloat16, float16 or float32; auto keeps the model's dtype, but float16 for float32",
+        help="auto, bfloat16, float16 or float32; auto keeps the model's dtype, except that float32 becomes float16",
     ),
 ]
 TpSize = Annotated[int, typer.Option("--tp_size", help="ranks that share each layer")]
@@ -50,7 +50,9 @@ CheckpointDir = Annotated[Path, typer.Argument(help="a TensorRT-LLM checkpoint")
 @app.command("convert")
 def convert_command(
     model_dir: ModelDir,
-    output_dir: Annotated[Path, typer.Option("--output_dir")] = Path("tllm_checkpoint"),
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="a new or an empty folder")] = Path(
+        "tllm_checkpoint"
+    ),
     dtype: Dtype = "auto",
     tp_size: TpSize = 1,
     pp_size: PpSize = 1,
@@ -69,7 +71,7 @@ def convert_command(
 
 
 def _progress_bar() -> Progress:
-    """A bar on standard error, if that is a terminal."""
+    """A progress bar on standard error; it is hidden unless standard error is a terminal."""
     return Progress(
         "[progress.description]{task.description}",
         BarColumn(),

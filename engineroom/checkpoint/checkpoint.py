@@ -1,4 +1,4 @@
-"""A TensorRT-LLM checkpoint, opened and checked, and joined back into Hugging Face's tensors."""
+"""Open and check a TensorRT-LLM checkpoint, and join its ranks back into Hugging Face's tensors."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ class Checkpoint:
 def open_checkpoint(directory: str | Path) -> Checkpoint:
     """Open a checkpoint folder. Every rank file must exist and be complete.
 
-    Raises CheckpointError for a folder that is no checkpoint, is incomplete, or is damaged.
+    Raises CheckpointError for a folder that is not a checkpoint, is incomplete, or is damaged.
     """
     directory = Path(directory)
     if directory.name.endswith(SUFFIX):
-        raise CheckpointError(f"{directory} is what an interrupted conversion left. Convert again.")
+        raise CheckpointError(f"{directory} was left by an interrupted conversion. Convert again.")
     config = read_json(directory / "config.json", "Expected a checkpoint: config.json, rank*.safetensors.")
     if "architecture" not in config:
         raise CheckpointError(
-            f"{directory / 'config.json'} has no 'architecture': it is no TensorRT-LLM checkpoint."
+            f"{directory / 'config.json'} has no 'architecture': it is not a TensorRT-LLM checkpoint."
         )
     world_size = Sharding.from_trtllm(config).mapping.world_size
     files = [directory / f"rank{rank}.safetensors" for rank in range(world_size)]
@@ -85,7 +85,8 @@ def join(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         tensor, row = checkpoint.tensor(target.rank, target.name), 0
         if tuple(tensor.shape) != target.shape:
             raise CheckpointError(
-                f"rank {target.rank}: '{target.name}' is {list(tensor.shape)}, the config implies {list(target.shape)}."
+                f"rank {target.rank}: '{target.name}' is {list(tensor.shape)}; config.json implies "
+                f"{list(target.shape)}."
             )
         for part in target.slices:
             if part.source not in joined:
@@ -101,7 +102,10 @@ def join(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 def _fill(tensor: torch.Tensor, filled: torch.Tensor, part: SourceSlice, values: torch.Tensor) -> bool:
-    """Write `values` [rows, columns of `part`] to `tensor`; False when one was filled before with another value."""
+    """Write `values` [rows, columns] to the rows and columns of `tensor` that `part` names.
+
+    Returns False, and writes nothing, if one of these elements already has a different value.
+    """
     rows = slice(part.rows.start, part.rows.stop)
     index = (rows,) if part.columns is None else (rows, slice(part.columns.start, part.columns.stop))
     copies = filled[index]

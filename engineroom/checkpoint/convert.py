@@ -1,4 +1,4 @@
-"""Hugging Face folder -> TensorRT-LLM checkpoint, streaming: each source tensor is read once, block by block."""
+"""Convert a Hugging Face folder to a TensorRT-LLM checkpoint. Each source tensor is read once, block by block."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from engineroom.checkpoint.source import open_model
 from engineroom.checkpoint.tensorfile import DTYPE_BYTES, TORCH_DTYPES, StoredTensor, create
 from engineroom.kit.output import output_directory
 
-BLOCK_BYTES = (
-    2**20
-)  # with 16 MB the page cache asks for huge pages, which are slow to get in a virtual machine
+# With blocks of 16 MB the page cache asks for huge pages, which are slow to get in a virtual machine.
+BLOCK_BYTES = 2**20
 OnRead = Callable[[int], object]
 
 
@@ -52,8 +51,8 @@ def convert(
     """Write `config.json` and `rank{N}.safetensors`, N = 0 .. tp_size * pp_size - 1, and return their folder.
 
     `on_read` is called after each block with the number of source bytes that were read. Raises CheckpointError for bad
-    input and for a value that `dtype` cannot hold, OutputError when `output_dir` cannot be written or the disk is full;
-    nothing is left behind then.
+    input and for a value that `dtype` cannot hold, and OutputError when `output_dir` cannot be written or the disk is
+    full. After an error nothing is left behind.
     """
     source, sharding = open_model(model_dir), sharding or Sharding()
     target_dtype = infer_dtype(dtype, source.model.dtype)
@@ -68,14 +67,14 @@ def convert(
 
 
 def nbytes(targets: list[RankTensor], dtype: str) -> int:
-    """Bytes of all tensors in `dtype`."""
+    """Bytes of all tensors when they are written in `dtype`, as ModelConfig spells it."""
     return sum(prod(target.shape) for target in targets) * DTYPE_BYTES[SAFETENSORS_DTYPES[dtype]]
 
 
 def _create_rank_files(
     folder: Path, targets: list[RankTensor], dtype: str, files: ExitStack
 ) -> dict[str, list[Destination]]:
-    """Create the rank files in their full size; return the destinations of each source tensor, by its name."""
+    """Create the rank files at their full size; return the destinations of each source tensor, by its name."""
     destinations: dict[str, list[Destination]] = defaultdict(list)
     for rank, rank_targets in groupby(targets, key=lambda target: target.rank):
         by_name = {target.name: target for target in rank_targets}
@@ -93,7 +92,10 @@ def _create_rank_files(
 def copy_tensor(
     name: str, source: StoredTensor, destinations: list[Destination], on_read: OnRead | None
 ) -> None:
-    """Copy one source tensor to all its destinations, in blocks of rows of about BLOCK_BYTES."""
+    """Copy one source tensor to all its destinations, in blocks of rows of about BLOCK_BYTES.
+
+    Raises CheckpointError for a value that float16 cannot hold, and when the file became shorter.
+    """
     dtype = TORCH_DTYPES[destinations[0].tensor.dtype]
     for first_row, block in read_blocks(source):
         converted = block.to(dtype)
@@ -109,9 +111,10 @@ def copy_tensor(
 
 
 def read_blocks(source: StoredTensor) -> Iterator[tuple[int, torch.Tensor]]:
-    """(first row, block [rows, columns]) of a matrix, or of a vector as a matrix of one column.
+    """Yield (first row, block [rows, columns]) for each block of a matrix; a vector counts as a matrix of one column.
 
-    All blocks share one buffer: a block is valid until the next one is read.
+    All blocks share one buffer: a block is valid until the next one is read. Raises CheckpointError when the file
+    became shorter.
     """
     num_rows, columns = source.shape[0], prod(source.shape[1:])
     row_bytes = columns * DTYPE_BYTES[source.dtype]
@@ -128,7 +131,10 @@ def read_blocks(source: StoredTensor) -> Iterator[tuple[int, torch.Tensor]]:
 
 
 def write_block(block: torch.Tensor, first_row: int, destination: Destination) -> None:
-    """Write what the destination's slice needs of `block` [rows, columns], whose rows start at `first_row`."""
+    """Write the part of `block` [rows, columns] that belongs to the destination's slice.
+
+    The block begins at row `first_row` of the source tensor.
+    """
     rows, columns = destination.source_slice.rows, destination.source_slice.columns
     begin, end = max(rows.start, first_row), min(rows.stop, first_row + len(block))
     if begin >= end:

@@ -1,4 +1,4 @@
-"""Two checkpoints compared: configuration, names, shapes, dtypes, values."""
+"""Compare two checkpoints: their configuration, and the names, shapes, dtypes and values of their tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engineroom.checkpoint.tensorfile import load
 class Difference:
     """One difference. `location` is `config`, `ranks` or a rank; `name` is the key or the tensor there.
 
-    `harmless_reason` says why the engine is the same nevertheless; it is empty when the engine may differ.
+    `harmless_reason` says why both checkpoints give the same engine; it is empty when the engines may differ.
     """
 
     location: str
@@ -68,7 +68,10 @@ def diff_rank(a: Checkpoint, b: Checkpoint, rank: int) -> Iterator[Difference]:
 
 
 def diff_values(a: torch.Tensor, b: torch.Tensor) -> str:
-    """How many values differ and by how much; empty when all bits are equal. `a` and `b` have one shape and dtype."""
+    """How many values differ and by how much; empty when all bits are equal.
+
+    `a` and `b` have the same shape and dtype.
+    """
     bits = {4: torch.int32, 2: torch.int16}[a.element_size()]
     count = int((a.view(bits) != b.view(bits)).sum())
     if count == 0:

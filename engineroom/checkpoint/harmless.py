@@ -1,4 +1,4 @@
-"""Keys of config.json that one writer omits while the engine stays the same, each with the reason."""
+"""Keys of config.json that a checkpoint may omit without changing the engine, each with the reason."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ CONVERTER_DEFAULTS = {
 def harmless_reason(name: str, left: object, right: object) -> str:
     """Why this difference does not matter; empty when it may matter.
 
-    Only an absent key is ever harmless, and any value of logits_dtype.
+    A difference is harmless only if one side omits the key, or if the key is logits_dtype.
     """
     if ABSENT not in (left, right) and name != "logits_dtype":
         return ""

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint or of a plan as text, by rank; layers with the same tensors are listed once."""
+"""List the tensors of a checkpoint or of a plan, by rank; consecutive layers with equal tensors are listed once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAYER = re.compile(r"transformer\.layers\.(\d+)\.(.*)")
 
 
 class TensorRow(NamedTuple):
-    """One tensor of the listing; `dtype` as safetensors spells it."""
+    """One tensor of the listing; `dtype` is spelled as in safetensors."""
 
     name: str
     dtype: str
@@ -32,19 +32,19 @@ class TensorRow(NamedTuple):
 
 
 def inspect(checkpoint: Checkpoint, rank: int | None = None) -> str:
-    """The tensors of one rank, or of all: name, dtype, shape, bytes."""
+    """A listing of the tensors of one rank, or of all ranks: name, dtype, shape, bytes."""
     ranks = range(len(checkpoint.ranks)) if rank is None else [rank]
     sections: list[str] = []
-    for number in ranks:
-        tensors = checkpoint.ranks[number].items()
+    for rank_index in ranks:
+        tensors = checkpoint.ranks[rank_index].items()
         sections.append(
-            render(number, [TensorRow(name, tensor.dtype, tensor.shape) for name, tensor in tensors])
+            render(rank_index, [TensorRow(name, tensor.dtype, tensor.shape) for name, tensor in tensors])
         )
     return "\n".join(sections)
 
 
 def describe(targets: Iterable[RankTensor], dtype: str) -> str:
-    """A plan in the same form, before anything is written."""
+    """A listing of a plan's tensors in the same form; `dtype` is the one that the plan writes, as "float16"."""
     file_dtype = SAFETENSORS_DTYPES[dtype]
     sections: list[str] = []
     for rank, tensors in groupby(targets, key=lambda target: target.rank):
@@ -64,7 +64,10 @@ def render(rank: int, rows: list[TensorRow]) -> str:
 
 
 def group_layers(rows: list[TensorRow]) -> Iterator[tuple[str, list[TensorRow]]]:
-    """(title, rows): the tensors outside the layers, then the layers; equal neighbouring layers come once, as `0-3`."""
+    """Yield (title, rows), first for the tensors outside the layers.
+
+    Then come the layers; consecutive layers with equal tensors are one group, such as `0-3`.
+    """
     layers: dict[int, list[TensorRow]] = {}
     outside: list[TensorRow] = []
     for row in rows:
@@ -75,6 +78,6 @@ def group_layers(rows: list[TensorRow]) -> Iterator[tuple[str, list[TensorRow]]]
     if outside:
         yield "outside of the layers", outside
     for layer, group in groupby(sorted(layers.items()), key=lambda item: sorted(item[1])):
-        numbers = [number for number, _ in group]
-        label = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}, each"
+        indices = [index for index, _ in group]
+        label = f"{indices[0]}" if len(indices) == 1 else f"{indices[0]}-{indices[-1]}, each"
         yield f"transformer.layers.{label}", layer

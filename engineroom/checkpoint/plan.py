@@ -1,7 +1,7 @@
 """What a conversion writes: each tensor of each rank, as slices of Hugging Face tensors stacked by rows.
 
-`convert` fills these tensors, the `plan` command prints them, `join` reads them back. Names, fusing and sharding follow
-TensorRT-LLM 1.2.1 (models/llama/convert.py, models/model_weights_loader.py).
+`convert` fills these tensors, the `plan` command prints them, and `join` reads them back. Names, fusing and sharding
+follow TensorRT-LLM 1.2.1 (models/llama/convert.py, models/model_weights_loader.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from engineroom.checkpoint.config import ModelConfig
 from engineroom.checkpoint.mapping import Sharding
 
 Shape = tuple[int, ...]
-FC, GATE = "gate_proj", "up_proj"  # the names cross: TensorRT-LLM's fc is Hugging Face's gate_proj
+FC, GATE = "gate_proj", "up_proj"  # TensorRT-LLM's fc is Hugging Face's gate_proj, and its gate is up_proj
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def source_shapes(model: ModelConfig) -> dict[str, Shape]:
     }
     if not model.tie_word_embeddings:
         shapes["lm_head.weight"] = (model.vocab_size, hidden)
-    for number in range(model.num_hidden_layers):
-        shapes |= {f"model.layers.{number}.{name}": shape for name, shape in layer.items()}
+    for index in range(model.num_hidden_layers):
+        shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
     return shapes
 
 
@@ -98,15 +98,19 @@ class RankPlan:
             yield self.vocabulary("lm_head.weight", f"{source}.weight")
 
     def layer(self, prefix: str, source: str) -> Iterator[RankTensor]:
-        """One decoder layer. Its number in `prefix` counts from 0 in each pipeline stage, in `source` in the model."""
+        """One decoder layer.
+
+        `prefix` has its index within the pipeline stage, from 0; `source` has its index within the whole model.
+        """
         model = self.model
         norms = {"input_layernorm": "input_layernorm", "post_layernorm": "post_attention_layernorm"}
         for name, source_name in norms.items():
             yield self.unsharded(f"{prefix}{name}.weight", f"{source}{source_name}.weight", model.hidden_size)
         if model.qk_layernorm:
-            for x in "qk":
-                source_name = f"{source}self_attn.{x}_norm.weight"
-                yield self.unsharded(f"{prefix}attention.{x}_layernorm.weight", source_name, model.head_size)
+            for projection in ("q", "k"):
+                target_name = f"{prefix}attention.{projection}_layernorm.weight"
+                source_name = f"{source}self_attn.{projection}_norm.weight"
+                yield self.unsharded(target_name, source_name, model.head_size)
         for kind in ("weight", "bias") if model.attn_bias else ("weight",):
             yield self.qkv(f"{prefix}attention.qkv.{kind}", f"{source}self_attn.", kind)
         q = model.num_attention_heads * model.head_size
@@ -117,7 +121,10 @@ class RankPlan:
         yield from self.row(f"{prefix}mlp.proj.", f"{source}mlp.down_proj.", ffn, model.mlp_bias)
 
     def qkv(self, name: str, source: str, kind: str) -> RankTensor:
-        """[q; k; v] of this rank's heads. With more ranks than KV heads, neighbouring ranks hold copies of one head."""
+        """The rows of q, k and v for this rank's heads. With more ranks than KV heads, ranks share copies of a KV head.
+
+        `kind`: "weight" or "bias".
+        """
         model, tp_size = self.model, self.sharding.mapping.tp_size
         tp_rank = self.sharding.mapping.tp_rank(self.rank)
         kv_begin = tp_rank * model.num_key_value_heads // tp_size
@@ -126,9 +133,10 @@ class RankPlan:
         heads["v"] = heads["k"]
         slices = tuple(
             SourceSlice(
-                f"{source}{x}_proj.{kind}", range(h.start * model.head_size, h.stop * model.head_size)
+                f"{source}{projection}_proj.{kind}",
+                range(indices.start * model.head_size, indices.stop * model.head_size),
             )
-            for x, h in heads.items()
+            for projection, indices in heads.items()
         )
         rows = sum(len(source_slice.rows) for source_slice in slices)
         shape = (rows, model.hidden_size) if kind == "weight" else (rows,)
@@ -155,7 +163,7 @@ class RankPlan:
         return RankTensor(self.rank, name, (size,), (SourceSlice(source, range(size)),))
 
     def vocabulary(self, name: str, source: str) -> RankTensor:
-        """Rows of the vocabulary, which is padded with zeros to a multiple of tp_size."""
+        """This rank's rows of the vocabulary, which is padded with zeros to a multiple of tp_size."""
         vocab_size, mapping = self.model.vocab_size, self.sharding.mapping
         rows_per_rank = -(-vocab_size // mapping.tp_size)
         rows = range(rows_per_rank * mapping.tp_rank(self.rank), vocab_size)[:rows_per_rank]
@@ -173,7 +181,7 @@ class RankPlan:
         return RankTensor(self.rank, name, (len(rows), len(columns)), (SourceSlice(source, rows, columns),))
 
     def share(self, size: int) -> range:
-        """This rank's part of `size` neighbouring rows, columns or heads; tp_size divides `size`."""
+        """This rank's range of `size` rows, columns or heads; tp_size divides `size`."""
         part = size // self.sharding.mapping.tp_size
         begin = part * self.sharding.mapping.tp_rank(self.rank)
         return range(begin, begin + part)

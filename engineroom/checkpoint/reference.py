@@ -1,4 +1,4 @@
-"""What the original model computes, by Hugging Face transformers."""
+"""Logits of the original model, computed with Hugging Face transformers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def reference_logits(model_dir: str | Path, token_ids: list[int]) -> torch.Tensor:
-    """float32 [len(token_ids), vocab_size] of the model in `model_dir`, computed in float32."""
+    """Logits of the model in `model_dir`, float32 [len(token_ids), vocab_size], computed in float32 on the CPU."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 

@@ -11,7 +11,7 @@ from engineroom.checkpoint.errors import CheckpointError
 
 
 def frequencies(head_size: int, base: float, scaling: dict[str, Any] | None) -> torch.Tensor:
-    """float32 [head_size / 2]: inverse frequencies, with Llama 3.1's scaling, a linear scaling, or none.
+    """Inverse frequencies, float32 [head_size / 2], with Llama 3.1's scaling, linear scaling, or none.
 
     Follows modeling_rope_utils.py of transformers. Raises CheckpointError for another kind of scaling.
     """

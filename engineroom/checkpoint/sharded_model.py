@@ -1,6 +1,6 @@
-"""Logits straight from rank files: each rank computes its share, and the shares are summed as in an all-reduce.
+"""Compute logits from rank files: each rank computes its share, and the shares are summed as in an all-reduce.
 
-This is plain PyTorch in float32. It proves a conversion and shows what each rank computes; it is no engine.
+This is plain PyTorch in float32. It proves a conversion and shows what each rank computes; it is not an engine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ShardedModel:
 
     @torch.inference_mode()
     def logits(self, token_ids: list[int]) -> torch.Tensor:
-        """float32 [len(token_ids), vocab_size], on the CPU."""
+        """Logits after each token, float32 [len(token_ids), vocab_size], on the CPU."""
         mapping = self.sharding.mapping
         stages = [self.ranks[p * mapping.tp_size : (p + 1) * mapping.tp_size] for p in range(mapping.pp_size)]
         x = self.embed(stages[0], torch.tensor(token_ids, device=self.device))  # [tokens, hidden_size]
@@ -42,7 +42,7 @@ class ShardedModel:
         return logits[:, : self.model.vocab_size].cpu()
 
     def greedy(self, token_ids: list[int], max_tokens: int, stop: int | None = None) -> list[int]:
-        """Up to `max_tokens` tokens that continue `token_ids`, each the most likely; the token `stop` ends them."""
+        """The greedy continuation of `token_ids`: at most `max_tokens` tokens; the token `stop` is the last if it comes."""
         output: list[int] = []
         while len(output) < max_tokens and (not output or output[-1] != stop):
             output.append(int(self.logits(token_ids + output)[-1].argmax()))
@@ -56,7 +56,7 @@ class ShardedModel:
         return embedding(token_ids, tables[0])
 
     def layer(self, ranks: list[Weights], prefix: str, x: torch.Tensor) -> torch.Tensor:
-        """x [tokens, hidden_size] -> the same shape. Two all-reduces a layer: those of tensor parallelism."""
+        """x [tokens, hidden_size] -> the same shape. A layer has two all-reduces, as in tensor parallelism."""
         h = self.norm(x, ranks[0][f"{prefix}input_layernorm.weight"])
         shares = [self.attention(rank, f"{prefix}attention.", h) for rank in ranks]
         x = x + all_reduce(ranks, f"{prefix}attention.dense.", shares)
@@ -65,7 +65,7 @@ class ShardedModel:
         return x + all_reduce(ranks, f"{prefix}mlp.proj.", shares)
 
     def attention(self, rank: Weights, prefix: str, x: torch.Tensor) -> torch.Tensor:
-        """This rank's heads. x [tokens, hidden_size] -> [tokens, heads of this rank * head_size]."""
+        """Attention of this rank's heads: x [tokens, hidden_size] -> [tokens, heads of this rank * head_size]."""
         heads = self.model.num_attention_heads // self.sharding.mapping.tp_size
         fused = linear(x, rank[f"{prefix}qkv.weight"], rank.get(f"{prefix}qkv.bias"))
         qkv = fused.unflatten(-1, (-1, self.model.head_size)).transpose(0, 1)  # [heads, tokens, head_size]
@@ -79,7 +79,10 @@ class ShardedModel:
         return attended.transpose(0, 1).flatten(1)
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
-        """Rotary position embedding of x [heads, tokens, head_size]; halves, not interleaved pairs (gpt_neox)."""
+        """Rotary position embedding: x [heads, tokens, head_size] -> the same shape.
+
+        It pairs the two halves of a head, as gpt_neox does, not neighbouring elements.
+        """
         angle = torch.arange(x.shape[1], device=self.device)[:, None] * self.inverse_frequencies
         a, b = x.chunk(2, -1)
         return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
@@ -100,7 +103,7 @@ def mlp(rank: Weights, prefix: str, x: torch.Tensor) -> torch.Tensor:
 
 
 def all_reduce(ranks: list[Weights], prefix: str, shares: list[torch.Tensor]) -> torch.Tensor:
-    """The row-parallel product: each rank multiplies its share [tokens, inputs / tp_size], the products are summed.
+    """The row-parallel product: each rank multiplies its share [tokens, inputs / tp_size], and the products are summed.
 
     Returns [tokens, outputs], with the bias added once.
     """

@@ -34,8 +34,8 @@ def open_model(directory: str | Path) -> HuggingFaceModel:
     """Open a local Hugging Face folder with weights in one or more *.safetensors files.
 
     Raises CheckpointError when config.json is missing, unreadable or of another architecture; when weights are missing,
-    damaged, pickled (`.bin`) or outside the folder; when their names, shapes or dtypes are not those that config.json
-    implies.
+    damaged, pickled (`.bin`) or outside the folder; or when their names, shapes or dtypes are not those that
+    config.json implies.
     """
     directory = Path(directory)
     path = directory / "config.json"
@@ -55,7 +55,7 @@ def open_model(directory: str | Path) -> HuggingFaceModel:
 
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises CheckpointError that ends in `advice` when there is none."""
+    """The JSON object in a file. Raises CheckpointError when there is none; its message ends with `advice`."""
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError:
@@ -68,9 +68,10 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The weight files of a folder: those that the index names if there is an index, else the only one.
+    """The weight files of a folder: those that the index names or, without an index, the only *.safetensors file.
 
-    Raises CheckpointError when there are none, or several without an index.
+    Raises CheckpointError when there are none, when there are several without an index, and for a file that is missing
+    or outside the folder.
     """
     index = directory / INDEX
     if index.exists():
@@ -100,11 +101,11 @@ def _resolve(file: Path, directory: Path) -> Path:
     resolved = file.resolve()
     if not any(resolved.is_relative_to(folder) for folder in allowed):
         raise CheckpointError(
-            f"{file} leads out of the model folder, to {resolved}. Copy the file into the folder."
+            f"{file} is outside the model folder: it leads to {resolved}. Copy the file into the folder."
         )
     if not resolved.is_file():
         raise CheckpointError(
-            f"{file} is named but does not exist. Fetch the model again: a part of it is missing."
+            f"{file} does not exist, although the model names it. Fetch the model again: a part of it is missing."
         )
     return resolved
 
@@ -120,7 +121,7 @@ def _check_tensors(tensors: dict[str, StoredTensor], shapes: dict[str, Shape], d
         tensor = tensors[name]
         if tensor.shape != shape:
             raise CheckpointError(
-                f"{tensor.file}: '{name}' is {list(tensor.shape)}, config.json implies {list(shape)}."
+                f"{tensor.file}: '{name}' is {list(tensor.shape)}; config.json implies {list(shape)}."
             )
         if tensor.dtype not in TORCH_DTYPES:
             raise CheckpointError(

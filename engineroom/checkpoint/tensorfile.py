@@ -1,4 +1,4 @@
-"""The safetensors format, read and written by byte position, so that tensors stream and none is held whole.
+"""The safetensors format, read and written by byte offset, so that a conversion never holds a whole tensor.
 
 Format: 8 bytes little-endian header length, JSON header {name: {dtype, shape, data_offsets}}, data
 (https://github.com/huggingface/safetensors, README "Format"). The `safetensors` package reads and writes whole tensors
@@ -27,7 +27,7 @@ MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor in a file: its dtype as safetensors spells it, its shape, and the byte of the file where it begins."""
+    """One tensor in a file: its dtype as safetensors spells it, its shape, and the byte offset of its data."""
 
     file: Path
     dtype: str
@@ -45,7 +45,7 @@ class StoredTensor:
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file, by name.
 
-    Raises CheckpointError when the file is truncated, is no safetensors file, or contradicts itself.
+    Raises CheckpointError when the file is truncated, inconsistent, or not a safetensors file.
     """
     file_bytes = path.stat().st_size
     with path.open("rb") as file:
@@ -85,15 +85,15 @@ def _stored_tensor(path: Path, data_offset: int, entry: Mapping[str, Any]) -> St
 
 def _damaged(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} is damaged or no safetensors file: {reason}. Expected a complete *.safetensors; fetch or write it "
+        f"{path} is damaged or not a safetensors file: {reason}. Expected a complete *.safetensors; fetch or write it "
         f"again."
     )
 
 
 def create(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, StoredTensor]:
-    """Write a new file for `tensors` (name -> dtype, shape) whose values are all zero, for the caller to overwrite.
+    """Write a new file for `tensors` (name -> dtype, shape). All values are zero until the caller overwrites them.
 
-    Raises OSError (ENOSPC) at once when the disk is too small.
+    Raises OSError (ENOSPC) when the disk is too small, and FileExistsError when `path` exists.
     """
     header: dict[str, dict[str, Any]] = {}
     end = 0

@@ -53,11 +53,11 @@ def write_model(
     (folder / "config.json").write_text(json.dumps(config_json(model)))
     names = sorted(tensors)
     weight_map: dict[str, str] = {}
-    for number in range(num_files):
-        file_names = names[number::num_files]
+    for index in range(num_files):
+        file_names = names[index::num_files]
         file = "model.safetensors"
         if num_files > 1:
-            file = f"model-{number + 1:05d}-of-{num_files:05d}.safetensors"
+            file = f"model-{index + 1:05d}-of-{num_files:05d}.safetensors"
         save_file({name: tensors[name] for name in file_names}, folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(file_names, file)
     if num_files > 1:
@@ -66,7 +66,7 @@ def write_model(
 
 
 def convert_once(source: Path, output: Path, started: Event) -> None:
-    """For a process of its own: set `started`, then convert to two ranks."""
+    """Set `started`, then convert to two ranks. The tests run this in a separate process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     started.set()
     convert(source, output, sharding=TWO_RANKS)

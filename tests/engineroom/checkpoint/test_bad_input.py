@@ -114,7 +114,7 @@ DAMAGES: list[tuple[str, Damage, str]] = [
     ("no size", change_config(hidden_size=None), r"'hidden_size' is None; expected a whole number"),
     ("negative size", change_config(vocab_size=-1), r"'vocab_size' is -1"),
     ("no epsilon", change_config(rms_norm_eps=None), r"'rms_norm_eps' is None; expected a number above 0"),
-    ("other sizes", change_config(intermediate_size=64), r"is \[48, 32\], config.json implies \[64, 32\]"),
+    ("other sizes", change_config(intermediate_size=64), r"is \[48, 32\]; config.json implies \[64, 32\]"),
     ("tensor missing", change_weights(Q, None), r"lacks 1 tensor.*model\.layers\.1\.self_attn\.q_proj"),
     (
         "tensor too small",
@@ -133,9 +133,13 @@ DAMAGES: list[tuple[str, Damage, str]] = [
     ("empty file", lambda folder: (folder / FILE).write_bytes(b""), r"damaged"),
     ("no weights", lambda folder: (folder / FILE).unlink(), r"has 0 \*\.safetensors"),
     ("pickled", rename_to_pickle, r"only pickled weights.*save_pretrained"),
-    ("symlink out", link_out_of_the_folder, r"leads out of the model folder.*Copy"),
-    ("index to nowhere", write_index({Q: FIRST_OF_TWO}), rf"{FIRST_OF_TWO} is named but does not exist"),
-    ("index out of the folder", write_index({Q: "../x.safetensors"}), r"leads out of the model folder"),
+    ("symlink out", link_out_of_the_folder, r"is outside the model folder.*Copy"),
+    (
+        "index to nowhere",
+        write_index({Q: FIRST_OF_TWO}),
+        rf"{FIRST_OF_TWO} does not exist, although the model names it",
+    ),
+    ("index out of the folder", write_index({Q: "../x.safetensors"}), r"is outside the model folder"),
     ("index empty", write_index({}), r"has no weight_map"),
 ]
 
@@ -187,7 +191,7 @@ def test_float16_that_overflows(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("out*"))
 
 
-def test_hugging_face_cache_is_no_escape(tmp_path: Path) -> None:
+def test_a_snapshot_of_the_hugging_face_cache_is_accepted(tmp_path: Path) -> None:
     """The hub's cache links a snapshot's files to ../../blobs; such a folder is accepted like any other."""
     snapshot, blobs = tmp_path / "models--x" / "snapshots" / "abc", tmp_path / "models--x" / "blobs"
     write_model(snapshot)
@@ -225,7 +229,7 @@ def test_disk_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_disk_full_midway(tmp_path: Path) -> None:
-    """The operating system limits the size of a file, and the rank file exceeds the limit."""
+    """The operating system limits the size of a file, and the rank file would exceed the limit."""
     write_model(tmp_path / "hf")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))

@@ -1,4 +1,4 @@
-"""What a conversion writes, against straightforward tensor arithmetic and against the source itself."""
+"""Compare what a conversion writes with straightforward tensor arithmetic, and with the source itself."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_shards_join_to_the_source(
 
 @pytest.mark.parametrize("tp_size", [1, 2, 4])
 def test_one_layer_by_hand(tmp_path: Path, tp_size: int) -> None:
-    """Names, fusing and sharding, written once more in the obvious way: chunk, repeat, cat."""
+    """Names, fusing and sharding, computed a second time in the obvious way: chunk, repeat, cat."""
     hf = write_model(tmp_path / "hf")
     sharding = Sharding(Mapping(tp_size))
     checkpoint = open_checkpoint(convert(tmp_path / "hf", tmp_path / "out", sharding=sharding))
@@ -149,7 +149,7 @@ def test_dtype(tmp_path: Path, source: torch.dtype, option: str, expected: torch
 
 @pytest.mark.parametrize(("tp_size", "pp_size"), [(1, 1), (2, 1), (8, 2)])
 def test_logits_equal_transformers(tmp_path: Path, tp_size: int, pp_size: int) -> None:
-    """The course model, 40 tokens, float32: within 1e-4 of logits up to about 36 (the sums have another order)."""
+    """The course model, 40 tokens, float32: within 1e-4, for logits up to about 36; the order of the sums differs."""
     token_ids = list(range(100, 140))
     reference = AutoModelForCausalLM.from_pretrained(COURSE, dtype=torch.float32)
     with torch.inference_mode():

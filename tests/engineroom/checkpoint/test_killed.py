@@ -1,4 +1,4 @@
-"""Killed or interrupted at any moment: the output is complete, or readers refuse it and the next run replaces it."""
+"""A killed conversion leaves complete output, or output that readers refuse and that the next run replaces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def convert_and_signal(source: Path, output: Path, seconds: float, signal_number: int) -> None:
-    """Start a conversion in a process of its own and send it the signal `seconds` after it started.
+    """Start a conversion in a separate process and send it the signal `seconds` after it started.
 
     The process comes from a fork server that has imported torch and never computed with it: a fork of this process
     could wait forever for OpenMP threads that it does not have.

@@ -11,7 +11,7 @@ ONE_LAYER = SHAPES["llama-3.1-8b"] | {"num_hidden_layers": 1, "vocab_size": 4000
 
 
 def test_time_and_memory(tmp_path: Path) -> None:
-    """Copy and convert in turn until one pair is undisturbed: other work on the machine only adds time.
+    """Copy and convert in turn until one pair meets the limit: other work on the machine only adds time.
 
     The record `convert-8b-tp1-*` has the ratio on a quiet machine, below 1; here two test workers share two cores.
     """

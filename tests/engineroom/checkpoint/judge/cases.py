@@ -1,4 +1,4 @@
-"""The models that ModelOpt exports, and how it runs: in the `quantize` environment, all cases in one process."""
+"""The models that ModelOpt exports. It runs in the `quantize` environment, with all cases in one process."""
 
 from __future__ import annotations
 
