@@ -1,4 +1,4 @@
-"""The executor's loop in a thread of its own, behind async iterators."""
+"""Run the executor's loop in a separate thread, and stream its output to async code."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from engineroom.engine.runtime.executor import Executor
 from engineroom.engine.runtime.request import Request, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
 
-SWITCH_INTERVAL = (
-    0.0005  # seconds until a thread that waits for the GIL gets it; Python's 5 ms are several steps
-)
+# Seconds until a thread that waits for the GIL gets it. Python's default, 5 ms, is as long as several steps.
+SWITCH_INTERVAL = 0.0005
 
 
 class QueueFull(RuntimeError):
-    """The engine holds as many running and waiting requests as it may; ask again later."""
+    """The engine has its maximum number of running and waiting requests; try again later."""
 
 
 class EngineStopped(RuntimeError):
@@ -46,10 +45,10 @@ class AsyncExecutor:
     """Serves requests from async code: `async for output in executor.generate(token_ids, params)`.
 
     Leaving that loop early, or cancelling its task, cancels the request; its blocks are free before the next step. At
-    most max_batch_size + `max_queue_size` requests are held (the name is TensorRT-LLM's); None means no limit.
+    most max_batch_size + `max_queue_size` requests are accepted at a time (TensorRT-LLM's name); None means no limit.
 
-    On a CPU, AOTInductor holds the GIL while it computes a step, so Python's threads must take turns more often than by
-    default.
+    On a CPU, AOTInductor holds the GIL while it computes a step, so the executor lowers Python's thread switch interval
+    for the whole process (SWITCH_INTERVAL).
     """
 
     def __init__(self, executor: Executor, max_queue_size: int | None = None) -> None:
@@ -93,7 +92,7 @@ class AsyncExecutor:
             self._wake_up.set()
 
     def stats(self) -> EngineStats:
-        """Read while the engine's thread goes on, so the values need not belong to the same step."""
+        """The current load. The engine's thread runs meanwhile, so the values may belong to different steps."""
         scheduler, block_manager = self.executor.scheduler, self.executor.block_manager
         num_waiting = len(scheduler.waiting) + len(self._new_requests)
         usage = 1 - block_manager.num_free_blocks / block_manager.num_blocks
@@ -104,7 +103,7 @@ class AsyncExecutor:
         return "the engine was shut down" if self._stopped else self._failure
 
     def close(self) -> None:
-        """Stop the loop after the step that runs now; streams that are still open end with EngineStopped."""
+        """Stop the loop after the current step; streams that are still open end with EngineStopped."""
         self._stopped = True
         self._wake_up.set()
         self._thread.join()
@@ -118,8 +117,8 @@ class AsyncExecutor:
         max_batch_size = self.executor.engine.limits.max_batch_size
         if len(self._queues) >= max_batch_size + self.max_queue_size:
             raise QueueFull(
-                f"{max_batch_size} requests may run and {self.max_queue_size} wait (max_queue_size), and so many do; "
-                f"ask later."
+                f"{max_batch_size} requests may run and {self.max_queue_size} wait (max_queue_size). "
+                f"The queue is full; try again later."
             )
 
     def _run(self) -> None:

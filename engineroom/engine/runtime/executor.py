@@ -1,8 +1,9 @@
 """The engine's loop: schedule a step, run it, sample, and hand the tokens out.
 
-With `overlap` 1 the host launches a step before it has read the tokens of the step before, so the device never waits
+With `overlap` 1 the host launches a step before it has read the tokens of the previous step, so the device never waits
 for the host. The next step finds its input tokens on the device (`ModelRunner.last_token_ids`). On the host a token is
-a placeholder until it is read. A request that ends by a stop word has then computed one token too many; it is dropped.
+a placeholder until it is read. By the time the host sees a stop word, the request has computed one token too many,
+which is dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from engineroom.engine.runtime.request import Request, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams, logprobs, sample
 from engineroom.engine.runtime.scheduler import CapacitySchedulerPolicy, Scheduler
 
-CPU_FREE_MEMORY_FRACTION = 0.2  # for the KV cache on a CPU, unless KvCacheConfig.max_tokens is given
+# The share of the available memory that a KV cache on a CPU takes, unless KvCacheConfig.max_tokens is set.
+CPU_FREE_MEMORY_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class PendingStep:
     """Tokens of one step on their way from the device to the host.
 
     token_ids: int64 [num_requests]; logprobs: float32 [num_requests], or None if no request asked for them. Both are
-    on the host, and valid once `copied` has happened; on a CPU there is nothing to wait for and it is None.
+    on the host, and valid once the event `copied` has completed. On a CPU there is no copy, and `copied` is None.
     """
 
     step_number: int
@@ -91,7 +93,7 @@ class Executor:
         self._pending_steps: deque[PendingStep] = deque()
 
     def step(self) -> list[tuple[Request, TokenOutput]]:
-        """Run one step for all requests; returns the tokens that are due. Without requests it does nothing."""
+        """Run one step if there are requests. Returns the tokens that the host has read, perhaps of earlier steps."""
         batch = self.scheduler.schedule()
         if batch.is_empty:
             return self._read_steps(self.num_steps)
@@ -118,15 +120,15 @@ class Executor:
         return [request.output_token_ids for request in requests]
 
     def abort_all(self) -> None:
-        """Drop all requests and every token that was not read yet; what the requests held is free."""
+        """Drop all requests and every token that was not read yet; free their blocks and slots."""
         self._pending_steps.clear()
         for request in [*self.scheduler.running, *self.scheduler.waiting]:
             self.scheduler.finish(request)
 
     def _has_placeholders(self, request: Request, num_tokens: int) -> bool:
-        """Whether the next `num_tokens` tokens of context are not all known.
+        """Whether any of the next `num_tokens` tokens of context is still a placeholder.
 
-        That happens to a request that was preempted: its output so far is context now, and must be read first.
+        That happens after a preemption: the output so far has become context, and the host must read it first.
         """
         begin = request.num_computed_tokens
         return PLACEHOLDER_TOKEN_ID in request.token_ids[begin : begin + num_tokens]
@@ -200,7 +202,7 @@ class Executor:
         return outputs
 
     def _receive(self, request: Request, token_id: int, logprob: float) -> TokenOutput:
-        """Take a token that the host has read; ends the request, or caches the block that the token filled."""
+        """Record a token that the host has read; finish the request, or cache the block that the token filled."""
         finish_reason = request.resolve_placeholder(token_id)
         if finish_reason:
             self.scheduler.finish(request)
@@ -223,7 +225,7 @@ def _slot(request: Request) -> int:
 
 
 def num_kv_cache_blocks(engine: EngineDir, config: KvCacheConfig) -> int:
-    """Blocks that sequences may use; at least 1, and at most what max_batch_size sequences of max_seq_len could use."""
+    """Blocks to allocate, without the padding block: from 1 to what max_batch_size sequences of max_seq_len need."""
     limits = engine.limits
     block_bytes = KvCacheShape.of(engine.model, limits, engine.device).bytes_per_block()
     if config.max_tokens is not None:

@@ -31,10 +31,9 @@ class BlockManager:
     """Allocates the blocks 1 … `num_blocks`. Invariants:
 
     - The reference count of a block is the number of block tables that contain it.
-    - A block with references belongs to these tables. Only a full block is in more than one, and no step writes to a
-      full block, so sharing needs no copy.
-    - A block without references is free. If its content has a hash it is also evictable: `match_prefix` still finds it,
-      until `allocate` needs it for another sequence. The block released first is evicted first.
+    - Only a full block can be in more than one block table. No step writes to a full block, so sharing needs no copy.
+    - A block without references is free. If its content has a hash it is also evictable: `match_prefix` still finds it
+      until `allocate` hands it to another sequence. The block that was released first is evicted first.
     """
 
     def __init__(self, num_blocks: int, tokens_per_block: int, enable_block_reuse: bool = True) -> None:
@@ -43,9 +42,8 @@ class BlockManager:
         self.num_reused_tokens = 0
         self._ref_counts = [0] * (1 + num_blocks)  # by block id
         self._empty_block_ids = deque(range(1, 1 + num_blocks))
-        self._evictable: OrderedDict[int, bytes] = (
-            OrderedDict()
-        )  # block id to block hash, released first comes first
+        # block id to block hash; the block that was released first comes first
+        self._evictable: OrderedDict[int, bytes] = OrderedDict()
         self._hash_to_block_id: dict[bytes, int] = {}
 
     @property
@@ -95,9 +93,8 @@ class BlockManager:
         for block_hash in self._new_block_hashes(block_table, token_ids):
             block_id = block_table.block_ids[len(block_table.block_hashes)]
             block_table.block_hashes.append(block_hash)
-            self._hash_to_block_id.setdefault(
-                block_hash, block_id
-            )  # another sequence may have computed the same
+            # another sequence may have computed an equal block before
+            self._hash_to_block_id.setdefault(block_hash, block_id)
 
     def free(self, block_table: BlockTable) -> None:
         """Release all blocks of a table, the last one first, so that the beginning of a prompt is evicted last."""
@@ -124,7 +121,7 @@ class BlockManager:
         return block_id
 
     def _new_block_hashes(self, block_table: BlockTable, token_ids: Sequence[int]) -> Iterator[bytes]:
-        """Hashes of the full blocks of `token_ids` that come after those that `block_table` has hashes for."""
+        """Hashes of the full blocks of `token_ids`, without those that `block_table` already has."""
         size = self.tokens_per_block
         prefix_hash = block_table.block_hashes[-1] if block_table.block_hashes else b""
         for begin in range(len(block_table.block_hashes) * size, len(token_ids) - size + 1, size):

@@ -1,9 +1,9 @@
-"""Runs the compiled graphs of an engine on its weights, its KV cache and what the device knows of each running request.
+"""Run the compiled graphs of an engine, with its weights, its KV cache and the state of each request on the device.
 
-Every running request has a slot: a row of `block_tables` and of `last_token_ids`, its newest token, which the host need
-not have read yet. One more slot, the last one, belongs to no request: padding rows use it, and its block table points
-to PADDING_BLOCK_ID. On a GPU a generation step is a CUDA graph; there is one for each of some batch sizes, and smaller
-batches are padded to the next of these sizes.
+Every running request has a slot: its row of `block_tables` and its entry of `last_token_ids`. The latter is the
+request's newest token, which the host may not have read yet. The last slot belongs to no request: padding rows use it,
+and its block table points to PADDING_BLOCK_ID. On a GPU a generation step is a CUDA graph. There is one graph for each
+of CUDA_GRAPH_BATCH_SIZES, and other batches are padded to the next larger of these sizes.
 """
 
 from __future__ import annotations
@@ -55,9 +55,8 @@ class ModelRunner:
         table_shape = (num_slots, engine.limits.max_blocks_per_sequence)
         self.last_token_ids = torch.zeros(num_slots, dtype=torch.long, device=self.device)  # [num_slots]
         self.block_tables = torch.full(table_shape, PADDING_BLOCK_ID, device=self.device)  # int64
-        self._host_block_tables: list[list[int]] = [
-            [] for _ in range(num_slots)
-        ]  # what the device's have by slot
+        # by slot: the block ids that `block_tables` has on the device
+        self._host_block_tables: list[list[int]] = [[] for _ in range(num_slots)]
         self._cuda_graphs: dict[int, CudaGraph] = {}  # by batch size
 
     def allocate_kv_cache(self, num_blocks: int) -> None:
@@ -71,7 +70,7 @@ class ModelRunner:
                     self._cuda_graphs[batch_size] = CudaGraph(self, batch_size)
 
     def load_graph(self, name: str) -> CompiledGraph:
-        """Load one compiled graph. A subclass may run its graphs in another way."""
+        """Load one compiled graph. A subclass may return another object with the same methods."""
         return load_package(self.engine.package, name)
 
     def load_weights(self, path: Path) -> dict[str, Tensor]:
@@ -85,7 +84,7 @@ class ModelRunner:
         return tensors
 
     def _check_weights(self, path: Path, tensors: dict[str, Tensor]) -> None:
-        """Raises EngineError for a missing tensor, a wrong shape or a wrong dtype: the graphs accept anything."""
+        """Raises EngineError for a missing tensor, a wrong shape or a wrong dtype: the graphs do not check."""
         decoder = meta_decoder(self.engine.model, self.engine.packed)
         for name, expected in {**decoder.state_dict(), "inv_freq": decoder.inv_freq}.items():
             tensor = tensors.get(name)
@@ -127,7 +126,7 @@ class ModelRunner:
         return logits, greedy_token_ids
 
     def _flatten(self, chunks: Sequence[ContextChunk]) -> tuple[list[list[int]], list[int]]:
-        """All chunks one after the other, each padded to whole tiles.
+        """Concatenate all chunks, each padded to whole tiles.
 
         Returns [token ids, positions, sequence indices], which have num_tokens entries each, and the index of each
         chunk's last token. A padding token has position -1.
@@ -155,7 +154,7 @@ class ModelRunner:
         slots: Sequence[int],
         block_ids: Sequence[Sequence[int]],
     ) -> tuple[Tensor, Tensor]:
-        """Compute one token of each sequence; the arguments have an entry for each sequence.
+        """Compute one token of each sequence; each argument has one entry for each sequence.
 
         A PLACEHOLDER_TOKEN_ID is read from `last_token_ids`. Returns the logits after each token, float32
         [num_sequences, vocab_size], and their greedy token ids, int64 [num_sequences], which also become the last
@@ -189,7 +188,7 @@ class ModelRunner:
             self._host_block_tables[slot] = list(block_ids)
 
     def _to_device(self, values: Sequence[object]) -> Tensor:
-        """`values` as int64; a GPU copies them from pinned memory when it gets there, and the host does not wait."""
+        """`values` as an int64 tensor on the device. A copy to a GPU is asynchronous: the host does not wait for it."""
         tensor = torch.tensor(values)
         if self.device == "cpu":
             return tensor
@@ -212,16 +211,18 @@ class CudaGraph:
         self.padding = torch.tensor([[0], [padding_slot], [0]]).expand(3, batch_size)
         self.sequences = self.padding.cuda()
         with torch.cuda.stream(torch.cuda.Stream()):
-            model_runner.launch_generation(
-                self.sequences
-            )  # the first run loads kernels, which a graph cannot capture
+            # the first run loads kernels, which a graph cannot capture
+            model_runner.launch_generation(self.sequences)
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.outputs = model_runner.launch_generation(self.sequences)
 
     def replay(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
-        """sequences: int64 [3, num_sequences] on the host, at most batch_size; the outputs have padding rows after."""
+        """sequences: int64 [3, num_sequences] on the host, with at most batch_size sequences.
+
+        Returns logits and greedy token ids with batch_size rows; those after the first num_sequences are padding.
+        """
         padded = torch.cat([sequences, self.padding[:, sequences.shape[1] :]], 1).pin_memory()
         self.sequences.copy_(padded, non_blocking=True)
         self.graph.replay()
@@ -229,5 +230,5 @@ class CudaGraph:
 
 
 def padded_batch_size(num_sequences: int) -> int:
-    """The smallest batch size of a CUDA graph that holds `num_sequences`; the number itself if none does."""
+    """The smallest CUDA graph batch size of at least `num_sequences`, or `num_sequences` itself if there is none."""
     return next((size for size in CUDA_GRAPH_BATCH_SIZES if size >= num_sequences), num_sequences)

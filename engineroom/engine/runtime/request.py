@@ -16,7 +16,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class RequestError(UserError, ValueError):
-    """The request exceeds a limit that the engine was built with; the message names the limit."""
+    """The request is invalid or exceeds a limit of the engine; the message names the parameter or the limit."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class TokenOutput:
 class Request:
     """One sequence that the engine serves; nano-vllm calls it Sequence.
 
-    - `token_ids`: the prompt, then the output. The last `num_placeholders` of them are PLACEHOLDER_TOKEN_ID: the device
-      was asked for these tokens, and the host has not read them yet.
-    - `num_computed_tokens`: the keys and values of that many first tokens are in the blocks of `block_table`.
+    - `token_ids`: the prompt, then the output. The last `num_placeholders` of them are PLACEHOLDER_TOKEN_ID: steps that
+      compute these tokens were launched, and the host has not read their results yet.
+    - `num_computed_tokens`: how many tokens, from the first on, have their keys and values in the KV cache.
     - `slot`: the request's row in the model runner's device tables while it runs; None while it waits.
     - `num_cached_tokens`: tokens of the prompt that the KV cache had when the request first started.
     - `num_preemptions`: how often the request lost its blocks and had to be computed again.
@@ -72,7 +72,7 @@ class Request:
 
     @property
     def max_total_tokens(self) -> int:
-        """Prompt and output together, at most."""
+        """The most tokens that prompt and output can have together."""
         return self.num_prompt_tokens + self.params.max_tokens
 
     @property
@@ -86,7 +86,7 @@ class Request:
 
     @property
     def is_fully_scheduled(self) -> bool:
-        """Whether the device was asked for the last token already; the host may not have read it yet."""
+        """Whether a step that computes the last token was launched; the host may not have read its result yet."""
         return len(self.token_ids) == self.max_total_tokens
 
     @property
@@ -96,14 +96,14 @@ class Request:
         return prompt_is_computed and len(self.token_ids) - self.num_computed_tokens == 1
 
     def append_placeholder(self) -> None:
-        """Count a token that the device was asked for."""
+        """Append a placeholder for a token whose computation was launched."""
         self.token_ids.append(PLACEHOLDER_TOKEN_ID)
         self.num_placeholders += 1
 
     def resolve_placeholder(self, token_id: int) -> FinishReason | None:
-        """Put a token that the host has read in place of the first placeholder; returns why the output ends with it.
+        """Replace the first placeholder with the token that the host has read.
 
-        A request that ends drops its other placeholders: their tokens were computed in vain.
+        Returns the finish reason, or None if the output goes on. A request that ends drops its other placeholders.
         """
         self.token_ids[self.num_known_tokens] = token_id
         self.num_placeholders -= 1

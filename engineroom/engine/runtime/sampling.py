@@ -1,4 +1,4 @@
-"""From logits to the next token, for all requests of a step at once, on the engine's device.
+"""Sample the next token of every request of a step from the logits, on the engine's device.
 
 The noise of a draw is a function of (seed, position, token id) alone. The output of a request therefore does not depend
 on which other requests are in the batch, nor on whether it was preempted and computed again.
@@ -24,7 +24,7 @@ class SamplingParams:
     """How the tokens of one request are chosen. The names are those of TensorRT-LLM's SamplingParams.
 
     `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 mean no limit. `end_id` and each of `stop_words`, sequences of
-    token ids, end the output. `logprobs`: whether the log-probability of each chosen token is wanted.
+    token ids, end the output. `logprobs`: whether to return the log-probability of each chosen token.
     Raises SamplingError for a value out of its range.
     """
 
@@ -63,8 +63,8 @@ def sample(
 ) -> Tensor:
     """One token id for each request, int64 [num_requests], on the device of `logits`.
 
-    logits: float32 [num_requests, vocab_size]. greedy_token_ids: int64 [num_requests], the largest logit of each row,
-    which is the result where a request is greedy. positions: where in its sequence each new token stands.
+    logits: float32 [num_requests, vocab_size]. greedy_token_ids: int64 [num_requests], the argmax of each row, which is
+    the result for a greedy request. positions: each new token's position in its sequence, from 0.
     """
     token_ids = greedy_token_ids.clone()
     rows = [row for row, request_params in enumerate(params) if not request_params.greedy]
@@ -110,7 +110,7 @@ def apply_top_k_top_p(scores: Tensor, params: Sequence[SamplingParams]) -> Tenso
 def gumbel_noise(keys: Tensor, vocab_size: int) -> Tensor:
     """Gumbel noise, float32 [num_requests, vocab_size], from `keys`, int64 [num_requests, 2]: seed and position.
 
-    The token with the largest sum of log-probability and Gumbel noise is a draw from the distribution.
+    The token with the largest sum of log-probability and Gumbel noise is a draw from the distribution (Gumbel-max).
     """
     token_ids = torch.arange(vocab_size, device=keys.device)
     counters = splitmix64(splitmix64(keys[:, :1]) + keys[:, 1:]) + token_ids  # [num_requests, vocab_size]

@@ -1,8 +1,8 @@
-"""Which requests take part in the next step: in-flight batching with chunked context.
+"""Decide which requests take part in the next step: in-flight batching with chunked context.
 
-The two policies are TensorRT-LLM's capacity scheduler policies. `guaranteed_no_evict` starts a request only when its
-longest possible output is sure to fit beside the running requests, so no running request is ever preempted.
-`max_utilization` starts what fits now; when blocks run out it preempts the newest request, to compute it again later.
+The two policies are TensorRT-LLM's capacity scheduler policies. `guaranteed_no_evict` starts a request only if the
+KV cache can hold the longest possible output of it and of all running requests, so it never preempts a request.
+`max_utilization` starts what fits now. When blocks run out, it preempts the newest request and recomputes it later.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class PolicyError(UserError, ValueError):
 class ScheduledBatch:
     """What one step computes.
 
-    `context`: requests with the number of tokens of their context to compute. `generation`: requests that compute one
-    token of their output each. No request is in both.
+    `context`: (request, number of its context tokens to compute). `generation`: requests that compute one output token
+    each. No request is in both.
     """
 
     context: list[tuple[Request, int]] = field(default_factory=list)
@@ -44,8 +44,8 @@ class Scheduler:
     """Moves requests from `waiting` to `running` and back. Invariants:
 
     - A request has a slot and blocks if and only if it is in `running`.
-    - `running` is in the order of starting. Requests whose context is not computed yet are at its end, since a new
-      request starts only in what earlier requests leave of a step's max_num_tokens.
+    - `running` is in the order in which the requests started. Requests whose context is not computed yet are at its
+      end, since a new request gets only those of a step's max_num_tokens that earlier requests do not use.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Scheduler:
         unfinished = [request for request in self.running if not request.is_fully_scheduled]
         in_context = [request for request in unfinished if not request.is_generating]
         for request in unfinished:
-            if request.is_generating and request.is_running:  # an earlier turn may have preempted it
+            if request.is_generating and request.is_running:  # an earlier iteration may have preempted it
                 self._schedule_generation(request, batch)
         budget = self.limits.max_num_tokens - len(batch.generation)
         for request in in_context:
@@ -104,24 +104,24 @@ class Scheduler:
         return batch
 
     def finish(self, request: Request) -> None:
-        """Take a request out, whether it runs or waits, and free what it holds."""
+        """Remove a running or waiting request, and free its blocks and its slot."""
         request.finished = True
         self._release(request)
         if request in self.waiting:
             self.waiting.remove(request)
 
     def admits(self, request: Request) -> bool:
-        """Whether `request` may start beside `running`; its block table already has what the cache holds of its prefix.
+        """Whether `request` may start beside `running`; its block table already has the blocks of its cached prefix.
 
-        A subclass may have another rule.
+        A subclass may override this rule.
         """
         if self.policy == "max_utilization":
             return self.block_manager.num_free_blocks > 0
-        blocks_to_come = sum(self._blocks_to_come(other) for other in [request, *self.running])
+        blocks_to_come = sum(self._blocks_to_come(admitted) for admitted in [request, *self.running])
         return blocks_to_come <= self.block_manager.num_free_blocks
 
     def _blocks_to_come(self, request: Request) -> int:
-        """Blocks that a request still has to allocate if its output is as long as allowed."""
+        """Blocks that a request still needs if its output gets as long as max_tokens allows."""
         return self.block_manager.blocks_needed(request.max_total_tokens) - len(request.block_table.block_ids)
 
     def _schedule_generation(self, request: Request, batch: ScheduledBatch) -> None:
@@ -141,7 +141,7 @@ class Scheduler:
         return num_tokens
 
     def _start_waiting(self, budget: int, batch: ScheduledBatch) -> None:
-        """Start waiting requests in their order; the first one that cannot start makes the others wait too."""
+        """Start waiting requests in order; stop at the first one that cannot start."""
         while self.waiting and budget > 0 and self.free_slots:
             request = self.waiting[0]
             if not self._match_and_admit(request):
@@ -150,11 +150,11 @@ class Scheduler:
             request.slot = self.free_slots.pop()
             self.running.append(request)
             budget -= self._schedule_context(request, budget, batch)
-            if not request.is_running:  # preempted at once: a rule in a subclass admitted more than fits
+            if not request.is_running:  # preempted at once: a subclass admitted more than fits
                 return
 
     def _match_and_admit(self, request: Request) -> bool:
-        """Look a request's prefix up in the cache and decide whether it may start; gives the blocks back if not."""
+        """Look a request's prefix up in the cache and decide whether it may start; if not, free its blocks."""
         request.block_table = self.block_manager.match_prefix(request.token_ids)
         num_reused_tokens = len(request.block_table.block_ids) * self.block_manager.tokens_per_block
         if not self.admits(request):
@@ -189,8 +189,8 @@ class Scheduler:
     def _release(self, request: Request) -> None:
         """Free the blocks and the slot of a request.
 
-        The device may still compute a step that uses them. That is safe: it runs steps in order, so whatever the next
-        owner writes comes after what this request reads.
+        The device may still compute a step that uses them. That is safe: it runs steps in order, so the request
+        that gets them next writes to them only after this one has read them.
         """
         self.block_manager.free(request.block_table)
         if request.slot is not None:

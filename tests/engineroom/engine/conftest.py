@@ -23,6 +23,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def engine(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> EngineDir:
-    """Really compiled, once for all tests, for this machine's processor."""
+    """The course model's engine, compiled for this machine's processor once for all tests."""
     folder = tmp_path_factory.mktemp("engine") / "engine"
     return build(checkpoint.directory, folder, LIMITS, tokenizer_dir=COURSE)

@@ -1,4 +1,4 @@
-"""The build cache: what a package depends on, and that one build compiles for all that need the same package."""
+"""The build cache: what a package depends on, and that builds of the same package compile it once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def key(package: Path, limits: Limits = SMALL, packed: bool = True) -> str:
     return cache_key(PRETRAINED_CONFIG, limits, "cpu", packed, package)
 
 
-def test_the_key_is_that_of_the_sources_wherever_they_lie(package: Path) -> None:
+def test_the_key_does_not_depend_on_the_folder_of_the_sources(package: Path) -> None:
     assert key(package) == key(PACKAGE)
 
 
@@ -65,9 +65,9 @@ def test_a_second_build_takes_the_package_from_the_cache(
     engine: EngineDir, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    again = build(checkpoint.directory, tmp_path / "again", LIMITS, log=lines.append)
+    second_engine = build(checkpoint.directory, tmp_path / "again", LIMITS, log=lines.append)
     assert "build cache" in lines[-1]
-    assert again.package.read_bytes() == engine.package.read_bytes()
+    assert second_engine.package.read_bytes() == engine.package.read_bytes()
 
 
 def test_a_build_of_the_same_engine_waits_for_the_first_one(

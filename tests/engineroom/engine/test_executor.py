@@ -1,4 +1,4 @@
-"""The compiled engine at work: the same tokens with any batching, chunking, preemption and reuse."""
+"""The compiled engine generates the same tokens with any batching, chunking, preemption and block reuse."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def assert_all_blocks_are_free(executor: Executor) -> None:
 
 @pytest.fixture(scope="module")
 def alone(engine: EngineDir) -> list[list[int]]:
-    """The output of each prompt by itself, without sharing."""
+    """The output of each prompt when it runs alone, without block reuse."""
     executor = make_executor(engine, reuse=False)
     return [executor.generate([prompt], PARAMS)[0] for prompt in PROMPTS]
 
@@ -116,7 +116,7 @@ def test_together_equals_alone(
 
 
 @pytest.mark.parametrize("overlap", [0, 1])
-def test_pausing_really_happened(engine: EngineDir, alone: list[list[int]], overlap: int) -> None:
+def test_max_utilization_preempts_requests(engine: EngineDir, alone: list[list[int]], overlap: int) -> None:
     """Seven requests in 320 tokens of cache: max_utilization starts more than fit, and preempts some."""
     executor = make_executor(engine, 320, "max_utilization", overlap=overlap)
     requests = new_requests(executor)
@@ -128,7 +128,7 @@ def test_pausing_really_happened(engine: EngineDir, alone: list[list[int]], over
     assert [request.output_token_ids for request in requests] == alone
 
 
-def test_no_evict_never_pauses(engine: EngineDir) -> None:
+def test_guaranteed_no_evict_never_preempts(engine: EngineDir) -> None:
     executor = make_executor(engine, 320)
     requests = new_requests(executor)
     while executor.scheduler.has_requests:
@@ -259,7 +259,7 @@ def test_streams_and_cancellation(engine: EngineDir, alone: list[list[int]]) -> 
     assert_all_blocks_are_free(executor.executor)
 
 
-def test_a_broken_step_is_told_to_everybody_and_the_engine_goes_on(
+def test_a_failed_step_raises_in_every_stream_and_the_engine_goes_on(
     engine: EngineDir, alone: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = AsyncExecutor(make_executor(engine))

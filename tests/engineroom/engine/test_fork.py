@@ -1,4 +1,4 @@
-"""Work in a fork: its result, its errors, and that it never outlives the process that started it."""
+"""Functions that run in a fork: their result, their errors, and that no fork outlives the process that started it."""
 
 from __future__ import annotations
 

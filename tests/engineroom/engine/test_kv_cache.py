@@ -1,4 +1,4 @@
-"""Blocks: which sequence holds which, what is shared, what stays for later; at the end every block is free."""
+"""KV cache blocks: allocation, sharing, reuse and eviction; at the end every block is free."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_without_reuse_nothing_is_shared() -> None:
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30), st.integers(0, 2)), max_size=40), st.booleans()
 )
 def test_every_block_comes_back(actions: list[tuple[int, int, int]], reuse: bool) -> None:
-    """Sequences of few different tokens come and go; two share a block only if all tokens up to its end are equal."""
+    """Sequences over a small vocabulary come and go; two share a block only if all tokens up to its end are equal."""
     manager = BlockManager(11, 4, reuse)
     sequences: list[tuple[BlockTable, list[int]]] = []
     for action, length, token_id in actions:

@@ -58,7 +58,7 @@ def all_logits(decoder: Decoder, dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("bfloat16", 3e-2)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_equal_transformers(tmp_path: Path, family: str, dtype: str, tolerance: float) -> None:
-    """Relative to the largest logit; transformers computes in float32, as the reference for both."""
+    """Errors are relative to the largest logit; transformers computes the reference in float32 for both dtypes."""
     torch.manual_seed(3)
     reference = AutoModelForCausalLM.from_config(
         AutoConfig.for_model(**SIZES | FAMILIES[family]), dtype=torch.float32

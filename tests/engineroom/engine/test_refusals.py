@@ -136,7 +136,7 @@ def test_a_build_without_a_compiler_says_what_to_install(
 
 
 def test_refit(engine: EngineDir, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """The copy answers as the new checkpoint does, and the engine as before."""
+    """The copy generates the new checkpoint's tokens, and the original engine still generates its own."""
     other = Path(shutil.copytree(checkpoint.directory, tmp_path / "other"))
     weights = load_file(other / "rank0.safetensors")
     weights["lm_head.weight"] = weights["lm_head.weight"].roll(1, 0)

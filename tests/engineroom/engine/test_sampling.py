@@ -19,7 +19,7 @@ GREEDY_TOKEN_IDS = torch.tensor([3])  # [1]
 
 
 def frequencies(params: SamplingParams, num_draws: int = 2000) -> torch.Tensor:
-    """The share of each token, [vocab_size]; draws differ in their positions and, if none is given, in their seeds."""
+    """The share of each token, [vocab_size]; draws differ in position and, unless `params` has a seed, in seed."""
     seeds = list(range(num_draws)) if params.seed is None else [params.seed] * num_draws
     token_ids = sample(
         LOGITS.expand(num_draws, -1),
@@ -32,7 +32,7 @@ def frequencies(params: SamplingParams, num_draws: int = 2000) -> torch.Tensor:
 
 
 def drawn(**params: float) -> list[int]:
-    """The token ids that come up at temperature 1."""
+    """The token ids that are drawn at least once at temperature 1."""
     return frequencies(SamplingParams(temperature=1.0, seed=1, **params)).nonzero().flatten().tolist()
 
 
@@ -55,7 +55,7 @@ def test_top_k_and_top_p_cut_the_tail() -> None:
     assert set(drawn(top_k=99)) >= {0, 1, 2, 3}
 
 
-def test_a_seed_gives_the_same_answer_whoever_is_served_beside() -> None:
+def test_a_seed_gives_the_same_token_in_any_batch() -> None:
     params, neighbour = (
         SamplingParams(temperature=1.0, seed=5),
         SamplingParams(temperature=3.0, top_k=2, seed=6),

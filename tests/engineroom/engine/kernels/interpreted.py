@@ -1,6 +1,8 @@
-"""Run by the `kernels` environment: every GPU kernel in Triton's interpreter, on a CPU, against PyTorch's operators.
+"""Compare every GPU kernel, in Triton's interpreter on a CPU, with PyTorch's operators.
 
-Prints one line of JSON for each case: its name, and the largest difference relative to the largest expected value.
+The `kernels` environment runs this file.
+
+It prints one line of JSON for each case: its name, and the largest difference relative to the largest expected value.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def cos_sin(num_tokens: int) -> tuple[Tensor, Tensor]:
 
 
 def stores(num_heads: int, num_kv_heads: int) -> None:
-    """Both ways into the KV cache: in one kernel with the product for one token, in its own for several."""
+    """Both kernels that write to the KV cache: `qkv` for one token, `rotate_and_store` for several."""
     for num_tokens in (1, 5):
         x, norm, rotary = torch.randn(num_tokens, 48), torch.rand(48) + 0.5, cos_sin(num_tokens)
         out_features = (num_heads + 2 * num_kv_heads) * HEAD_SIZE

@@ -79,7 +79,7 @@ def attention_case(counts: Sequence[int], head_size: int, num_heads: int, dtype:
     ids=str,
 )
 def test_the_kernels_compile_for_every_kind_of_processor(isa: tuple[str, ...]) -> None:
-    """PyTorch's vector types come from another header for each kind; this machine need not have it."""
+    """PyTorch has a header of vector types for each instruction set; this machine need not support it."""
     march, *macro = isa
     subprocess.run([*compile_command(f"-march={march}", *macro), "-fsyntax-only"], check=True)
 
@@ -109,7 +109,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kernels,
 
 
 def test_the_compiled_product(kernels: tuple[Kernels, RunKernels]) -> None:
-    """Every number of rows up to two full tiles and a remainder, panels that are widened, blocks of rows."""
+    """All numbers of rows up to two full tiles and a remainder; bfloat16 panels that are widened; blocks of rows."""
     module, run = kernels
     generator = torch.Generator().manual_seed(8)
     cases = [attention_case((2, 3), *heads) for heads in HEADS]
@@ -123,7 +123,7 @@ def test_the_compiled_product(kernels: tuple[Kernels, RunKernels]) -> None:
 
 @pytest.mark.parametrize("counts", [(1,) * 16, (33, 1, 17, 2), (LONGEST, 20)])
 def test_the_compiled_attention(kernels: tuple[Kernels, RunKernels], counts: Sequence[int]) -> None:
-    """Single tokens, chunks, both; head sizes and KV blocks that fill no vector; groups larger than a chunk."""
+    """Single tokens, chunks, and both; head sizes and KV blocks below a vector's width; groups larger than a chunk."""
     cases = [attention_case(counts, *heads) for heads in HEADS]
     outputs = kernels[1](torch.zeros(1, IN_FEATURES), torch.zeros(1, SQUARE), cases)[-len(HEADS) :]
     for actual, case, tolerance in zip(outputs, cases, (1e-5, 1e-2, 2e-3), strict=True):
