@@ -34,7 +34,8 @@ def serve(
     max_tokens_in_paged_kv_cache: Annotated[
         int | None,
         typer.Option(
-            "--max_tokens_in_paged_kv_cache", help="Tokens in the KV cache; default: a share of memory."
+            "--max_tokens_in_paged_kv_cache",
+            help="Tokens that the KV cache holds; default: a share of free memory.",
         ),
     ] = None,
     kv_cache_free_gpu_memory_fraction: Annotated[
@@ -47,7 +48,7 @@ def serve(
         bool,
         typer.Option(
             "--enable_block_reuse/--no-enable_block_reuse",
-            help="Share equal prefixes.",
+            help="Requests with equal prefixes share KV blocks.",
         ),
     ] = True,
     batch_scheduler_policy: Annotated[

@@ -1,4 +1,4 @@
-"""OpenAI's HTTP API before anything that generates tokens: our executor here, a Triton server in a later lesson."""
+"""OpenAI's HTTP API in front of a backend that generates tokens: our executor, or a Triton server."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Backend(Protocol):
 
 
 class CompletionService:
-    """Serves one model under the name `name`. Prompt and output may have `max_seq_len` tokens together."""
+    """Serves one model under the name `name`. Prompt and output together may have `max_seq_len` tokens."""
 
     def __init__(self, backend: Backend, vocabulary: Vocabulary, name: str, max_seq_len: int) -> None:
         self.backend, self.vocabulary, self.name, self.max_seq_len = backend, vocabulary, name, max_seq_len
@@ -129,7 +129,7 @@ class CompletionService:
 def create_app(backend: Backend, vocabulary: Vocabulary, name: str, max_seq_len: int) -> FastAPI:
     """The server for one model, under the name `name`.
 
-    Prompt and output may have `max_seq_len` tokens together.
+    Prompt and output together may have `max_seq_len` tokens.
     """
     app = FastAPI(title=name, description=__doc__ or "", responses=ERROR_RESPONSES, lifespan=http.lifespan)
     app.router.route_class = http.BoundedRoute
@@ -148,7 +148,7 @@ def create_app(backend: Backend, vocabulary: Vocabulary, name: str, max_seq_len:
 
 
 def _allow_only_model(app: FastAPI, name: str) -> None:
-    """Let the OpenAPI document, which FastAPI generates once and keeps, name the only model."""
+    """List the only model name in the OpenAPI document, which FastAPI generates once and keeps."""
     schemas = app.openapi()["components"]["schemas"]
     for request_class in (CompletionRequest, ChatRequest):
         schemas[request_class.__name__]["properties"]["model"]["enum"] = [name]

@@ -1,4 +1,4 @@
-"""Completions in OpenAI's shapes, whole or as server-sent events, and the form of every error."""
+"""Completions in OpenAI's format, as one document or as server-sent events, and the format of every error."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ class Completion:
     async def events(
         self, first: IndexedDelta, remaining: AsyncGenerator[IndexedDelta], options: StreamOptions
     ) -> AsyncGenerator[str]:
-        """Server-sent events, one a delta. An error is the last event but one. Closing it closes `remaining`."""
+        """Yield one server-sent event for each delta, then DONE. Closing this generator closes `remaining`.
+
+        An error becomes an event of its own, just before DONE.
+        """
         async with aclosing(remaining):
             yield self._event(first, options)
             try:
@@ -130,12 +133,12 @@ class Completion:
 
 
 def _utf8(token: str) -> list[int] | None:
-    """The bytes of a token's text; None for a part of a character."""
+    """The UTF-8 bytes of a token's text; None if the token is only part of a character."""
     return None if "\ufffd" in token else list(token.encode())
 
 
 def describe(error: Exception) -> tuple[int, ErrorResponse]:
-    """HTTP status and body for an error of the backend. Within a stream the code repeats the status."""
+    """HTTP status and body for an error of the backend. An HTTPException's status is in the body's `code` too."""
     if isinstance(error, HTTPException):
         info = ErrorInfo(message=str(error.detail), type="server_error", code=str(error.status_code))
         return error.status_code, ErrorResponse(error=info)

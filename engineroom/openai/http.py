@@ -1,4 +1,4 @@
-"""The HTTP side: bodies of limited size, errors in OpenAI's form, and streams that end when their client leaves."""
+"""HTTP: request bodies of limited size, errors in OpenAI's format, and streams that end when their client leaves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class BoundedRequest(Request):
-    """At most MAX_BODY bytes of strict JSON: UTF-8, finite numbers, no half of a surrogate pair."""
+    """At most MAX_BODY bytes of strict JSON: UTF-8, finite numbers, no lone surrogates."""
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
@@ -59,7 +59,7 @@ class BoundedRoute(APIRoute):
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events. However the response ends, their source is closed."""
+    """Server-sent events. Their generator is closed, however the response ends."""
 
     def __init__(self, events: AsyncGenerator[str]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
@@ -83,7 +83,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled if the client leaves before."""
+    """The result of `work`. If the client disconnects first, cancels `work` and raises HTTPException 499."""
 
     async def disconnected() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -100,7 +100,7 @@ async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -
 
 
 async def merge(streams: Sequence[AsyncGenerator[TextDelta]]) -> AsyncGenerator[IndexedDelta]:
-    """The deltas of all streams in the order of time, each with the index of its stream. The first error ends all."""
+    """The deltas of all streams as they arrive, each with the index of its stream. The first error ends all streams."""
     queue: asyncio.Queue[tuple[int, TextDelta | Exception]] = asyncio.Queue()
 
     async def forward(index: int, stream: AsyncGenerator[TextDelta]) -> None:

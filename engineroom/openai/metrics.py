@@ -46,7 +46,7 @@ class EngineStatsCollector(Collector):
 
 
 class ServerMetrics:
-    """Histograms are in seconds and count from the request's arrival here; counters count tokens or requests."""
+    """Prometheus metrics. Histograms are in seconds; all but inter-token latency and queue time begin at `watch`."""
 
     def __init__(self, stats: Callable[[], EngineStats], model: str) -> None:
         self.model = model
@@ -80,9 +80,9 @@ class ServerMetrics:
     async def watch(
         self, deltas: AsyncGenerator[TextDelta], num_prompt_tokens: int
     ) -> AsyncGenerator[TextDelta]:
-        """The same deltas, measured.
+        """Pass the deltas on, and record their metrics.
 
-        A request that was refused counts nowhere. A request that got a token is counted once when it ends.
+        A refused request is not counted. Every other request is counted once, when it ends.
         """
         arrival_time, last_token_time = time.perf_counter(), None
         finished_reason = "abort"

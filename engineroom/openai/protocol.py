@@ -1,8 +1,8 @@
-"""Requests and responses: OpenAI's completions and chat completions, as far as our engines support them.
+"""Requests and responses: OpenAI's completions and chat completions, as far as this server supports them.
 
 Field names, defaults and the form of errors follow OpenAI's API reference; `ignore_eos`, `top_k`, `stop_token_ids`,
 `continuous_usage_stats` and `max_model_len` are vLLM's additions. Unknown fields are ignored, as other servers do. A
-field that would change the output and is not supported is declared with the one value that changes nothing.
+field that would change the output and is not supported accepts only the one value that changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OnlyEmptyList = Annotated[list[Any], Field(max_length=0)] | None
 
 def must_be_false(value: bool) -> bool:
     if value:
-        raise ValueError("this server does not have it; leave it false")
+        raise ValueError("this server does not support it; leave it false")
     return value
 
 
@@ -45,7 +45,7 @@ class ResponseFormat(StrictModel):
 
 
 class SamplingRequest(StrictModel, ABC):
-    """The fields that both kinds of requests share. None stands for the default everywhere."""
+    """The fields that both kinds of requests share. None means the default."""
 
     model: str
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -75,7 +75,7 @@ class SamplingRequest(StrictModel, ABC):
     @property
     @abstractmethod
     def wants_top_logprobs(self) -> bool:
-        """Whether the log-probability of the most likely token is wanted too, not only that of the chosen one."""
+        """Whether the log-probability of the most likely token is requested too, not only that of the chosen one."""
 
     @property
     def stop_strings(self) -> list[str]:
@@ -108,7 +108,7 @@ class SamplingRequest(StrictModel, ABC):
 
 
 class CompletionRequest(SamplingRequest):
-    """POST /v1/completions. Each of several prompts gets a choice; its `index` is that of the prompt."""
+    """POST /v1/completions. Each prompt gets a choice, whose `index` is the index of the prompt."""
 
     prompt: (
         NonEmptyText
@@ -153,7 +153,7 @@ class ChatMessage(StrictModel):
 
 
 class ChatRequest(SamplingRequest):
-    """POST /v1/chat/completions. Without a limit the output may have the rest of max_seq_len."""
+    """POST /v1/chat/completions. Without a token limit, the output may fill the rest of max_seq_len."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None

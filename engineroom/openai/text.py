@@ -1,4 +1,4 @@
-"""Between text and tokens: prompts in, and outputs out delta by delta, without half characters or stop strings."""
+"""Encode prompts, and decode outputs delta by delta, without partial characters or stop strings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Vocabulary:
     """A Hugging Face tokenizer folder.
 
     `end_ids`: the tokens that end an output. `defaults`: sampling parameters for requests that set none. Both come from
-    generation_config.json where there is one, as vLLM reads it: do_sample false is temperature 0.
+    generation_config.json where there is one, as vLLM reads it: do_sample false means temperature 0.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +47,7 @@ class Vocabulary:
     def chat(self, messages: list[dict[str, str]]) -> list[int]:
         """Token ids of a conversation, up to where the assistant's message begins.
 
-        Raises RequestError, with the template's own words, for messages that the chat template refuses.
+        Raises RequestError, with the template's own message, for messages that the chat template refuses.
         """
         if not self.tokenizer.chat_template:
             raise RequestError("the model has no chat template; use /v1/completions.")
@@ -76,7 +76,7 @@ class TokenLogprob(NamedTuple):
 
 @dataclass(frozen=True)
 class TextDelta:
-    """A part of an output: its text and the tokens behind it. `logprobs` is empty unless they are wanted."""
+    """A part of an output: its text and the tokens behind it. `logprobs` is empty unless the request asked for it."""
 
     text: str
     outputs: list[TokenOutput]
@@ -95,9 +95,9 @@ def join_deltas(deltas: Sequence[TextDelta]) -> TextDelta:
 
 
 class StopStrings:
-    """Lets text through up to the stop string that is complete first.
+    """Passes text on up to the stop string that is completed first.
 
-    `held_back` is the end of the text so far, if it may be the beginning of a stop string.
+    `held_back` is the end of the text so far, as long as it may be the beginning of a stop string.
     """
 
     def __init__(self, stop_strings: Sequence[str]) -> None:
@@ -117,7 +117,7 @@ class StopStrings:
         return text[:safe], False
 
     def _safe_length(self, text: str) -> int:
-        """How many characters of `text` cannot belong to a stop string that the following text completes."""
+        """How many characters of `text` can be sent now; the rest may be the beginning of a stop string."""
         for begin in range(len(text)):
             if any(stop.startswith(text[begin:]) for stop in self.stop_strings):
                 return begin

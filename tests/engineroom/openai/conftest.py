@@ -28,9 +28,8 @@ def start(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Start:
 
     def start_server(**options: object) -> Server:
         defaults = {"served_model_name": "course", "max_tokens_in_paged_kv_cache": CACHE_TOKENS}
-        with (
-            pytest.MonkeyPatch.context() as patch
-        ):  # only for the start: the build cache is in this folder too
+        # only while the server starts: the build cache is in this folder too
+        with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ENGINEROOM_HOME", home)
             return serve_engine(engine.path, **(defaults | options))
 

@@ -36,7 +36,7 @@ def client(server: Server) -> openai.OpenAI:
 
 @pytest.fixture(scope="module")
 def alone(engine: EngineDir, vocabulary: Vocabulary) -> list[list[int]]:
-    """The same engine without HTTP; each prompt by itself, beyond its end token."""
+    """The output of each prompt from the same engine without HTTP; it goes on after an end token."""
     executor = Executor(engine, KvCacheConfig(max_tokens=1024, enable_block_reuse=False))
     params = SamplingParams(max_tokens=40)
     return [executor.generate([vocabulary.encode(prompt)], params)[0] for prompt in PROMPTS]

@@ -1,4 +1,4 @@
-"""Too many requests, clients that leave, a broken step, a signal while it works: nothing is lost, nothing is left."""
+"""The server under too many requests, clients that leave, a failed step, and a signal: no request is lost or left."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_clients_that_leave_take_their_requests_with_them(server: Server) -> Non
     assert change["request_queue_time_seconds_count"] == began and change["prompt_tokens_total"] == 3 * began
 
 
-def test_more_than_a_server_holds_is_refused_and_it_lives(start: Start) -> None:
+def test_requests_beyond_the_queue_are_refused_and_the_server_lives(start: Start) -> None:
     with start(name="crowded", max_queue_size=2) as server:
         prompts = {"prompt": [BODY["prompt"]] * 9, "max_tokens": 4}  # all in one turn of its event loop
         response = httpx.post(f"{server.url}/v1/completions", json=BODY | prompts, trust_env=False)
@@ -108,7 +108,7 @@ def test_more_than_a_server_holds_is_refused_and_it_lives(start: Start) -> None:
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_before_its_work_is_done(start: Start, signal_number: signal.Signals) -> None:
-    """Short answers are done before. Long ones would take 10,000 steps: they, and waiting ones, get an error."""
+    """Short answers finish in time. Long ones would take 10,000 steps: they and the waiting requests get an error."""
     with start(name="signalled") as server:
 
         async def under_load() -> list[load.Trace]:
@@ -146,7 +146,7 @@ def executor(engine: EngineDir) -> Iterator[AsyncExecutor]:
 
 
 class GatedExecutor(Executor):
-    """Computes as many steps as `permits` allows, and waits with the next one until there are more."""
+    """Computes one step for each permit in `permits`, and waits while there is none."""
 
     def __init__(self, engine: EngineDir, kv_cache_config: KvCacheConfig) -> None:
         super().__init__(engine, kv_cache_config)
@@ -194,9 +194,9 @@ class SlowExecutor(Executor):
 
 
 def test_tokens_of_a_stream_come_one_by_one(engine: EngineDir) -> None:
-    """A step on a CPU holds the GIL; the event loop gets its turn after most of them, not after ten.
+    """A step on a CPU holds the GIL; the event loop runs after most steps, not only after every tenth.
 
-    Another program of the machine may have the core in its turn, but not in each of the streams.
+    Another program may take the core from it for a while, but not during every one of the streams.
     """
     executor = AsyncExecutor(SlowExecutor(engine, KvCacheConfig(max_tokens=CACHE_TOKENS)))
 
@@ -210,7 +210,7 @@ def test_tokens_of_a_stream_come_one_by_one(engine: EngineDir) -> None:
 
 
 def test_overload_is_refused(gated: GatedExecutor, gated_loop: AsyncExecutor, vocabulary: Vocabulary) -> None:
-    """40 requests before the first step: six run, four wait, and the engine goes on when the others were refused."""
+    """40 requests before the first step: six run, four wait and 30 are refused, and then the engine goes on."""
     refusals: list[str] = []
 
     async def completion_tokens(http: httpx.AsyncClient) -> int:
@@ -233,13 +233,13 @@ def test_overload_is_refused(gated: GatedExecutor, gated_loop: AsyncExecutor, vo
     assert gated.block_manager.num_free_blocks == gated.block_manager.num_blocks
 
 
-def test_the_collector_looks_at_nothing_that_loading_made(app: FastAPI) -> None:
+def test_the_garbage_collector_ignores_what_was_loaded_at_the_start(app: FastAPI) -> None:
     with TestClient(app):
         assert gc.get_freeze_count() > 100_000
     assert gc.get_freeze_count() == 0
 
 
-def test_a_failed_step_and_a_stopped_engine_are_told(
+def test_a_failed_step_and_a_stopped_engine_are_reported(
     app: FastAPI, executor: AsyncExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
@@ -267,7 +267,7 @@ def test_a_failed_step_and_a_stopped_engine_are_told(
     asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
-def test_metrics_count_what_was_asked(app: FastAPI) -> None:
+def test_metrics_count_requests_and_tokens(app: FastAPI) -> None:
     async def scenario() -> dict[str, float]:
         async with session(app) as http:
             bodies = [BODY | {"max_tokens": n, "stream": bool(n % 2)} for n in range(1, 7)]

@@ -52,7 +52,7 @@ def test_any_tokens_give_the_text_of_the_tokenizer(vocabulary: Vocabulary, token
 
 
 def before_first_stop(text: str, stop_strings: Sequence[str]) -> str | None:
-    """The text before the stop string that is complete first, by looking at one more character each time."""
+    """The text before the stop string that is completed first, found by trying every prefix of the text."""
     for end in range(1, len(text) + 1):
         matches = [stop for stop in stop_strings if text[:end].endswith(stop)]
         if matches:
