@@ -53,7 +53,7 @@ def serve(
     repository: Repository,
     world_size: Annotated[int, typer.Option("--world_size", help="ranks of the engine, tp × pp")] = 1,
 ) -> None:
-    """Start Triton on free loopback ports and run it until SIGTERM, SIGINT or its own end."""
+    """Start Triton on free loopback ports and run it until SIGTERM or SIGINT, or until it ends by itself."""
     from engineroom.triton.server import serve as start_triton
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # even where SIGINT is ignored, as under nohup
@@ -73,9 +73,11 @@ def openai(
     engine_dir: Annotated[
         Path, typer.Argument(help="the engine that Triton serves, for its limits and tokenizer")
     ],
-    grpc: Annotated[str, typer.Option("--grpc")] = "127.0.0.1:8001",
-    url: Annotated[str, typer.Option("--url")] = "http://127.0.0.1:8000",
-    metrics: Annotated[str, typer.Option("--metrics")] = "http://127.0.0.1:8002/metrics",
+    grpc: Annotated[str, typer.Option("--grpc", help="Triton's gRPC host:port")] = "127.0.0.1:8001",
+    url: Annotated[str, typer.Option("--url", help="Triton's HTTP address")] = "http://127.0.0.1:8000",
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="Triton's Prometheus page")
+    ] = "http://127.0.0.1:8002/metrics",
     host: Annotated[
         str, typer.Option("--host", help="127.0.0.1 accepts connections from this machine only")
     ] = "127.0.0.1",
@@ -85,9 +87,9 @@ def openai(
         float, typer.Option("--request_timeout", help="seconds that one request may take")
     ] = 300,
     max_requests: Annotated[
-        int, typer.Option("--max_requests", help="requests at a time; one more gets status 429")
+        int, typer.Option("--max_requests", help="requests served at a time; further ones get status 429")
     ] = 512,
-    api_key_file: Annotated[Path | None, typer.Option("--api_key_file", help="one key in each line")] = None,
+    api_key_file: Annotated[Path | None, typer.Option("--api_key_file", help="one key per line")] = None,
 ) -> None:
     """Serve OpenAI's HTTP API with a running Triton behind it, over gRPC streaming."""
     from engineroom.triton.client import TritonBackend

@@ -1,6 +1,6 @@
-"""A backend of engineroom/openai: it generates tokens with Triton's model `tensorrt_llm`, over gRPC streaming.
+"""A backend for engineroom/openai that generates tokens with Triton's model `tensorrt_llm`, over gRPC streaming.
 
-It relies only on the contract of NVIDIA's backend. It was not run against that backend itself.
+It relies only on the contract of NVIDIA's backend, but has not been run against that backend itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class TritonBackend:
     """Generates tokens for one event loop.
 
     `address` is gRPC's host:port; `url` and `metrics` are addresses of the same server. `request_timeout`: seconds that
-    one request may take. `max_requests`: requests at a time; one more is refused with QueueFull.
+    one request may take. `max_requests`: requests served at a time; further ones are refused with QueueFull.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class TritonBackend:
         """Stream the output of one request. Closing the stream cancels the request, in Triton and in the engine."""
         if self.num_requests >= self.max_requests:
             raise QueueFull(
-                f"{self.num_requests} requests are running, as many as this server accepts; ask again later."
+                f"{self.num_requests} requests are running, as many as this server accepts; try again later."
             )
-        if self._client is None:  # a client belongs to the event loop in which it is made
+        if self._client is None:  # a client belongs to the event loop in which it is created
             self._client = InferenceServerClient(self.address)
         request = stream_request(token_ids, params)
         stream: Any = self._client.stream_infer(_requests(request), self.request_timeout)
@@ -75,7 +75,7 @@ class TritonBackend:
             stream.cancel()
 
     def stats(self) -> EngineStats:
-        """The sums over all versions of the model now; NaN where Triton does not answer."""
+        """The current load, summed over all versions of the model; NaN if Triton does not answer."""
         values: defaultdict[tuple[str, str], float] = defaultdict(float)
         try:
             page = httpx.get(self.metrics, timeout=1, trust_env=False).text
@@ -100,7 +100,7 @@ class TritonBackend:
         return None if response.status_code == 200 else f"Triton has no model {MODEL} that is ready."
 
     def _translated(self, error: grpc.RpcError) -> Exception:
-        """The exception for a stream that ended from outside; errors of the model come within the stream."""
+        """The exception for a stream that gRPC ended; errors of the model are messages within the stream."""
         if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
             return RequestTimeout(self.request_timeout)
         if error.code() == grpc.StatusCode.UNAVAILABLE:
@@ -162,10 +162,10 @@ async def _requests(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
 
 
 async def _outputs(stream: Any, params: SamplingParams) -> AsyncGenerator[TokenOutput]:
-    """Token by token. A stream that ends without a last token ended with an end token, which NVIDIA's backend omits.
+    """Yield the tokens of a stream. NVIDIA's backend omits an end token, so it is added if no other token was the last.
 
-    The last token is yielded only when Triton has ended the stream: a stream that is cancelled in that moment stays in
-    the server for ever (2.51), and its model cannot be unloaded.
+    The last token is yielded only when Triton has ended the stream: a stream that is cancelled at that moment stays in
+    the server forever (2.51), and its model cannot be unloaded.
     """
     stop_words, token_ids = _stop_words(params), list[int]()
     async for result, error in stream:

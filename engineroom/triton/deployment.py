@@ -89,7 +89,7 @@ class Deployment(BaseModel):
         return self
 
     def variables(self) -> dict[str, str]:
-        """Each field as it is written into a template: `true` and `false` in lower case, None as an empty text."""
+        """Each field as it is written into a template: `true` and `false` in lower case, None as an empty string."""
         fields = self.model_dump() | {"tokenizer_dir": self.tokenizer}
         return {name: template_value(value) for name, value in fields.items()}
 
@@ -105,7 +105,7 @@ def template_value(value: object) -> str:
 
 
 def describe(**fields: object) -> Deployment:
-    """A Deployment of these fields. Raises DeploymentError, which names each wrong field and what is expected there."""
+    """A Deployment of these fields. Raises DeploymentError, which names each wrong field and says what was expected."""
     try:
         return Deployment.model_validate(fields)
     except ValidationError as error:

@@ -1,6 +1,6 @@
 """Find the mistakes in a model repository before the server does.
 
-Each rule is something that Triton or NVIDIA's backend refuses at load, or that fails at the first request. The issue
+Each rule finds something that Triton or NVIDIA's backend refuses at load, or that fails at the first request. The issue
 numbers beside the rules are those of tensorrtllm_backend.
 """
 
@@ -57,7 +57,7 @@ def read_config(folder: Path, configs: Configs) -> Iterator[str]:
     text = (folder / CONFIG).read_text(errors="replace")
     unfilled = sorted(set(re.findall(r"\$\{\w+\}", text)))
     if unfilled:  # issue 526
-        yield f"{CONFIG} has unfilled {', '.join(unfilled)}. Give each a value to fill_template.py, or render it."
+        yield f"{CONFIG} has unfilled {', '.join(unfilled)}. Give fill_template.py a value for each, or render it."
         return
     try:
         configs[folder.name] = parse_config(text)
@@ -110,7 +110,7 @@ def check_engine(config: ModelConfig) -> Iterator[str]:
         return
     path = Path(config.parameters[ENGINE_PATH].string_value)
     if not path.is_absolute() or not (path / NEEDED_FILES[ENGINE_PATH]).is_file():
-        return  # check_paths has said so
+        return  # check_paths reports it
     try:
         limits = open_engine(path).limits
     except EngineError as error:
@@ -161,7 +161,7 @@ def check_model_yaml(folder: Path, config: ModelConfig) -> Iterator[str]:
 
 
 def check_decoupled(configs: Configs) -> Iterator[str]:
-    """Issue 626: a program that expects one response fails on a stream of them, and the reverse."""
+    """Issue 626: a program that expects one response fails on a stream of them, and vice versa."""
     for name, config in configs.items():
         if "tensorrt_llm_model_name" not in config.parameters:
             continue

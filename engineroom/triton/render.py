@@ -37,7 +37,7 @@ def render(deployment: Deployment, repository: str | Path) -> Path:
 
 
 def fill(text: str, deployment: Deployment) -> str:
-    """The text with each `${name}` replaced. Raises KeyError for a name that is no field of Deployment."""
+    """The text with each `${name}` replaced. Raises KeyError for a name that is not a field of Deployment."""
     return Template(text).substitute(deployment.variables())
 
 
@@ -47,5 +47,5 @@ def parse_config(text: str) -> ModelConfig:
 
 
 def version_numbers(folder: Path) -> list[int]:
-    """The numbers of a model's version folders, in rising order; Triton serves the last."""
+    """The numbers of a model's version folders, in ascending order; Triton serves the last one."""
     return sorted(int(path.name) for path in folder.glob("[1-9]*") if path.is_dir() and path.name.isdigit())

@@ -50,7 +50,7 @@ def roll_out(
     new_version = old_versions[-1] + 1
     copy_version(folder / str(old_versions[-1]), folder / str(new_version))
     try:
-        # The folder came first: a server that starts in between finds a complete model.
+        # The version's folder was written first, so a server that starts now finds a complete model.
         write_atomic(folder / CONFIG, new_config)
         load_version(triton, model, new_version, timeout)
     except BaseException:
@@ -88,18 +88,18 @@ def load_version(triton: Triton, model: str, version: int, timeout: float) -> No
 
 
 def wait_until_drained(triton: Triton, model: str, version: int, timeout: float) -> None:
-    """Return when `version` is the only version of the model that Triton has.
+    """Return when `version` is the only version of the model that Triton has. Raises DeploymentError after `timeout` s.
 
-    Triton 2.51 never unloads a model after a client has cancelled a gRPC stream in the moment in which it ended.
+    Triton 2.51 never unloads a model after a client has cancelled a gRPC stream at the very moment when it ended.
     """
     deadline = time.monotonic() + timeout
     with InferenceServerClient(triton.grpc) as client:
         while True:
             index: Any = client.get_model_repository_index()
-            others = [
+            old_versions = [
                 entry for entry in index.models if entry.name == model and entry.version != str(version)
             ]
-            if all(entry.state == "UNAVAILABLE" for entry in others):
+            if all(entry.state == "UNAVAILABLE" for entry in old_versions):
                 return
             if time.monotonic() > deadline:
                 raise DeploymentError(

@@ -1,4 +1,4 @@
-"""Start a Triton server: the one in NVIDIA's wheel, or NVIDIA's own in its container.
+"""Start a Triton server: the one in NVIDIA's wheel or, inside NVIDIA's container, the one installed there.
 
 In the container the command line is that of `launch_triton_server.py`. The flags are those of tritonserver 2.51
 (`tritonserver --help`).
@@ -25,7 +25,7 @@ BUNDLED = "lib/python{}.{}/site-packages/pytriton/tritonserver".format(*sys.vers
 NVIDIA = Path("/opt/tritonserver/bin/tritonserver")
 MODEL = "tensorrt_llm"  # the model with the engine
 MAX_STARTS = 3
-EXIT_SECONDS = 1  # that running requests have after SIGTERM
+EXIT_SECONDS = 1  # seconds that running requests have after SIGTERM
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def serve(
 
 
 def start_with_retries(command: list[str], name: str, timeout: float) -> Server:
-    """Start a server, up to MAX_STARTS times while the reason of its failure is a pause of the machine.
+    """Start a server, up to MAX_STARTS times as long as it fails because the machine paused.
 
-    Before 25.08 (python_backend's pull request 408) a model's process has one second to show that it lives. If it is
-    later than that, its start-up arguments have been freed, and the server dies too.
+    Before 25.08 (python_backend's pull request 408) a model's process has one second to report that it is alive. If it
+    takes longer, its start-up arguments have been freed, and the server dies too.
     """
     start_once = partial(
         start, command, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout
@@ -143,7 +143,7 @@ def backend_directory(program: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """The stub embeds Python: PATH leads it to its environment, LD_LIBRARY_PATH to its libpython."""
+    """Variables for the Python that Triton's stub embeds: PATH has its environment, LD_LIBRARY_PATH its libpython."""
     if executable() == NVIDIA:
         return {}
     paths = {"PATH": str(ENVIRONMENT / "bin"), "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}

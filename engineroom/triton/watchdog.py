@@ -1,6 +1,6 @@
 """Run Triton and end it when one of its Python stubs dies: `python -m engineroom.triton.watchdog TRITONSERVER …`.
 
-Triton 2.51 does not notice such a death: the requests inside the stub would wait for ever, and the model stays ready.
+Triton 2.51 does not notice such a death: the model stays ready, and the requests inside the stub would wait forever.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STUB = "triton_python_backend_stub"
 
 
 def model_file(process: psutil.Process) -> str | None:
-    """The model.py that a stub runs. None for another process, and for the stub that Triton only tries out."""
+    """The model.py that a stub runs. None for another process, and for the stub that Triton starts as a trial."""
     command = process.cmdline()
     return command[1] if len(command) > 1 and command[0].endswith(STUB) else None
 

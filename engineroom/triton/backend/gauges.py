@@ -31,16 +31,13 @@ class EngineGauges:
         self.gauges: dict[tuple[str, str], Any] = {}
 
     def update(self, stats: EngineStats) -> None:
-        block_manager, max_batch_size = (
-            self.executor.block_manager,
-            self.executor.engine.limits.max_batch_size,
-        )
+        block_manager = self.executor.block_manager
         self._set(
             "request",
             active=stats.num_running_requests + stats.num_waiting_requests,
             scheduled=stats.num_running_requests,
             waiting=stats.num_waiting_requests,
-            max=max_batch_size,
+            max=self.executor.engine.limits.max_batch_size,
         )
         self._set(
             "kv_cache_block",
@@ -52,7 +49,7 @@ class EngineGauges:
         self._set("general", iteration_counter=self.executor.num_steps)
 
     def close(self) -> None:
-        """Remove the gauges from Triton's page: another version of the model may stay there."""
+        """Remove this version's gauges from Triton's page; those of another version may stay."""
         self.gauges.clear()
         self.families.clear()
 

@@ -1,6 +1,6 @@
-"""Requests of a model in the Python backend, all in flight at once; importable inside Triton only.
+"""Serve all requests of a Python backend model concurrently; importable inside Triton only.
 
-`submit` returns at once. One event loop answers every request, so all of them are in the engine together.
+`submit` returns at once. One event loop serves all requests, so all of them are in the engine together.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ERROR_CODES = {
 class InflightRequests:
     """An engine and the requests that it is working on.
 
-    `handle` sends the responses to one request, from its tensors. `max_queue_size` 0 means no limit. Every
+    `handle` takes the tensors of one request and sends its responses. `max_queue_size` 0 means no limit. Every
     `check_period` seconds the requests of clients that have left are cancelled, and the engine's gauges are updated.
     """
 
@@ -50,7 +50,7 @@ class InflightRequests:
         self.tasks: dict[asyncio.Task[None], tuple[str, ResponseSender]] = {}  # with the request's id
         self.gauges = EngineGauges(executor, version)
         gc.collect()
-        gc.freeze()  # what was loaded stays: without it, the collector scans all of it again and delays a step
+        gc.freeze()  # loaded objects stay: otherwise the collector scans all of them again, which delays a step
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="requests", daemon=True)
         self.thread.start()
@@ -94,7 +94,7 @@ class InflightRequests:
         sender.send({}, final=True)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        """Forget the task. One that was cancelled before its first step has sent nothing yet, so it fails here."""
+        """Forget the task. If it was cancelled before its first step, no response was sent yet, so send an error."""
         _, sender = self.tasks.pop(task)
         sender.fail("CANCELLED: the request was cancelled.", "CANCELLED")
 
@@ -105,7 +105,7 @@ class InflightRequests:
         """
         try:
             await self.handle(tensors, sender)
-        except BaseException as error:  # noqa: BLE001 (a request without a final response would wait for ever)
+        except BaseException as error:  # noqa: BLE001 (a request without a final response would wait forever)
             code = next((code for kind, code in ERROR_CODES.items() if isinstance(error, kind)), "INTERNAL")
             sender.fail(f"{code}: {str(error) or 'the request was cancelled.'}", code)
 
@@ -122,7 +122,7 @@ class InflightRequests:
 async def coalesce(stream: AsyncGenerator[Item]) -> AsyncGenerator[list[Item]]:
     """The items of a stream in lists: all that arrived since the last list was taken.
 
-    Tokens may arrive faster than responses can be sent; those that do travel together.
+    Tokens may arrive faster than responses can be sent; one response then has several tokens.
     """
     arrival, items = asyncio.Event(), list[Item]()
 

@@ -1,4 +1,4 @@
-"""The tensors of `tensorrt_llm`: a request is parsed from them, a response is built from its outputs. NumPy only.
+"""Parse a request from the tensors of `tensorrt_llm`, and build the tensors of its responses.
 
 Names, defaults and meaning follow inflight_batcher_llm/tensorrt_llm/config.pbtxt of TensorRT-LLM 1.2 and its executor's
 SamplingConfig. A tensor that would change the output and that this engine does not support is refused by name, never
@@ -187,6 +187,6 @@ def _only_row(tensor: NDArray[Any], name: str, ndim: int) -> NDArray[Any]:
         return tensor[0]
     if tensor.ndim != ndim:
         raise RequestError(
-            f"{name} has shape {list(tensor.shape)}; send one sequence in a request, the engine batches requests."
+            f"{name} has shape {list(tensor.shape)}; send one sequence per request; the engine batches requests."
         )
     return tensor

@@ -1,4 +1,4 @@
-"""One Triton with all five models for all tests, and its OpenAI frontend."""
+"""One Triton server with all five models, and its OpenAI frontend; all tests share them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def start_triton(tmp_path_factory: pytest.TempPathFactory) -> StartTriton:
     home = str(tmp_path_factory.mktemp("home"))
 
     def start(repository: Path) -> Triton:
-        with pytest.MonkeyPatch.context() as patch:  # only for the start: the build cache is at home too
+        with (
+            pytest.MonkeyPatch.context() as patch
+        ):  # only while Triton starts: the build cache is at home too
             patch.setenv("ENGINEROOM_HOME", home)
             return serve(repository, name=f"triton {repository.parent.name}")
 
@@ -129,7 +131,7 @@ def stream(triton: Triton, model: str, **values: Any) -> list[InferResult]:
 
 
 def steps(triton: Triton) -> int:
-    """Steps of the engine so far, when it has come to rest; each step gives a token to every running request."""
+    """Steps of the engine so far, read once it is idle; each step gives a token to every running request."""
     readings = [engine_steps(triton)]
     while len(readings) < 3 or readings[-1] > readings[-3]:
         time.sleep(0.2)  # ten times cancellation_check_period_ms, in which the model publishes its figures
@@ -138,7 +140,7 @@ def steps(triton: Triton) -> int:
 
 
 def commands(triton: Triton) -> dict[psutil.Process, str]:
-    """The running processes of the server, each with the first two words of its command, which name a model's file."""
+    """The server's running processes, each with the first two words of its command; a stub's second is its model.py."""
     commands = {}
     for process in psutil.Process(triton.server.pid).children(recursive=True):
         with suppress(psutil.Error):

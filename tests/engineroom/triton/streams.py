@@ -20,7 +20,7 @@ def backend(triton: Triton) -> TritonBackend:
 
 
 def settled(triton: Triton) -> tuple[float, float, float]:
-    """(running, waiting, share of blocks in use) when all are zero, or after a minute: the gauges lag behind."""
+    """(running, waiting, share of blocks in use) when all are zero, or after a minute, since the gauges lag behind."""
     deadline = time.monotonic() + 60
     while True:
         stats = backend(triton).stats()
@@ -33,7 +33,7 @@ def settled(triton: Triton) -> tuple[float, float, float]:
 async def generate(
     backend: TritonBackend, index: int, params: SamplingParams, timeout: float | None
 ) -> str | list[int]:
-    """The token ids of prompt `index` (modulo 5), or how the stream ended instead."""
+    """The output token ids of prompt `index` modulo 5, or how the stream ended instead."""
     token_ids: list[int] = []
     try:
         async with asyncio.timeout(timeout):

@@ -1,4 +1,4 @@
-"""Clients that leave, whichever interface they use: the engine stops working for them."""
+"""When a client leaves, the engine stops working on its requests, whichever interface it used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests as they are written for NVIDIA's inflight_batcher_llm: its names, shapes and types, over HTTP and gRPC."""
+"""Requests written for NVIDIA's inflight_batcher_llm work: its names, shapes and types, over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_generate_stream(triton: Triton, vocabulary: Vocabulary, executor: Execu
     assert response.headers["content-type"].startswith("text/event-stream")
     events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
     assert "".join(event["text_output"] for event in events) == decode(vocabulary, token_ids)
-    assert len(events) > 1  # tokens that come faster than they can be sent travel together
+    assert len(events) > 1  # tokens that arrive faster than they can be sent share a response
 
 
 @pytest.mark.parametrize("model", TEXT_MODELS)

@@ -187,7 +187,7 @@ def published(triton: Triton, model: str) -> dict[str, tuple[str, list[int]]]:
 
 
 def any_tensor(inputs: dict[str, tuple[str, list[int]]]) -> st.SearchStrategy[tuple[str, NDArray[Any]]]:
-    """A name with a tensor, either of the published type and shape or of any."""
+    """A name with a tensor, either of the published type and shape or of any type and shape."""
 
     def as_published(name: str) -> st.SearchStrategy[tuple[str, NDArray[Any]]]:
         dtype, dims = inputs[name]
@@ -203,8 +203,8 @@ def any_tensor(inputs: dict[str, tuple[str, list[int]]]) -> st.SearchStrategy[tu
 def test_whatever_tensors_come_over_grpc(triton: Triton, model: str) -> None:
     """A response, or an error that names an input; the next request is answered, and no blocks stay in use.
 
-    Two requests have no output: Triton 2.51 itself ends a request to an ensemble without one when a required input is
-    missing and others make up the number, and `stop` has no output in NVIDIA's contract.
+    Two kinds of request get no output. Triton 2.51 itself ends an ensemble request without a response when a required
+    input is missing but the number of inputs is right, and `stop` has no output in NVIDIA's contract.
     """
     inputs = published(triton, model)
     valid_request = TEXT_REQUEST if model in TEXT_MODELS else TOKEN_REQUEST

@@ -57,14 +57,14 @@ def hybrid(
 
 
 def generated_tokens(server: Server) -> float:
-    """Tokens generated so far, by the server's own counter."""
+    """Tokens generated so far, according to the server's own counter."""
     samples = fetch(server)
     return sum(sample.value for sample in samples if sample.name.endswith(":generation_tokens_total"))
 
 
 @contextmanager
 def answered_by(server: Server, idle: Server | None = None) -> Iterator[list[int]]:
-    """Yields a list for token counts. At the end, `server` has counted their sum, and `idle` nothing."""
+    """Yield a list for token counts. At the end, `server` must have counted their sum, and `idle` nothing."""
     before, counts = generated_tokens(server), list[int]()
     idle_before = generated_tokens(idle) if idle else 0
     yield counts
@@ -127,7 +127,7 @@ def test_refusals_have_openai_s_form(hybrid: Hybrid) -> None:
     assert {model.id for model in hybrid.client.models.list()} == {STABLE, NEW}
 
 
-def test_nothing_is_left_of_a_gateway(hybrid: Hybrid) -> None:
+def test_a_stopped_gateway_leaves_nothing_behind(hybrid: Hybrid) -> None:
     server = hybrid.gateway
     root = psutil.Process(server.pid)
     processes = [root, *root.children(recursive=True)]

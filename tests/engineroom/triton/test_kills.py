@@ -46,7 +46,7 @@ KILL_SERVER = kill("bin/tritonserver")
 
 
 @pytest.mark.parametrize("end", [Triton.stop, kill("tensorrt_llm/1/model.py"), KILL_SERVER])
-def test_whatever_ends_the_server_every_client_is_told_and_nothing_is_left(
+def test_whatever_ends_the_server_every_client_gets_an_error_and_nothing_is_left(
     engine: EngineDir, start_triton: StartTriton, tmp_path: Path, end: Callable[[Triton], None]
 ) -> None:
     shm_before = shm_files()

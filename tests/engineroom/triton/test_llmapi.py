@@ -63,7 +63,7 @@ def test_streaming_is_for_a_decoupled_model_only(triton: Triton) -> None:
         whole = httpx.post(
             f"{triton.url}/{MODEL}/generate", json=body | {"streaming": False}, trust_env=False, timeout=60
         )
-        assert len(events) > 1  # tokens that come faster than they can be sent travel together
+        assert len(events) > 1  # tokens that arrive faster than they can be sent share a response
         assert "".join(event["text_output"] for event in events) == whole.json()["text_output"]
     else:
         assert "decoupled_mode:true" in events[0]["error"]

@@ -1,4 +1,4 @@
-"""Many streams, some cancelled, and more than the queue holds: each ends with an answer or an error; none is stuck."""
+"""Many streams, some cancelled, some beyond the queue: each ends with an answer or an error, and none hangs."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def test_vllm_bench_serve(frontend: Server, monkeypatch: pytest.MonkeyPatch) -> 
     assert 0 < report["p50_ttft_ms"] <= report["p99_e2el_ms"]
 
 
-def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
+def test_a_key_file_without_keys_is_refused(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("\n")
     for path in (tmp_path / "keys", tmp_path / "none"):
         with pytest.raises(DeploymentError, match="--api_key_file"):

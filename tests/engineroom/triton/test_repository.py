@@ -74,7 +74,7 @@ def test_every_variable_of_the_description_is_used() -> None:
     assert used | {"template"} >= set(Deployment.model_fields) >= used
 
 
-def test_nothing_is_wrong_with_what_was_rendered(repository: Path) -> None:
+def test_a_rendered_repository_has_no_problems(repository: Path) -> None:
     assert lint(repository) == []
 
 

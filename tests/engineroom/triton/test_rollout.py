@@ -40,7 +40,7 @@ SHORT, LONG = 4, 200  # tokens
 def refitted(
     engine: EngineDir, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> EngineDir:
-    """The same code with weights that give other answers."""
+    """An engine with the same code and other weights, which give other answers."""
     folder = tmp_path_factory.mktemp("refitted")
     checkpoint_dir = Path(shutil.copytree(checkpoint.directory, folder / "checkpoint"))
     weights = load_file(checkpoint_dir / "rank0.safetensors")

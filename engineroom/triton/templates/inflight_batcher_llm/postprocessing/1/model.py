@@ -1,4 +1,4 @@
-"""Tokens to text, with the tensors of NVIDIA's `postprocessing`. Each call is decoded by itself."""
+"""Tokens to text, with the tensors of NVIDIA's `postprocessing`. Each call decodes its tokens on their own."""
 
 from __future__ import annotations
 

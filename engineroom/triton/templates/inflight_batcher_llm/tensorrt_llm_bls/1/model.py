@@ -26,7 +26,7 @@ PREPROCESSING_INPUTS = {
     "embedding_bias_weights": "EMBEDDING_BIAS_WEIGHTS", "end_id": "END_ID", "pad_id": "PAD_ID",
     "prompt_table_extra_id": "PROMPT_TABLE_EXTRA_ID",
 }  # fmt: skip
-# The engine's inputs: outputs of preprocessing, then inputs of this model that have another name there.
+# The engine's name for outputs of preprocessing, then for inputs of this model.
 TOKEN_INPUTS = {
     "INPUT_ID": "input_ids", "REQUEST_INPUT_LEN": "input_lengths", "REQUEST_OUTPUT_LEN": "request_output_len",
     "STOP_WORDS_IDS": "stop_words_list", "BAD_WORDS_IDS": "bad_words_list", "EMBEDDING_BIAS": "embedding_bias",
@@ -81,7 +81,7 @@ class TritonPythonModel:
             sender.send(previous, final=True)
         except ModelFailed as error:
             sender.fail(str(error), error.code)
-        except Exception as error:  # noqa: BLE001 (a request without a final response would wait for ever)
+        except Exception as error:  # noqa: BLE001 (a request without a final response would wait forever)
             sender.fail(f"{type(error).__name__}: {error}")
         finally:
             del self.senders[request_id]
@@ -112,7 +112,7 @@ class TritonPythonModel:
             yield {"text_output": text["OUTPUT"]} | response
 
     def watch(self) -> None:
-        """Send `stop` to the engine for each client that has left, and again until the request has ended."""
+        """Send `stop` to the engine for each client that has left; repeat it until the request has ended."""
         unused = np.ones((1, 1), np.int32)  # required inputs of the engine's model
         stop = {"stop": np.array([[True]]), "input_lengths": unused, "request_output_len": unused}
         while not self.closing.wait(self.check_period):

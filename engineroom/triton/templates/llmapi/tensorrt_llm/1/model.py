@@ -50,7 +50,7 @@ class TritonPythonModel:
         """Send one response for each batch of text deltas while streaming, else one response with all of them."""
         texts = decode("text_input", tensors["text_input"])
         if len(texts) != 1:
-            raise RequestError(f"text_input has {len(texts)} texts; send one in a request.")
+            raise RequestError(f"text_input has {len(texts)} texts; send one per request.")
         stop_tensor = tensors.get(f"{PREFIX}stop", np.array([]))
         stop_strings = [text for text in decode(f"{PREFIX}stop", stop_tensor) if text]
         streaming = flag(tensors, "streaming")
