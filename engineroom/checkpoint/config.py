@@ -1,4 +1,4 @@
-"""What a model is: the sizes that decide how its weights are laid out, and both spellings of its config.json."""
+"""The configuration of a model, read from Hugging Face's or TensorRT-LLM's config.json, and written as the latter."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ModelConfig:
     dtype: str = "bfloat16"
 
     def inverse_frequencies(self) -> torch.Tensor:
-        """float32 [head_size / 2], of the rotary embedding. Raises CheckpointError for an unknown rotary scaling."""
+        """Of the rotary embedding, float32 [head_size / 2]. Raises CheckpointError for an unknown rotary scaling."""
         return frequencies(self.head_size, self.rotary_base, self.rotary_scaling)
 
     @property
@@ -55,7 +55,7 @@ class ModelConfig:
         return self.attn_bias and self.architecture in LLAMA_LIKE
 
     def check(self, sharding: Sharding) -> None:
-        """Raises CheckpointError when the model cannot be sharded that way."""
+        """Raises CheckpointError when the model cannot be sharded like this."""
         tp_size, pp_size = sharding.mapping.tp_size, sharding.mapping.pp_size
         if pp_size > self.num_hidden_layers:
             raise CheckpointError(f"--pp_size {pp_size}: the model has only {self.num_hidden_layers} layers.")
@@ -98,9 +98,11 @@ def from_hugging_face(config: dict[str, Any], path: Path) -> ModelConfig:
             f"{path}: hidden_size is not a multiple of {num_heads} heads, and there is no head_dim."
         )
     if architecture == "Qwen3ForCausalLM":
-        _size(config, "head_dim", path)  # must be there: transformers would assume 128, whatever the sizes
+        _size(
+            config, "head_dim", path
+        )  # required: without it transformers assumes 128, whatever the other sizes are
     attn_bias, mlp_bias = bool(config.get("attention_bias", False)), bool(config.get("mlp_bias", False))
-    if architecture in QWEN_TYPES:  # config.json does not decide about the biases of a Qwen
+    if architecture in QWEN_TYPES:  # a Qwen's biases depend on its architecture, not on config.json
         attn_bias, mlp_bias = architecture == "Qwen2ForCausalLM", False
     rotary_base, rotary_scaling = rope(config)
     return ModelConfig(
@@ -123,7 +125,10 @@ def from_hugging_face(config: dict[str, Any], path: Path) -> ModelConfig:
 
 
 def from_trtllm(config: dict[str, Any], path: Path) -> ModelConfig:
-    """The model that a TensorRT-LLM checkpoint's config.json describes; raises as `from_hugging_face`."""
+    """The model that a TensorRT-LLM checkpoint's config.json describes.
+
+    `path` is named in errors. Raises CheckpointError as `from_hugging_face` does.
+    """
     architecture, dtype = config.get("architecture"), config.get("dtype")
     _check_architecture(architecture, path)
     if dtype not in SAFETENSORS_DTYPES:
@@ -165,7 +170,7 @@ def _norm_epsilon(config: dict[str, Any], path: Path) -> float:
 
 
 def infer_dtype(dtype: str, source_dtype: str) -> str:
-    """The dtype to write. `auto` keeps float16 and bfloat16, and makes float16 of anything else.
+    """The dtype to write. `auto` keeps float16 and bfloat16, and turns any other dtype into float16.
 
     This is the rule of infer_dtype in tensorrt_llm/models/convert_utils.py. Raises CheckpointError for another dtype.
     """
@@ -177,7 +182,7 @@ def infer_dtype(dtype: str, source_dtype: str) -> str:
 
 
 def rope(config: dict[str, Any]) -> tuple[float, dict[str, Any] | None]:
-    """(rotary_base, rotary_scaling) of a Hugging Face config, in the spelling before or after transformers 5."""
+    """(rotary_base, rotary_scaling) of a Hugging Face config, as transformers spells them before or since version 5."""
     parameters = dict(config.get("rope_parameters") or {})
     base = parameters.pop("rope_theta", None) or config.get("rope_theta") or 10000.0
     is_scaled = parameters.get("rope_type", "default") != "default"

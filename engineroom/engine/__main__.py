@@ -15,7 +15,7 @@ from engineroom.kit.command import application, run
 
 app = application(__doc__, no_args_is_help=True)
 EngineFolder = Annotated[Path, typer.Argument(help="an engine directory")]
-OutputFolder = Annotated[Path, typer.Option("--output_dir")]
+OutputFolder = Annotated[Path, typer.Option("--output_dir", help="a new or an empty folder")]
 CheckpointFolder = Annotated[
     Path, typer.Option("--checkpoint_dir", help="a TensorRT-LLM checkpoint of one rank")
 ]

@@ -1,7 +1,7 @@
 """Build an engine directory from a TensorRT-LLM checkpoint, and refit an engine with other weights.
 
-Read config.py before this file: it deduces the limits. Then model.py, layers.py and kernels/ say what is compiled,
-compile.py and build_cache.py how, and directory.py what is written. runtime/ runs the result.
+Read config.py before this file: it deduces the limits. model.py, layers.py and kernels/ define what is
+compiled, compile.py and build_cache.py how it is compiled, and directory.py what is written. runtime/ runs the result.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def build(
 ) -> EngineDir:
     """Compile a checkpoint of one rank for `device`, "cpu" or "cuda", and write the engine directory.
 
-    Code that was compiled before for the same sizes, limits, machine and torch comes out of the build cache: a folder
+    Code that was compiled before for the same sizes, limits, machine and torch is taken from the build cache: a folder
     in ENGINEROOM_HOME, or the one that ENGINEROOM_BUILDS names. Raises BuildError for impossible limits,
     CheckpointError for an unreadable checkpoint, OutputError when `output_dir` is not empty.
     """
@@ -84,7 +84,8 @@ def build(
 def refit(engine_dir: str | Path, checkpoint_dir: str | Path, output_dir: str | Path) -> EngineDir:
     """Copy an engine and give the copy the weights of another checkpoint of the same model; nothing is compiled.
 
-    Raises BuildError when the checkpoint's config.json differs from the engine's, and EngineError for the engine.
+    Raises BuildError when the checkpoint's config.json differs from the engine's, EngineError for an engine that
+    cannot be used here, and OutputError when `output_dir` is not empty.
     """
     engine, checkpoint = open_engine(engine_dir), open_checkpoint(checkpoint_dir)
     built, config = engine.pretrained_config, checkpoint.config
@@ -137,7 +138,7 @@ def _write_code(
 
 
 def _write_weights(checkpoint: Checkpoint, path: Path, packed: bool) -> None:
-    """The checkpoint's tensors under the decoder's names; `packed`: all matrices but the embedding in panels."""
+    """Write the checkpoint's tensors under the decoder's names; `packed`: pack all matrices but the embedding."""
     tensors = fuse(checkpoint.load(RANK))
     for name, tensor in tensors.items():
         if packed and tensor.dim() == 2 and name != f"{EMBEDDING}.weight":

@@ -1,7 +1,7 @@
 """The build cache: compiled packages, each under a hash of everything that its code depends on.
 
 build.py asks here before it compiles (compile.py). Weights are not part of a package, so a checkpoint with
-other weights finds the same one.
+other weights finds the same package.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def cache_key(
 
 
 def source_hashes(package: Path) -> dict[str, str]:
-    """sha256 of each source of the engine, and of the model's configuration; runtime/ only runs the compiled code."""
+    """sha256 of the engine's source files and of checkpoint/config.py, by name; runtime/ generates no code."""
     files = {file.relative_to(package).as_posix(): file for file in package.rglob("*")}
     sources = {
         name: file
@@ -55,9 +55,9 @@ def source_hashes(package: Path) -> dict[str, str]:
 def fetch_or_compile(
     key: str, path: Path, compile_package: Callable[[Path], dict[str, float]], log: Callable[[str], object]
 ) -> dict[str, float]:
-    """Write the package `key` to `path`, out of the cache or by `compile_package(path)`; returns the seconds by stage.
+    """Write the package `key` to `path`, from the cache or with `compile_package(path)`; returns the seconds by stage.
 
-    If another process is compiling the same package, wait for it.
+    If another process is compiling the same package, this waits for it.
     """
     cached = cache_folder() / f"{key}.pt2"
     with cached.with_suffix(".lock").open("w") as lock:

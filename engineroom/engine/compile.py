@@ -1,4 +1,4 @@
-"""torch.export and AOTInductor: the graphs of a decoder (model.py), compiled to one package without weights.
+"""Compile the graphs of a decoder (model.py), with torch.export and AOTInductor, to one package without weights.
 
 build.py calls `compile_graphs`; directory.py says where the package goes. torch.export takes seconds to import. Only a
 build needs it, so the functions import it.
@@ -41,8 +41,8 @@ def compile_graphs(
 ) -> dict[str, float]:
     """Compile all graphs of a decoder and write the package `path`; returns the seconds of each stage.
 
-    On a CPU the graphs are compiled at the same time, each in a process of its own, and the object file of our kernels
-    is kept in the folder `cache`.
+    On a CPU the graphs are compiled in parallel, each in its own process, and the object file of our kernels is kept in
+    the folder `cache`.
     """
     device = decoder.lm_head.weight.device.type
     # CUDA does not survive a fork
@@ -85,7 +85,7 @@ def compile_graph(
 def export(decoder: Decoder, limits: Limits, graph: str) -> ExportedProgram:
     """One graph, "context", "generation" or "single" (a generation graph for one sequence).
 
-    Its numbers of tokens, sequences and KV cache blocks stay open up to `limits`; all other sizes are fixed.
+    Its numbers of tokens, sequences and KV cache blocks are dynamic, up to `limits`; all other sizes are static.
     """
     from torch.export import Dim
 
@@ -98,7 +98,7 @@ def export(decoder: Decoder, limits: Limits, graph: str) -> ExportedProgram:
         return torch.zeros(size, dtype=torch.long, device=device)
 
     if graph == "context":
-        # a GPU fills up the last tile of each sequence
+        # on a GPU the last tile of each sequence is padded
         max_tokens = limits.max_num_tokens + tokens_per_tile(1) * limits.max_batch_size
         tokens = {0: Dim("num_tokens", min=1, max=max(8, max_tokens))}
         sequences = {0: num_sequences}

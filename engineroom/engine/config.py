@@ -1,4 +1,4 @@
-"""The limits of an engine: first `BuildConfig`, what a person asks for, then `Limits`, what `deduce` makes of it.
+"""The limits of an engine: `BuildConfig` has what the user asks for, and `deduce` turns it into `Limits`.
 
 Names, defaults and deductions follow TensorRT-LLM 1.2.1 (tensorrt_llm/builder.py BuildConfig, plugin/plugin.py).
 Features that this engine does not have are refused, not ignored. build.py comes next.
@@ -21,7 +21,8 @@ class BuildError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """The limits that a person asks for. `deduce` fills in `max_seq_len` and `max_num_tokens` where they are None.
+    """The limits that the user asks for; lengths are in tokens. `deduce` fills in `max_seq_len` and
+    `max_num_tokens` where they are None.
 
     Raises BuildError for a limit below 1 and for a feature that this engine does not have.
     """
@@ -75,7 +76,7 @@ def _check_limits(config: BuildConfig | Limits) -> None:
 
 
 def deduce(config: BuildConfig, pretrained_config: dict[str, Any]) -> tuple[Limits, list[str]]:
-    """The limits that are built, and one line of explanation for each limit that was deduced, reduced or is doubtful.
+    """The limits that are built, and one line of explanation for each one that was deduced, reduced or looks doubtful.
 
     `pretrained_config` is the checkpoint's config.json; its max_position_embeddings and rotary_scaling are read.
     Raises BuildError for limits that contradict each other.

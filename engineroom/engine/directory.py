@@ -1,6 +1,6 @@
 """The engine directory: its files, and the checks that `open_engine` makes before any code is loaded.
 
-It has TensorRT-LLM's shape: config.json {version, pretrained_config, build_config}, one package of code and one weight
+Its layout is TensorRT-LLM's: config.json {version, pretrained_config, build_config}, one package of code and one weight
 file per rank. manifest.json beside them says what the code was compiled for, and has a hash of each file.
 build.py writes it; runtime/ runs it.
 """
@@ -28,8 +28,8 @@ from engineroom.kit.output import SUFFIX
 
 VERSION = "engineroom-1"
 CONFIG, MANIFEST, LOG, TOKENIZER = "config.json", "manifest.json", "build.log", "tokenizer"
-RANK = 0  # an engine has one rank today; this is the only place that says which
-# The graphs in a package. No name may begin with another one: see torch_private.package_graphs.
+RANK = 0  # an engine has one rank today; only this constant says so
+# The graphs in a package. No name may be a prefix of another: see torch_private.package_graphs.
 GRAPHS = {"cpu": ("context", "generation"), "cuda": ("context", "generation", "single")}
 HASHED_BYTES = 64 << 20
 
@@ -64,7 +64,7 @@ class EngineDir:
 
     @property
     def device(self) -> str:
-        """ "cpu" or "cuda"."""
+        """The device that the engine was built for, "cpu" or "cuda"."""
         return self.manifest["target"]["device"]
 
     @property
@@ -97,7 +97,7 @@ def target(device: str) -> dict[str, Any]:
 
 
 def digest(path: Path) -> str:
-    """sha256, in hexadecimal, of the sha256 of each 64 MiB of a file: all processors share the work on a large one."""
+    """A file's hash: the hexadecimal sha256 of the sha256 hashes of its 64 MiB parts, computed in parallel."""
 
     def hash_from(offset: int) -> bytes:
         with path.open("rb") as file:
@@ -127,8 +127,8 @@ def write_manifest(folder: Path, device: str, facts: dict[str, Any]) -> None:
 def open_engine(path: str | Path, world_size: int = 1) -> EngineDir:
     """Check an engine directory and describe it; none of its code has run when this returns.
 
-    Raises EngineError for a folder that is no engine, for another layout, rank count, device, instruction set, torch or
-    CUDA release, and for a file that is missing or changed.
+    Raises EngineError for a folder that is not an engine; for an engine whose layout, rank count, device, instruction
+    set, torch or CUDA release is not that of this machine; and for a file that is missing or changed.
     """
     path = Path(path)
     if path.name.endswith(SUFFIX):

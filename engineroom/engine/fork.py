@@ -1,6 +1,6 @@
-"""Work in a fork of this process while this process goes on: compile.py compiles two graphs at the same time.
+"""Run a function in a fork of this process, in parallel with it; compile.py uses it to compile two graphs at once.
 
-Why not ProcessPoolExecutor: it pickles the decoder with all its memory, and waits for its work when the build fails.
+ProcessPoolExecutor would pickle the decoder with all its weights, and wait for running work after a build has failed.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ CONTEXT_SPLITS, GENERATION_SPLITS, SINGLE_SPLITS = 1, 4, 16  # GPU programs that
 
 
 class AttentionMetadata(NamedTuple):
-    """Where the tokens of one step stand in their sequences and in the KV cache; names as in vLLM.
+    """Where the tokens of one step are in their sequences and in the KV cache; the names are vLLM's.
 
     Tokens of one sequence are neighbours. In a context step on a GPU, each sequence's tokens fill whole tiles of
     `tokens_per_tile`.
@@ -41,7 +41,7 @@ def is_single_token(x: Tensor) -> bool:
 
 
 def tokens_per_tile(group_size: int) -> int:
-    """Tokens of one sequence that a GPU's attention kernel takes together, with `group_size` query heads a KV head."""
+    """Tokens of one sequence in one tile of the GPU attention kernel, for `group_size` query heads per KV head."""
     return max(1, 64 >> (group_size - 1).bit_length())
 
 
@@ -99,7 +99,7 @@ class RmsNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention over the paged KV cache, between its two products qkv and dense."""
+    """Grouped-query attention over the paged KV cache, between the projections qkv and dense."""
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class Attention(nn.Module):
 
 
 class GatedMlp(nn.Module):
-    """x + proj(silu(fc) * gate), with gate and fc in one product: TensorRT-LLM's FusedGatedMLP, its `fused_fc`."""
+    """x + proj(silu(fc) * gate), with gate and fc in one product, `fused_fc`, as in TensorRT-LLM's FusedGatedMLP."""
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from engineroom.engine.layers import AttentionMetadata, DecoderLayer, Linear, Rm
 
 EMBEDDING = "transformer.vocab_embedding"
 PLACEHOLDER_TOKEN_ID = -1  # a token that the device has sampled and the host has not read yet
-ARGMAX_PART = 128  # logits of a row that the first step of argmax_rows takes together
+ARGMAX_PART = 128  # logits that the first step of argmax_rows reduces to their maximum
 KvCache = list[Tensor]  # one [num_blocks, tokens_per_block, num_kv_heads, head_size] per layer
 
 
@@ -37,7 +37,7 @@ class Transformer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """One rank of a checkpoint, with uninitialised parameters in the checkpoint's dtype. The context graph."""
+    """One rank of a checkpoint, with uninitialised parameters in the checkpoint's dtype; the context graph."""
 
     inv_freq: Tensor  # float32 [head_size / 2] in every dtype: rounded frequencies give wrong angles at high positions
 
@@ -77,7 +77,7 @@ class Decoder(nn.Module):
 
 
 class Generation(nn.Module):
-    """The generation graph: one token of each sequence. It looks up on the device what the device already knows."""
+    """The generation graph: one token of each sequence. It reads block tables and newest tokens on the device."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
@@ -149,9 +149,9 @@ def fuse(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def argmax_rows(logits: Tensor) -> Tensor:
-    """int64 [rows] of logits [rows, vocab_size].
+    """The index of each row's largest logit: logits [rows, vocab_size] -> int64 [rows].
 
-    In two steps, since a GPU leaves one long row to a few of its processors.
+    It takes two steps, since torch.argmax leaves one long row to a few of a GPU's multiprocessors.
     """
     if logits.shape[1] % ARGMAX_PART:
         return logits.argmax(-1)
@@ -185,7 +185,7 @@ class KvCacheShape:
         )
 
     def allocate(self, num_blocks: int) -> tuple[KvCache, KvCache]:
-        """Keys and values, all zero."""
+        """The key tensors and the value tensors of all layers, filled with zeros."""
         shape = (num_blocks, self.tokens_per_block, self.num_kv_heads, self.head_size)
         k_caches = [torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(self.num_layers)]
         v_caches = [torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(self.num_layers)]

@@ -1,7 +1,7 @@
-"""The private parts of torch that the engine uses: all of them, and nowhere else.
+"""All private parts of torch that the engine uses. No other file uses any.
 
-Each says which file of torch 2.13.0 it was read from, and why no public function does the job. torch may change them in
-any release: whoever raises the pin in pyproject.toml compares this file with the new sources first.
+Each docstring names the file of torch 2.13.0 that it follows, and says why no public function does the job. torch may
+change them in any release: before you raise the pin in pyproject.toml, compare this file with the new sources.
 
 torch._inductor and torch.export take seconds to import. Only a build needs them, so the functions import them.
 """
@@ -36,7 +36,7 @@ class CompiledGraph(Protocol):
     def load_constants(
         self, constants: dict[str, Tensor], use_inactive: bool, check_full_update: bool, user_managed: bool
     ) -> None:
-        """Give the graph its weights. `user_managed`: it reads these tensors where they are, and copies none."""
+        """Give the graph its weights. `user_managed`: the graph reads these tensors in place, without a copy."""
         ...
 
 
@@ -55,7 +55,7 @@ def package_graphs(path: Path, files: Mapping[str, list[Any]]) -> None:
     """Write one package of several graphs; `files` maps each graph's name to what `aot_compile` returned.
 
     torch/export/pt2_archive/_package.py. The public torch._inductor.aoti_compile_and_package writes a package of one
-    graph. No name may begin with another one: the loader takes every file whose path begins with the name.
+    graph. No name may be a prefix of another: the loader takes every file whose path begins with the name.
     """
     from torch.export.pt2_archive._package import package_pt2
 
@@ -63,7 +63,7 @@ def package_graphs(path: Path, files: Mapping[str, list[Any]]) -> None:
 
 
 def aot_compile(program: ExportedProgram, options: dict[str, Any]) -> list[Any]:
-    """Compile an exported graph with AOTInductor; the paths of its files, for `package_graphs`.
+    """Compile an exported graph with AOTInductor; returns the paths of its files, for `package_graphs`.
 
     torch/_inductor/__init__.py. The public function compiles and packages in one step.
     """
@@ -76,10 +76,11 @@ def aot_compile(program: ExportedProgram, options: dict[str, Any]) -> list[Any]:
 
 @contextmanager
 def _int_arrays_declared_anew() -> Iterator[None]:
-    """Every use of an array of sizes declares an array of its own (torch/_inductor/codegen/cpp_wrapper_cpu.py).
+    """Let each use of an array of sizes declare its own C++ array (torch/_inductor/codegen/cpp_wrapper_cpu.py).
 
     torch 2.11 to 2.13 caches declarations by the address of the function that writes them. When that address is used
-    again, the cache takes an array for declared that is not: the C++ compiler says "int_array_70 was not declared".
+    again, the cache takes an undeclared array for a declared one. The C++ compiler then says
+    "int_array_70 was not declared".
     """
     from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 

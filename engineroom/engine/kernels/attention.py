@@ -1,4 +1,4 @@
-"""GPU kernels around the paged KV cache: store new keys and values in it, and attend to it where it lies.
+"""GPU kernels around the paged KV cache: store new keys and values in it, and attend to it in place.
 
 The attention is after "Flash-Decoding for long-context inference" (Dao et al., 2023). layers.py calls both kernels.
 A comment beside a Triton variable gives its shape; pointers have the shape of their tensor.
@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
-MIN_ROWS = 16  # tl.dot takes no fewer
+MIN_ROWS = 16  # the fewest that tl.dot takes
 
 
 @triton.jit

@@ -1,10 +1,10 @@
 """Our CPU kernels (cpu.cpp and its headers) as custom operators that AOTInductor links into the engine.
 
-They exist for two reasons. AOTInductor does not change weights that lie outside the engine, and its products with
-unpacked weights are slow for few rows, and slower still in bfloat16 on a processor without instructions for it.
-PyTorch's attention needs keys and values in one piece, and copies the blocks of the KV cache to get that.
+They exist for two reasons. First, AOTInductor does not pack weights that are stored outside the compiled code. Its
+products with unpacked weights are slow for few rows, and slower still in bfloat16 on a processor without instructions
+for it. Second, PyTorch's attention needs contiguous keys and values, so it would copy the blocks of the KV cache.
 
-Uncompiled, the operators are made of PyTorch's own; tests compare the two.
+Outside a compiled engine, PyTorch's own operators implement them; tests compare the two.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ FLAGS = ("-O3", "-fopenmp", "-fPIC", "-std=c++20")
 def packed_is_faster(device: str, dtype: str) -> bool:
     """Whether our product with packed weights beats PyTorch's.
 
-    It does on a CPU in float32, and in bfloat16 where oneDNN, behind PyTorch's product, has no instructions for that.
+    It does on a CPU in float32. In bfloat16 it does if oneDNN, which computes PyTorch's product, has no instructions for
+    bfloat16 on this processor.
     """
     return device == "cpu" and (dtype == "float32" or (dtype == "bfloat16" and not has_bf16_products()))
 
@@ -80,9 +81,8 @@ def paged_attention(
     """
     sequences, counts = sequence_indices.unique_consecutive(return_counts=True)
     counts = counts.tolist()
-    padded_q = pad_sequence(
-        list(q.split(counts)), batch_first=True
-    )  # [sequences, longest, num_heads, head_size]
+    # [sequences, longest, num_heads, head_size]
+    padded_q = pad_sequence(list(q.split(counts)), batch_first=True)
     last_positions = pad_sequence(list(positions.split(counts)), batch_first=True)  # [sequences, longest]
     num_blocks = int(positions.max()) // k_cache.shape[1] + 1
     block_ids = block_tables[sequences, :num_blocks]
@@ -131,7 +131,7 @@ def compile_kernels(folder: Path) -> Path:
 
 @contextmanager
 def linked_kernels(folder: Path) -> Iterator[dict[str, Any]]:
-    """AOTInductor's options that link our kernels into the graphs compiled in this block; `folder` keeps them."""
+    """AOTInductor's options that link our kernels into graphs compiled in this block; `folder` has the object file."""
     kernels = compile_kernels(folder)
     shims = {
         torch.ops.engineroom_cpu.packed_linear.default: _shim("packed_linear", 2),

@@ -1,5 +1,5 @@
-// Attention to the paged KV cache where it lies: an online softmax in float32, KV block by KV block, after
-// "Flash-Decoding for long-context inference" (Dao et al., 2023). Shapes stand in comments, in the order of the axes.
+// Attention over the paged KV cache, in place: an online softmax in float32, KV block by KV block, after
+// "Flash-Decoding for long-context inference" (Dao et al., 2023). Comments give shapes in axis order.
 #pragma once
 
 #include <algorithm>
@@ -11,11 +11,12 @@
 
 namespace {
 
-constexpr int64_t QUERIES = 16;  // query rows that share one reading of a KV block
+constexpr int64_t QUERIES = 16;  // query rows that share one read of a KV block
 constexpr float MASKED = -1e30f;
 
 // The keys or values of one KV head in one block, as float32 [tokens, padded_size]. They are copied, unless they are
-// float32 already and need no padding. `stride`, from token to token, is at first that of `source`, then the result's.
+// float32 already and need no padding. `stride` is the distance between tokens: on entry in `source`, on return in the
+// result.
 template <class T>
 const float* fetch(const T* source, int64_t tokens, int64_t& stride, int64_t head_size, float* copy,
                    int64_t padded_size) {

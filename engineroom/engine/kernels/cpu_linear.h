@@ -1,5 +1,5 @@
 // y = x @ w with packed weights, in float32, after "Anatomy of high-performance matrix multiplication" (Goto and van de
-// Geijn, 2008). Shapes stand in comments, in the order of the axes.
+// Geijn, 2008). Comments give shapes in axis order.
 #pragma once
 
 #include <ATen/cpu/vec/functional.h>
@@ -14,10 +14,10 @@ namespace {
 using Vec = at::vec::Vectorized<float>;
 constexpr int LANES = Vec::size();
 constexpr int PANEL_WIDTH = 16, PANEL_VECTORS = PANEL_WIDTH / LANES;  // output features of a panel
-constexpr int ROWS = LANES == 16 ? 12 : 6;  // rows of x that a tile multiplies at once: what the registers hold
+constexpr int ROWS = LANES == 16 ? 12 : 6;  // rows of x in a tile: as many as fit into registers
 constexpr int64_t SLICE_DEPTH = 1024;       // in_features of a slice of a panel, 64 KiB in float32
 constexpr int64_t BLOCK_VALUES = 32768;     // values of a block of x, 128 KiB
-constexpr int64_t MIN_WIDENED_ROWS = 12;    // from here on a bfloat16 slice is converted once, not for each ROWS
+constexpr int64_t MIN_WIDENED_ROWS = 12;    // from this many rows of x, a bfloat16 slice is converted only once
 
 typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
@@ -42,7 +42,7 @@ inline Floats& vector_at(float* p) { return *reinterpret_cast<Floats*>(p); }
 // y += x @ w for COUNT rows: x [COUNT, depth] with x_stride from row to row, w [depth, PANEL_WIDTH] with w_stride,
 // y [COUNT, PANEL_WIDTH] with y_stride. The sums stay in registers. STEPS independent sums hide the latency of an
 // addition when there are few rows. PREFETCH: each row of w also prefetches prefetch_step bytes from `prefetch` on.
-// PANELS: as many panels, panel_stride values apart, share what is read of x; w is then [PANELS, depth, PANEL_WIDTH].
+// PANELS: this many panels, panel_stride values apart, share each read of x; w is then [PANELS, depth, PANEL_WIDTH].
 template <int COUNT, int STEPS, bool PREFETCH, int PANELS = 1, class Weight>
 inline void multiply_tile(const float* x, int64_t x_stride, int64_t depth, const Weight* w, int64_t w_stride, float* y,
                           int64_t y_stride, const char* prefetch, int64_t prefetch_step, int64_t panel_stride = 0) {
@@ -64,7 +64,7 @@ inline void multiply_tile(const float* x, int64_t x_stride, int64_t depth, const
     }
 }
 
-// The same for any number of rows: x [rows, depth], y [rows, PANEL_WIDTH].
+// multiply_tile for any number of rows: x [rows, depth], y [rows, PANEL_WIDTH].
 template <bool PREFETCH = false, int COUNT = ROWS, class Weight>
 inline void multiply_panel(const float* x, int64_t x_stride, int64_t rows, int64_t depth, const Weight* w,
                            int64_t w_stride, float* y, int64_t y_stride, const char* prefetch = nullptr,
@@ -85,7 +85,8 @@ inline void multiply_panel(const float* x, int64_t x_stride, int64_t rows, int64
       multiply_panel<PREFETCH, COUNT - 1>(x, x_stride, rows, depth, w, w_stride, y, y_stride, prefetch, prefetch_step);
 }
 
-// The same for two panels at once, panel_stride values apart: w [2, depth, PANEL_WIDTH], y [rows, 2 * PANEL_WIDTH].
+// multiply_panel for two panels at once, panel_stride values apart: w [2, depth, PANEL_WIDTH],
+// y [rows, 2 * PANEL_WIDTH].
 template <class Weight>
 inline void multiply_two_panels(const float* x, int64_t x_stride, int64_t rows, int64_t depth, const Weight* w,
                                 int64_t panel_stride, float* y, int64_t y_stride) {
@@ -98,7 +99,7 @@ inline void multiply_two_panels(const float* x, int64_t x_stride, int64_t rows, 
 // x [rows, in_features], weight [panels, in_features, PANEL_WIDTH], y [rows, panels * PANEL_WIDTH].
 // With few rows, reading the weights takes the time: all rows are multiplied with one slice of a panel while the next
 // slice is prefetched. With many rows and panels no wider than a vector, reading x takes the time: two panels share
-// what is read of x, and all panels use a block of rows while it is in the cache.
+// each read of x, and all panels use a block of rows while it is in the cache.
 template <class Weight>
 void linear(const float* x, int64_t rows, int64_t in_features, const Weight* weight, float* y, int64_t panels) {
   const bool few_rows = rows > 1 && rows <= 8 * ROWS;

@@ -1,6 +1,6 @@
-"""GPU products of one token with a weight: each weight is read once, at close to the bandwidth of a copy.
+"""GPU matrix-vector products for one token: each weight is read once, at close to the bandwidth of a copy.
 
-What stands before and after a product runs in the same kernel: RMS norm, bias, residual, the gate of an MLP, the rotary
+The operations around a product are fused into its kernel: RMS norm, bias, residual, the gate of an MLP, the rotary
 embedding. layers.py calls `linear` and `qkv` in the graph for a single token.
 A comment beside a Triton variable gives its shape; pointers have the shape of their tensor.
 """
