@@ -42,7 +42,7 @@ class ShardedModel:
         return logits[:, : self.model.vocab_size].cpu()
 
     def greedy(self, token_ids: list[int], max_tokens: int, stop: int | None = None) -> list[int]:
-        """The greedy continuation of `token_ids`: at most `max_tokens` tokens; the token `stop` is the last if it comes."""
+        """The greedy continuation of `token_ids`: at most `max_tokens` tokens, ending early with the token `stop`."""
         output: list[int] = []
         while len(output) < max_tokens and (not output or output[-1] != stop):
             output.append(int(self.logits(token_ids + output)[-1].argmax()))

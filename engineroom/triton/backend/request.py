@@ -187,6 +187,6 @@ def _only_row(tensor: NDArray[Any], name: str, ndim: int) -> NDArray[Any]:
         return tensor[0]
     if tensor.ndim != ndim:
         raise RequestError(
-            f"{name} has shape {list(tensor.shape)}; send one sequence per request; the engine batches requests."
+            f"{name} has shape {list(tensor.shape)}; send one sequence per request, since the engine batches requests."
         )
     return tensor

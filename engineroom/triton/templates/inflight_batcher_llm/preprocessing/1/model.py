@@ -48,7 +48,7 @@ class TritonPythonModel:
         queries = decode("text_input (QUERY)", tensors["QUERY"])
         if len(queries) != 1:
             raise TensorError(
-                f"text_input (QUERY) has {len(queries)} texts; send one per request; the engine batches requests."
+                f"text_input (QUERY) has {len(queries)} texts; send one per request, since the engine batches requests."
             )
         input_ids = self.tokenizer.encode(queries[0], add_special_tokens=self.add_special_tokens)
         stop_words = decode("stop_words (STOP_WORDS_DICT)", tensors.get("STOP_WORDS_DICT", np.array([])))
