@@ -34,8 +34,8 @@ FLAGS = ("-O3", "-fopenmp", "-fPIC", "-std=c++20")
 def packed_is_faster(device: str, dtype: str) -> bool:
     """Whether our product with packed weights beats PyTorch's.
 
-    It does on a CPU in float32. In bfloat16 it does if oneDNN, which computes PyTorch's product, has no instructions for
-    bfloat16 on this processor.
+    It does on a CPU in float32. In bfloat16 it does if this processor has no bfloat16 instructions for oneDNN, which
+    computes PyTorch's product.
     """
     return device == "cpu" and (dtype == "float32" or (dtype == "bfloat16" and not has_bf16_products()))
 
