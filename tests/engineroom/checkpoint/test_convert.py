@@ -122,10 +122,10 @@ def test_vocabulary_is_padded_with_zeros(tmp_path: Path) -> None:
 def test_layers_count_from_zero_in_each_stage(tmp_path: Path) -> None:
     hf = write_model(tmp_path / "hf")  # 3 layers on 2 stages: 2 and 1
     convert(tmp_path / "hf", tmp_path / "out", sharding=Sharding(Mapping(pp_size=2)))
-    first, second = open_checkpoint(tmp_path / "out").ranks
-    assert {name.split(".")[2] for name in first if ".layers." in name} == {"0", "1"}
-    assert {name.split(".")[2] for name in second if ".layers." in name} == {"0"}
-    assert "transformer.vocab_embedding.weight" not in second and "lm_head.weight" not in first
+    first_stage, last_stage = open_checkpoint(tmp_path / "out").ranks
+    assert {name.split(".")[2] for name in first_stage if ".layers." in name} == {"0", "1"}
+    assert {name.split(".")[2] for name in last_stage if ".layers." in name} == {"0"}
+    assert "transformer.vocab_embedding.weight" not in last_stage and "lm_head.weight" not in first_stage
     norm = open_checkpoint(tmp_path / "out").tensor(1, "transformer.layers.0.input_layernorm.weight")
     assert torch.equal(norm, hf["model.layers.2.input_layernorm.weight"])
 

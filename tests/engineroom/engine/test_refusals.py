@@ -137,11 +137,11 @@ def test_a_build_without_a_compiler_says_what_to_install(
 
 def test_refit(engine: EngineDir, checkpoint: Checkpoint, tmp_path: Path) -> None:
     """The copy generates the new checkpoint's tokens, and the original engine still generates its own."""
-    other = Path(shutil.copytree(checkpoint.directory, tmp_path / "other"))
-    weights = load_file(other / "rank0.safetensors")
+    new_checkpoint = Path(shutil.copytree(checkpoint.directory, tmp_path / "new"))
+    weights = load_file(new_checkpoint / "rank0.safetensors")
     weights["lm_head.weight"] = weights["lm_head.weight"].roll(1, 0)
-    save_file(weights, other / "rank0.safetensors")
-    refitted = refit(engine.path, other, tmp_path / "refitted")
+    save_file(weights, new_checkpoint / "rank0.safetensors")
+    refitted = refit(engine.path, new_checkpoint, tmp_path / "refitted")
     prompts, params = [[5, 6, 7]], SamplingParams(max_tokens=1)
     kv_cache_config = KvCacheConfig(max_tokens=256)
     token_id = Executor(engine, kv_cache_config).generate(prompts, params)[0][0]

@@ -49,7 +49,8 @@ def test_clients_that_leave_take_their_requests_with_them(server: Server) -> Non
     16 clients stay. Eight leave their streams after the first token. Eight without a stream leave when any stream gets
     its first token; most of their requests wait then, and some run.
     """
-    before, first_token = scrape(server), asyncio.Event()
+    before = scrape(server)
+    first_token = asyncio.Event()
 
     async def stay(http: httpx.AsyncClient, stream: bool) -> str:
         return (await http.post("/v1/completions", json=BODY | {"max_tokens": 40, "stream": stream})).text
@@ -86,12 +87,15 @@ def test_clients_that_leave_take_their_requests_with_them(server: Server) -> Non
     change = {name: value - before.get(name, 0) for name, value in after.items()}
     assert (after["num_requests_running"], after["num_requests_waiting"]) == (0, 0)
     assert after["kv_cache_usage_perc"] == 0
-    ended = change["length"]  # some of them at the moment when their client left
-    assert 16 <= ended <= 32 - change["abort"] and change["abort"] > 8
-    assert change["e2e_request_latency_seconds_count"] == ended
-    began, tokens = change["time_to_first_token_seconds_count"], change["generation_tokens_total"]
-    assert ended <= began <= 32 and change["inter_token_latency_seconds_count"] == tokens - began
-    assert change["request_queue_time_seconds_count"] == began and change["prompt_tokens_total"] == 3 * began
+    num_finished = change["length"]  # some of them just when their client left
+    assert 16 <= num_finished <= 32 - change["abort"] and change["abort"] > 8
+    assert change["e2e_request_latency_seconds_count"] == num_finished
+    num_started = change["time_to_first_token_seconds_count"]
+    num_tokens = change["generation_tokens_total"]
+    assert num_finished <= num_started <= 32
+    assert change["inter_token_latency_seconds_count"] == num_tokens - num_started
+    assert change["request_queue_time_seconds_count"] == num_started
+    assert change["prompt_tokens_total"] == 3 * num_started
 
 
 def test_requests_beyond_the_queue_are_refused_and_the_server_lives(start: Start) -> None:
@@ -294,12 +298,12 @@ def test_metrics_count_requests_and_tokens(app: FastAPI) -> None:
     assert metrics["prefix_cache_hits_total"] == 64
     assert metrics["inter_token_latency_seconds_count"] == metrics["generation_tokens_total"] - 11
     names = ("request_queue_time", "time_to_first_token", "e2e_request_latency")
-    queued, first, whole = (metrics[f"{name}_seconds_sum"] for name in names)
-    assert 0 < queued <= first <= whole
+    queue_time, ttft, e2e_latency = (metrics[f"{name}_seconds_sum"] for name in names)
+    assert 0 < queue_time <= ttft <= e2e_latency
     assert metrics["kv_cache_usage_perc"] == 0
 
 
-def test_a_waiting_request_notes_once_when_it_starts_and_what_it_reuses(engine: EngineDir) -> None:
+def test_a_waiting_request_records_once_when_it_starts_and_what_it_reuses(engine: EngineDir) -> None:
     """Twelve blocks: the first request takes eight, so the second waits, and looks its prefix up at every step."""
     executor = Executor(engine, KvCacheConfig(max_tokens=192))
     executor.generate([[5] * 40], SamplingParams(max_tokens=1))

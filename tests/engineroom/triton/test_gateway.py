@@ -65,7 +65,8 @@ def generated_tokens(server: Server) -> float:
 @contextmanager
 def answered_by(server: Server, idle: Server | None = None) -> Iterator[list[int]]:
     """Yield a list for token counts. At the end, `server` must have counted their sum, and `idle` nothing."""
-    before, counts = generated_tokens(server), list[int]()
+    counts: list[int] = []
+    before = generated_tokens(server)
     idle_before = generated_tokens(idle) if idle else 0
     yield counts
     assert generated_tokens(server) - before == sum(counts) > 0
@@ -79,11 +80,11 @@ def chat(hybrid: Hybrid, model: str = STABLE, stream: bool = False) -> int:
         assert "42" in completion.choices[0].message.content
         return completion.usage.completion_tokens
     options = {"stream": True, "stream_options": {"include_usage": True}}
-    *chunks, last = list(hybrid.client.chat.completions.create(model=model, **CHAT, **options))
+    *chunks, usage_chunk = list(hybrid.client.chat.completions.create(model=model, **CHAT, **options))
     deltas = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
     texts = [text for text in deltas if text]
     assert "42" in "".join(texts) and len(texts) > 1
-    return last.usage.completion_tokens
+    return usage_chunk.usage.completion_tokens
 
 
 def complete(hybrid: Hybrid, model: str, prompt: str) -> int:

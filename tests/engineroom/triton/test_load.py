@@ -29,10 +29,10 @@ def test_200_streams_with_random_cancels(triton: Triton, executor: Executor) -> 
         )
 
     outputs = asyncio.run(run_clients())
-    answered = {index: output for index, output in enumerate(outputs) if isinstance(output, list)}
+    complete_outputs = {index: output for index, output in enumerate(outputs) if isinstance(output, list)}
     assert {output for output in outputs if isinstance(output, str)} == {"cancelled"}
-    assert all(output == expected[index % len(PROMPTS)] for index, output in answered.items())
-    assert len(answered) > 50
+    assert all(output == expected[index % len(PROMPTS)] for index, output in complete_outputs.items())
+    assert len(complete_outputs) > 50
     assert settled(triton) == (0, 0, 0)
 
 

@@ -41,11 +41,11 @@ def test_models_and_chat_with_usage(client: openai.OpenAI) -> None:
     completion = client.chat.completions.create(**body)
     assert "42" in completion.choices[0].message.content and completion.choices[0].finish_reason == "stop"
     options = {"stream": True, "stream_options": {"include_usage": True}}
-    *chunks, last = list(client.chat.completions.create(**body, **options))
+    *chunks, usage_chunk = list(client.chat.completions.create(**body, **options))
     text = "".join(chunk.choices[0].delta.content for chunk in chunks)
     assert text == completion.choices[0].message.content
-    assert last.usage.completion_tokens == completion.usage.completion_tokens == len(chunks) > 5
-    assert last.usage.prompt_tokens == completion.usage.prompt_tokens > 5
+    assert usage_chunk.usage.completion_tokens == completion.usage.completion_tokens == len(chunks) > 5
+    assert usage_chunk.usage.prompt_tokens == completion.usage.prompt_tokens > 5
 
 
 @pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1.5, "seed": -9, "top_p": 0.9}])

@@ -80,9 +80,9 @@ def attention(num_heads: int, num_kv_heads: int, splits: int, is_context: bool) 
     tile = tokens_per_tile(group) if is_context else 1
     tokens: list[tuple[int, int, bool]] = []  # (sequence index, position, whether it is padding)
     for sequence, length in enumerate(lengths):
-        first = max(0, length - 20) if is_context else length - 1
-        tokens += [(sequence, position, False) for position in range(first, length)]
-        tokens += [(sequence, 0, True)] * (-(length - first) % tile)
+        first_position = max(0, length - 20) if is_context else length - 1
+        tokens += [(sequence, position, False) for position in range(first_position, length)]
+        tokens += [(sequence, 0, True)] * (-(length - first_position) % tile)
     sequence_indices = torch.tensor([sequence for sequence, _, _ in tokens])
     positions = torch.tensor([position for _, position, _ in tokens])
     q = torch.randn(len(tokens), num_heads, HEAD_SIZE)
