@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
-from tokenizers.decoders import DecodeStream
 from transformers import AutoTokenizer
 
 from engineroom.engine.runtime.request import FinishReason, RequestError, TokenOutput
+from engineroom.openai.incremental import UNDECODABLE, IncrementalDecoder
 
 SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k")
 
@@ -104,14 +104,17 @@ class StopStrings:
         self.stop_strings = stop_strings
         self.held_back = ""
 
-    def push(self, text: str) -> tuple[str, bool]:
-        """The text that can be sent now, and whether a stop string was found."""
+    def push(self, text: str, pending: str = "") -> tuple[str, bool]:
+        """The text that can be sent now, and whether a stop string was found.
+
+        `pending` follows `text`, but is not final. A stop string may end in it: no later token can change it then.
+        """
         text = self.held_back + text
-        begins = {stop: text.find(stop) for stop in self.stop_strings}
+        begins = {stop: (text + pending).find(stop) for stop in self.stop_strings}
         matches = [(begin + len(stop), begin) for stop, begin in begins.items() if begin >= 0]
         if matches:
             _, begin = min(matches)
-            return text[:begin], True
+            return (text + pending)[:begin], True
         safe = self._safe_length(text)
         self.held_back = text[safe:]
         return text[:safe], False
@@ -130,22 +133,28 @@ async def detokenize(
     stop_strings: Sequence[str],
     with_logprobs: bool,
 ) -> AsyncGenerator[TextDelta]:
-    """One delta for each token; its text may be empty. Closing the stream, or a stop string, closes `outputs`."""
+    """One delta for each token; its text may be empty. Closing the stream, or a stop string, closes `outputs`.
+
+    Without a stop string, the deltas together have the text that the tokenizer makes of all tokens at once.
+    """
     tokenizer = vocabulary.tokenizer
-    decode_stream = DecodeStream(skip_special_tokens=True)
+    decoder = IncrementalDecoder(tokenizer.backend_tokenizer)
     stops = StopStrings(stop_strings)
     text_length = 0
     async with aclosing(outputs):
         async for output in outputs:
-            decoded = decode_stream.step(tokenizer.backend_tokenizer, output.token_id) or ""
-            text, stopped = stops.push(decoded)
+            text_offset = text_length + len(decoder.pending.rstrip(UNDECODABLE))
+            decoded = decoder.push(output.token_id)
+            if output.finish_reason:
+                decoded += decoder.finish()
+            text, stopped = stops.push(decoded, decoder.pending.rstrip(UNDECODABLE))
             finish_reason = "stop" if stopped else output.finish_reason
             if finish_reason and not stopped:
                 text += stops.held_back
             logprobs = []
             if with_logprobs:
                 token = tokenizer.decode([output.token_id])
-                logprobs = [TokenLogprob(token, output.logprob, text_length)]
+                logprobs = [TokenLogprob(token, output.logprob, text_offset)]
             text_length += len(decoded)
             yield TextDelta(text, [output], logprobs, finish_reason)
             if finish_reason:
