@@ -17,7 +17,7 @@ from engineroom.trtllm.commands import (
     serve,
 )
 from engineroom.trtllm.flags import FlagError, check, tools
-from engineroom.trtllm.parser import parse
+from engineroom.trtllm.parser import parse, parse_script
 
 __all__ = [
     "Command",
@@ -30,6 +30,7 @@ __all__ = [
     "installed_version",
     "launch",
     "parse",
+    "parse_script",
     "quantize",
     "run",
     "serve",

@@ -3,6 +3,7 @@
 engineroom trtllm convert [llama|qwen] --model_dir MODEL --output_dir CHECKPOINT
 engineroom trtllm quantize | build | run | serve | bench | launch  FLAGS as the real tool has them
 engineroom trtllm check -- trtllm-build --checkpoint_dir CHECKPOINT --max_output_len 5
+engineroom trtllm check -- 'any text for a shell, with quotes around all of it'
 engineroom trtllm flags [build]
 
 The exit status is 0 when the line is right, 1 when it is wrong, 2 when this usage was not followed.
@@ -11,6 +12,7 @@ The exit status is 0 when the line is right, 1 when it is wrong, 2 when this usa
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -18,7 +20,8 @@ import typer
 from engineroom.kit.command import application, run
 from engineroom.trtllm.commands import installed_version
 from engineroom.trtllm.flags import FlagError, tools, version
-from engineroom.trtllm.parser import parse
+from engineroom.trtllm.launchers import as_typed
+from engineroom.trtllm.parser import parse_script
 
 app = application(None)
 PROGRAMS = {name.split()[0] for name in tools()}
@@ -31,7 +34,7 @@ def main(words: list[str]) -> int:
         return print_flags(" ".join(arguments))
     if subcommand == "check":
         arguments = arguments[1:] if arguments[:1] == ["--"] else arguments
-        return print_checked(arguments[0] if len(arguments) == 1 else arguments)
+        return print_checked(arguments[0] if len(arguments) == 1 else as_typed(arguments))
     if subcommand not in PROGRAMS:
         print(__doc__, file=sys.stderr)
         return 2
@@ -42,10 +45,10 @@ def main(words: list[str]) -> int:
     return print_checked([*tools()[name].program, *arguments])
 
 
-def print_checked(line: str | list[str]) -> int:
-    """Print the line as the real tool takes it, or what is wrong with it; return the exit status."""
+def print_checked(line: str | Sequence[str]) -> int:
+    """Print each command as the real tool takes it, or what is wrong with them; return the exit status."""
     try:
-        print(parse(line))
+        print(*parse_script(line), sep="\n")
     except FlagError as error:
         print(error, file=sys.stderr)
         return 1

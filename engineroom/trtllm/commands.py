@@ -18,7 +18,7 @@ from typing import Literal
 
 from engineroom.kit import probe
 from engineroom.trtllm.flags import FlagError, check, image, tools, version
-from engineroom.trtllm.values import FlagValue
+from engineroom.trtllm.values import FlagValue, ShellWord, expands
 
 BENCH_MODES = ("throughput", "latency")
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 (of a container, where docker decides which ports are reachable)
@@ -43,12 +43,12 @@ class Command:
         return os.path.exists(self.executable) or shutil.which(self.executable) is not None
 
     def __str__(self) -> str:
-        if len(shlex.join(self.argv)) <= 80:
-            return shlex.join(self.argv)
+        if len(_join(self.argv)) <= 80:
+            return _join(self.argv)
         words = self.argv[len(self.launcher) :]
         starts = [i for i, word in enumerate(words) if i == 0 or word.startswith("--") or word in BENCH_MODES]
-        lines = [shlex.join(self.launcher)] if self.launcher else []
-        lines += [shlex.join(words[start:end]) for start, end in pairwise([*starts, len(words)])]
+        lines = [_join(self.launcher)] if self.launcher else []
+        lines += [_join(words[start:end]) for start, end in pairwise([*starts, len(words)])]
         return " \\\n    ".join(lines)
 
     def _repr_markdown_(self) -> str:
@@ -57,6 +57,11 @@ class Command:
             f"```bash\n{self}\n```\n*Flags checked against a transcription of the source of TensorRT-LLM "
             f"{version()}, never run by us. {note}*"
         )
+
+
+def _join(words: Sequence[str]) -> str:
+    """The words for a shell; those that came from a shell's text stay as they were written."""
+    return " ".join(word.source if isinstance(word, ShellWord) else shlex.quote(word) for word in words)
 
 
 def installed_version() -> str | None:
@@ -141,19 +146,21 @@ def command(
     model: str | None = None,
     group_flags: Mapping[str, object] | None = None,
     launcher: Sequence[str] = (),
+    complete: bool = True,
 ) -> Command:
     """The command line of the tool ``name`` (see ``flags.tools``). Raises FlagError with every problem.
 
     ``model`` is the positional argument of trtllm-serve; ``group_flags`` stand before the subcommand of trtllm-bench.
+    Nothing is missing when the flags are not ``complete``, because the shell adds more words.
     """
     tool = tools()[name]
     problems: list[str] = []
-    if tool.positional and (model is None or model.startswith("-")):
+    if tool.positional and complete and (model is None or model.startswith("-")):
         problems.append(f"{tool.positional} is required: the first argument, without a flag.")
     words: list[str] = [] if model is None else [model]
     if group_flags is not None:
-        words += [*_checked_words("bench", group_flags, problems), name.split()[1]]
-    words += _checked_words(name, flags, problems)
+        words += [*_checked_words("bench", group_flags, problems, complete), name.split()[1]]
+    words += _checked_words(name, flags, problems, complete)
     if model is not None:
         problems += _engine_without_backend(model, flags)
     if problems:
@@ -161,10 +168,10 @@ def command(
     return Command((*launcher, *tool.program, *words), tool.executable, tuple(launcher))
 
 
-def _checked_words(name: str, flags: Mapping[str, object], problems: list[str]) -> list[str]:
+def _checked_words(name: str, flags: Mapping[str, object], problems: list[str], complete: bool) -> list[str]:
     """The words of the checked flags. What is wrong with them is added to ``problems``."""
     try:
-        return flag_words(name, check(name, flags))
+        return flag_words(name, check(name, flags, complete=complete))
     except FlagError as error:
         problems += error.problems
         return []
@@ -189,11 +196,13 @@ def flag_words(name: str, values: Mapping[str, FlagValue]) -> list[str]:
 
 def _engine_without_backend(model: str, flags: Mapping[str, object]) -> list[str]:
     """The problem of an engine directory on this machine that is served by a backend which cannot read it."""
+    if expands(model):
+        return []  # its value is not known
     try:
         config = json.loads((Path(model) / "config.json").read_text())
     except (OSError, ValueError):
         return []
     backend = flags.get("backend", flags.get("--backend"))
-    if "build_config" not in config or backend in ("tensorrt", "trt"):
+    if "build_config" not in config or backend in ("tensorrt", "trt") or expands(backend):
         return []
     return [f"{model} is an engine: it needs --backend tensorrt; the default is pytorch since 1.0."]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from engineroom.kit.errors import UserError
-from engineroom.trtllm.values import Flag, FlagValue, convert_value
+from engineroom.trtllm.values import Flag, FlagValue, convert_value, expands
 
 
 class FlagError(UserError, ValueError):
@@ -26,6 +26,13 @@ class FlagError(UserError, ValueError):
     def __init__(self, tool: str, problems: list[str]) -> None:
         self.problems = problems
         super().__init__("\n".join(f"{tool}: {problem}" for problem in problems))
+
+    @classmethod
+    def joined(cls, errors: list[FlagError]) -> FlagError:
+        """One error with the problems of several commands, each under the name of its tool."""
+        error = cls("line", [problem for error in errors for problem in error.problems])
+        error.args = ("\n".join(map(str, errors)),)
+        return error
 
 
 class FlagRule(BaseModel):
@@ -40,14 +47,14 @@ class FlagRule(BaseModel):
     forbids: list[str] = []
     why: str
 
-    def problems(self, args: Mapping[str, object]) -> list[str]:
-        """A sentence for each flag that ``args`` must not have, and for each that it lacks."""
+    def problems(self, args: Mapping[str, object], *, complete: bool = True) -> list[str]:
+        """A sentence for each flag that ``args`` must not have, and for each that it lacks if it is ``complete``."""
         if not all(_is_set(args, name, values) for name, values in self.when.items()):
             return []
         condition = " ".join(_words(name, values) for name, values in self.when.items())
         problems: list[str] = []
         for name, values in self.needs.items():
-            if not _is_set(args, name, values):
+            if complete and not expands(args.get(name)) and not _is_set(args, name, values):
                 problems.append(f"{condition} needs {_words(name, values)}: {self.why}.")
         for name in self.forbids:
             if name in args:
@@ -101,11 +108,12 @@ class Tool(BaseModel):
         return f"no flag {flag} in TensorRT-LLM {version()}. {hint}"
 
 
-def check(name: str, args: Mapping[str, object]) -> dict[str, FlagValue]:
+def check(name: str, args: Mapping[str, object], *, complete: bool = True) -> dict[str, FlagValue]:
     """``args`` of the tool ``name`` (see ``tools``) by full flag name, in their types, without None and False.
 
     Keys are flags ("--max_seq_len") or Python keywords (max_seq_len). Raises FlagError with every problem: unknown
     or removed flags, a wrong type, a value outside the choices, missing flags, flags that exclude each other.
+    Flags are not missing when ``args`` are not ``complete``: the shell adds more words, as in ``trtllm-build $FLAGS``.
     """
     tool = tools()[name]
     values: dict[str, FlagValue] = {}
@@ -122,9 +130,10 @@ def check(name: str, args: Mapping[str, object]) -> dict[str, FlagValue]:
             except ValueError as error:
                 problems.append(str(error))
     values = {key: value for key, value in values.items() if value is not False or tool.flags[key].off}
-    problems += _missing(tool, args)
+    if complete:
+        problems += _missing(tool, args)
     for rule in tool.rules:
-        problems += rule.problems(values)
+        problems += rule.problems(values, complete=complete)
     if problems:
         raise FlagError(tool.name, problems)
     return values

@@ -13,6 +13,30 @@ FlagValue = Scalar | list[Scalar] | list[list[Scalar]]
 MISSING = object()  # the value of a flag that needs one and has none on the command line
 
 
+class ShellWord(str):
+    """A word of a shell's text without its quotes; ``source`` is what stands in the text.
+
+    ``expands`` is True for a word with a variable or a command in it: its value is not known here.
+    """
+
+    __slots__ = ("expands", "source")
+
+    def __new__(cls, value: str, source: str, *, expands: bool = False) -> ShellWord:
+        """The word ``value``, written as ``source``."""
+        word = super().__new__(cls, value)
+        word.source = source
+        word.expands = expands
+        return word
+
+    def __str__(self) -> str:
+        return self  # str() keeps the source
+
+
+def expands(value: object) -> bool:
+    """True for a word whose value the shell fills in."""
+    return isinstance(value, ShellWord) and value.expands
+
+
 class Flag(BaseModel):
     """One flag, in argparse's words: with ``nargs`` it takes several words, with ``repeat`` it may occur again.
 
@@ -66,6 +90,8 @@ def _scalar(name: str, flag: Flag, value: object) -> Scalar:
     )
     if value is MISSING:
         raise ValueError(f"{name} needs a value: {allowed}.")
+    if isinstance(value, ShellWord) and value.expands:
+        return value
     if isinstance(value, bool) and "disable" in flag.choices:
         value = _choice_for_switch(flag, value)
     scalar = _in_type(flag, value)
@@ -75,7 +101,7 @@ def _scalar(name: str, flag: Flag, value: object) -> Scalar:
         near = difflib.get_close_matches(str(scalar), map(str, flag.choices), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ValueError(f"{name} takes {allowed}, not {value!r}.{hint}")
-    if flag.min is not None and float(scalar) < flag.min:
+    if flag.min is not None and not isinstance(scalar, str) and scalar < flag.min:
         raise ValueError(f"{name} takes {flag.min} or more, not {value!r}.")
     return scalar
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engineroom import trtllm
+from engineroom.trtllm.arguments import split
 from engineroom.trtllm.commands import command
 from engineroom.trtllm.flags import FlagError, check, tools
-from engineroom.trtllm.parser import parse, split
+from engineroom.trtllm.parser import parse
 from engineroom.trtllm.values import Flag
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
