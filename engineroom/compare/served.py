@@ -78,9 +78,9 @@ def _run_turn(
     )
     traces = asyncio.run(requests)
     for trace in traces:
-        if trace.error or len(trace.arrivals) != workload.output_len:
+        if trace.error or trace.output_tokens != workload.output_len:
             raise CompareError(
-                f"{name} answered with {len(trace.arrivals)} of {workload.output_len} tokens: {trace.error}"
+                f"{name} answered with {trace.output_tokens} of {workload.output_len} tokens: {trace.error}"
             )
     gaps = [gap for trace in traces for gap in load.itl(trace)]
     seconds = max(trace.arrivals[-1] for trace in traces) - min(trace.sent for trace in traces)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from engineroom.kit.process import Server
-from engineroom.load.client import Prompt, Trace, session, stream
+from engineroom.load.client import Prompt, session, stream
 from engineroom.load.errors import LoadError
+from engineroom.load.trace import Trace
 
 
 def random_prompts(n: int, tokens: int, seed: int = 0, vocab: range = range(300, 4000)) -> list[list[int]]:

@@ -8,9 +8,9 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from engineroom.kit.process import Server
-from engineroom.load.client import Trace
 from engineroom.load.drive import closed_loop, open_loop, random_prompts
 from engineroom.load.stats import SLO, goodput, meets, summary
+from engineroom.load.trace import Trace
 
 
 @dataclass(frozen=True)

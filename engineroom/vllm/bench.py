@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -43,7 +44,9 @@ def bench_serve(
         result = Path(folder) / "result.json"
         line = bench_command(server, result, model, **flags)
         try:
-            process = subprocess.run(line, capture_output=True, text=True, timeout=timeout)
+            process = subprocess.run(
+                line, capture_output=True, text=True, timeout=timeout, env=_environment_without_proxies()
+            )
         except subprocess.TimeoutExpired as error:
             message = f"vllm bench serve took longer than {timeout:g} s. Ask for fewer prompts."
             raise BenchFailed(message) from error
@@ -51,3 +54,8 @@ def bench_serve(
             output = (process.stdout + process.stderr).splitlines()
             raise BenchFailed("vllm bench serve failed:\n" + "\n".join(output[-15:]))
         return json.loads(result.read_text())
+
+
+def _environment_without_proxies() -> dict[str, str]:
+    """vLLM's benchmark uses the proxies of the environment, also for a server on loopback, which none can reach."""
+    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}

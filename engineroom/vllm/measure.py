@@ -16,10 +16,10 @@ from engineroom import vllm
 from engineroom.kit.errors import UserError
 from engineroom.kit.process import Server
 from engineroom.kit.record import command_line, save_records
-from engineroom.load.client import Trace
 from engineroom.load.drive import closed_loop, random_prompts
 from engineroom.load.shape import SHAPES, write_shape
 from engineroom.load.stats import summary
+from engineroom.load.trace import Trace
 
 COURSE_VOCABULARY = 4000  # token ids below it exist in the course model and in larger ones
 Samples = dict[str, dict[str, list[float]]]  # by series, then by batch size
@@ -72,7 +72,7 @@ async def measure_batch_sizes(
 def _statistics(traces: list[Trace]) -> dict[str, float]:
     statistics = summary(traces)
     if statistics["failed"]:
-        error = next(trace.error for trace in traces if trace.error)
+        error = next((trace.error for trace in traces if trace.error), "the answer was empty")
         raise RequestsFailed(
             f"{statistics['failed']} of {len(traces)} requests failed. The first error: {error}"
         )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from math import isclose
 
 from engineroom.load import stats
-from engineroom.load.client import Trace
 from engineroom.load.sweep import Point
+from engineroom.load.trace import Trace
 from labs.kit.check import Mistake, exercise, require, require_function, require_number
 
 TRACE = Trace(sent=10.0, arrivals=[10.5, 10.6, 10.8, 11.0, 11.3])

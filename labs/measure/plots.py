@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
-from engineroom.load.client import Trace
-from engineroom.load.stats import SLO, e2e, percentile, tpot, ttft
+from engineroom.load.stats import SLO, e2e, percentile, tpots, ttft
 from engineroom.load.sweep import Point
+from engineroom.load.trace import Trace
 from labs.kit import show
 from labs.kit.check import needs
 
@@ -17,11 +17,11 @@ COLORS = (show.BLUE, show.ORANGE, show.GREEN)
 
 def latencies(traces: Sequence[Trace]) -> None:
     """Histograms of TTFT, TPOT and end-to-end latency, with median and 99th percentile."""
-    series = {"TTFT": ttft, "TPOT": tpot, "end to end": e2e}
+    series = {"TTFT": [*map(ttft, traces)], "TPOT": tpots(traces), "end to end": [*map(e2e, traces)]}
     alt: list[str] = []
     with show.picture(alt, 1, 3, size=(9, 2.8)) as (_, axes):
-        for plot, (name, function), color in zip(axes, series.items(), COLORS, strict=True):
-            values = [1000 * function(trace) for trace in traces]
+        for plot, (name, seconds), color in zip(axes, series.items(), COLORS, strict=True):
+            values = [1000 * value for value in seconds]
             p50, p99 = percentile(values, 50), percentile(values, 99)
             plot.hist(values, bins=20, color=color)
             plot.axvline(p50, color="black", linewidth=1.5)

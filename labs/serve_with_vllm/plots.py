@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from engineroom.load.client import Trace
+from engineroom.load.trace import Trace
 from engineroom.metrics.prometheus import Metrics
 from labs.kit import show
 from labs.kit.check import needs

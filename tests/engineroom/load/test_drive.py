@@ -35,6 +35,28 @@ def test_an_open_loop_sends_on_time_whatever_the_server_does(vllm: Server) -> No
     )  # more than the server runs at once: requests arrive although others wait
 
 
+def test_usage_at_the_end_gives_the_same_counts_as_usage_with_each_chunk(vllm: Server) -> None:
+    chat = [{"role": "user", "content": "What is TTFT?"}]
+    for prompt in (chat, [300, 301, 302]):
+        each, end, none = (
+            asyncio.run(
+                load.fire(vllm, [prompt], 12, temperature=0, ignore_eos=True, stream_options=options)
+            )[0]
+            for options in (
+                {"include_usage": True, "continuous_usage_stats": True},
+                {"include_usage": True},
+                None,
+            )
+        )
+        assert each.text == end.text == none.text
+        assert (each.error, end.error, none.error) == (None, None, None)
+        assert (each.output_tokens, end.output_tokens, none.output_tokens) == (12, 12, None)
+        assert not each.per_chunk
+        assert none.prompt_tokens is None
+        assert each.prompt_tokens == end.prompt_tokens
+        assert 1 <= len(none.arrivals) <= 12
+
+
 def test_arrivals_are_the_same_for_the_same_seed() -> None:
     assert load.random_prompts(3, 4, seed=7) == load.random_prompts(3, 4, seed=7)
     assert load.random_prompts(3, 4, seed=7) != load.random_prompts(3, 4, seed=8)
@@ -56,7 +78,15 @@ def test_the_sweep_goes_up_until_the_promise_breaks(vllm: Server) -> None:
     assert [point.share(impossible) for point in points] == [0, 0]
 
 
-def test_vllms_benchmark_measures_the_same_requests(vllm: Server) -> None:
+def test_vllms_benchmark_measures_the_same_requests(vllm: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+    ):  # nothing listens there, and the server is on loopback
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     result = bench_serve(vllm, random_input_len=16, random_output_len=8, num_prompts=12, max_concurrency=4)
     assert result["completed"] == 12
     assert result["total_output_tokens"] == 96

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate, pairwise
 
 import pytest
@@ -27,7 +28,11 @@ def runs(draw: st.DrawFn) -> list[Trace]:
 def test_the_parts_add_up(traces: list[Trace]) -> None:
     for trace in traces:
         assert load.e2e(trace) == pytest.approx(load.ttft(trace) + sum(load.itl(trace)))
-        assert load.tpot(trace) * (len(trace.arrivals) - 1) == pytest.approx(sum(load.itl(trace)), abs=1e-9)
+        if len(trace.arrivals) > 1:
+            assert load.tpot(trace) * (len(trace.arrivals) - 1) == pytest.approx(sum(load.itl(trace)))
+        else:
+            with pytest.raises(load.LoadError, match="one token has no TPOT"):
+                load.tpot(trace)
 
 
 @given(runs(), st.floats(0.01, 20), st.floats(0.01, 20))
@@ -63,6 +68,52 @@ def test_failed_requests_count_as_missed() -> None:
         load.ttft(empty)
     with pytest.raises(load.LoadError, match="No request got an answer"):
         load.duration([empty])
+
+
+def test_answers_of_one_token_do_not_count_in_tpot() -> None:
+    single, longer = Trace(0.0, [0.1]), Trace(0.0, [0.1, 0.2, 0.3])
+    summary = load.summary([single] * 6 + [longer] * 4)
+    assert summary["tpot_p50"] == summary["tpot_p99"] == pytest.approx(0.1)
+    assert load.tpots([single, longer]) == [pytest.approx(0.1)]
+    assert load.meets(single, load.SLO(ttft=0.2, tpot=0.0))
+    assert not load.meets(longer, load.SLO(ttft=0.2, tpot=0.0))
+    summary = load.summary([single] * 3)
+    assert math.isnan(summary["tpot_p50"])
+    assert math.isnan(summary["itl_p99"])
+    assert summary["tokens_per_s"] == pytest.approx(3 / 0.1)
+
+
+def test_tokens_of_one_chunk_have_no_gap_between_them() -> None:
+    trace = Trace(0.0, [0.1, 0.1, 0.1, 0.3])
+    assert load.itl(trace) == [pytest.approx(0.2)]
+    assert load.tpot(trace) == pytest.approx(0.2 / 3)
+
+
+def test_an_unknown_number_of_tokens_is_not_guessed() -> None:
+    chunks = Trace(0.0, [0.1, 0.2], per_chunk=True, finished=0.4)
+    assert chunks.output_tokens is None
+    assert (load.ttft(chunks), load.e2e(chunks), load.itl(chunks)) == (0.1, pytest.approx(0.4), [0.1])
+    for function in (load.tpot, lambda trace: load.throughput([trace]), lambda trace: load.tpots([trace])):
+        with pytest.raises(load.LoadError, match="unknown"):
+            function(chunks)
+    with pytest.raises(load.LoadError, match="unknown"):
+        load.goodput([chunks], load.SLO(1, 1))
+    summary = load.summary([chunks, Trace(0.0, [0.1, 0.2])])
+    assert {name for name, value in summary.items() if math.isnan(value)} == {
+        "tokens_per_s",
+        "tpot_p50",
+        "tpot_p99",
+    }
+    counted = Trace(0.0, [0.1, 0.2], per_chunk=True, finished=0.4, completion_tokens=4)
+    assert load.tpot(counted) == pytest.approx(0.1)
+    assert load.throughput([counted]) == pytest.approx(4 / 0.4)
+
+
+def test_the_tokens_of_failed_requests_are_not_throughput() -> None:
+    traces = [Trace(0.0, [0.1, 0.2]), Trace(0.0, [0.1] * 50, error="cut off")]
+    assert load.throughput(traces) == pytest.approx(2 / 0.2)
+    with pytest.raises(load.LoadError, match="The first error: cut off"):
+        load.duration([Trace(0.0), Trace(0.0, error="cut off")])
 
 
 def test_no_values_have_no_percentile() -> None:
