@@ -44,6 +44,12 @@ ParallelEmbedding = Annotated[
 ShardingDim = Annotated[
     int, typer.Option("--embedding_sharding_dim", help="0: by vocabulary; 1: by hidden size")
 ]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow_links/--no_follow_links", help="read weight files that links lead outside the model folder"
+    ),
+]
 CheckpointDir = Annotated[Path, typer.Argument(help="a TensorRT-LLM checkpoint")]
 
 
@@ -58,13 +64,19 @@ def convert_command(
     pp_size: PpSize = 1,
     use_parallel_embedding: ParallelEmbedding = False,
     embedding_sharding_dim: ShardingDim = 0,
+    follow_links: FollowLinks = True,
 ) -> None:
     """Convert a Hugging Face folder to a TensorRT-LLM checkpoint."""
     sharding = Sharding(Mapping(tp_size, pp_size), use_parallel_embedding, embedding_sharding_dim)
     with _progress_bar() as progress:
-        task = progress.add_task("converting", total=open_model(model_dir).nbytes)
+        task = progress.add_task("converting", total=open_model(model_dir, follow_links).nbytes)
         convert(
-            model_dir, output_dir, dtype=dtype, sharding=sharding, on_read=partial(progress.advance, task)
+            model_dir,
+            output_dir,
+            dtype=dtype,
+            sharding=sharding,
+            on_read=partial(progress.advance, task),
+            follow_links=follow_links,
         )
     ranks = sharding.mapping.world_size
     print(f"{output_dir}: config.json and {ranks} rank file{'s' * (ranks > 1)}")
@@ -92,9 +104,10 @@ def plan_command(
     pp_size: PpSize = 1,
     use_parallel_embedding: ParallelEmbedding = False,
     embedding_sharding_dim: ShardingDim = 0,
+    follow_links: FollowLinks = True,
 ) -> None:
     """Show what a conversion would write, without writing it."""
-    source = open_model(model_dir)
+    source = open_model(model_dir, follow_links)
     sharding = Sharding(Mapping(tp_size, pp_size), use_parallel_embedding, embedding_sharding_dim)
     targets, target_dtype = plan(source.model, sharding), infer_dtype(dtype, source.model.dtype)
     print(describe(targets, target_dtype))

@@ -8,13 +8,27 @@ from typing import Any
 
 import torch
 
+from engineroom.checkpoint.config_keys import check_attention_window, check_keys, check_trtllm_keys
+from engineroom.checkpoint.config_values import (
+    flag,
+    longest_sequence,
+    positive_number,
+    source_dtype,
+    whole_number,
+)
 from engineroom.checkpoint.errors import CheckpointError
 from engineroom.checkpoint.mapping import Sharding
-from engineroom.checkpoint.rope import frequencies
+from engineroom.checkpoint.rope import frequencies, read_rope
 
 LLAMA_LIKE = ("LlamaForCausalLM", "MistralForCausalLM")
 QWEN_TYPES = {"Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 FAMILIES = (*LLAMA_LIKE, *QWEN_TYPES)
+MODEL_TYPES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
 SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -83,44 +97,47 @@ class ModelConfig:
 def from_hugging_face(config: dict[str, Any], path: Path) -> ModelConfig:
     """The model that a Hugging Face config.json describes; `path` is named in errors.
 
-    Raises CheckpointError for an architecture that is not in FAMILIES, for a quantised model, and for a value that is
-    missing or impossible.
+    Where it says a thing twice, the order of transformers 5.19 counts. Raises CheckpointError for an architecture that
+    is not in FAMILIES, for a quantised model, for a value that is missing or impossible, and for a key that may change
+    the logits and is not converted (config_keys.py).
     """
-    architecture = (config.get("architectures") or ["none"])[0]
-    _check_architecture(architecture, path)
+    architecture = _architecture(config, path)
     if config.get("quantization_config"):
         raise CheckpointError(
-            f"{path}: this model is already quantised. Convert the original, then quantise that."
+            f"{path}: 'quantization_config' says that this model is already quantised. Convert the original, then "
+            f"quantise that."
         )
-    num_heads = _size(config, "num_attention_heads", path)
-    if _size(config, "hidden_size", path) % num_heads and not config.get("head_dim"):
+    check_keys(config, architecture, path)
+    num_heads = whole_number(config, "num_attention_heads", path)
+    if whole_number(config, "hidden_size", path) % num_heads and not config.get("head_dim"):
         raise CheckpointError(
             f"{path}: hidden_size is not a multiple of {num_heads} heads, and there is no head_dim."
         )
     if architecture == "Qwen3ForCausalLM":
-        _size(
+        whole_number(
             config, "head_dim", path
-        )  # required: without it transformers assumes 128, whatever the other sizes are
-    attn_bias, mlp_bias = bool(config.get("attention_bias", False)), bool(config.get("mlp_bias", False))
-    if architecture in QWEN_TYPES:  # a Qwen's biases depend on its architecture, not on config.json
-        attn_bias, mlp_bias = architecture == "Qwen2ForCausalLM", False
-    rotary_base, rotary_scaling = rope(config)
+        )  # required: without it transformers assumes 128, whatever the sizes are
+    attn_bias, mlp_bias = flag(config, "attention_bias", path), flag(config, "mlp_bias", path)
+    if architecture == "Qwen2ForCausalLM":  # its q, k and v always have a bias
+        attn_bias = True
+    rotary_base, rotary_scaling = read_rope(config, path)
+    check_attention_window(config, architecture, longest_sequence(config, rotary_scaling), path)
     return ModelConfig(
         architecture=architecture,
         hidden_size=config["hidden_size"],
-        num_hidden_layers=_size(config, "num_hidden_layers", path),
+        num_hidden_layers=whole_number(config, "num_hidden_layers", path),
         num_attention_heads=num_heads,
         num_key_value_heads=config.get("num_key_value_heads") or num_heads,
         head_size=config.get("head_dim") or config["hidden_size"] // num_heads,
-        intermediate_size=_size(config, "intermediate_size", path),
-        vocab_size=_size(config, "vocab_size", path),
-        tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
+        intermediate_size=whole_number(config, "intermediate_size", path),
+        vocab_size=whole_number(config, "vocab_size", path),
+        tie_word_embeddings=flag(config, "tie_word_embeddings", path),
         attn_bias=attn_bias,
         mlp_bias=mlp_bias,
-        norm_epsilon=_norm_epsilon(config, path),
+        norm_epsilon=positive_number(config, "rms_norm_eps", path),
         rotary_base=rotary_base,
         rotary_scaling=rotary_scaling,
-        dtype=config.get("torch_dtype") or config.get("dtype") or "float32",
+        dtype=source_dtype(config, path) or "float32",
     )
 
 
@@ -135,11 +152,12 @@ def from_trtllm(config: dict[str, Any], path: Path) -> ModelConfig:
         raise CheckpointError(
             f"{path}: 'dtype' is {dtype!r}; expected one of {', '.join(SAFETENSORS_DTYPES)}."
         )
+    check_trtllm_keys(config, path)
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_size")
     sizes += ("intermediate_size", "vocab_size")
     return ModelConfig(
         architecture=config["architecture"],
-        **{name: _size(config, name, path) for name in sizes},
+        **{name: whole_number(config, name, path) for name in sizes},
         tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
         attn_bias=bool(config.get("attn_bias", architecture == "Qwen2ForCausalLM")),
         mlp_bias=bool(config.get("mlp_bias", False)),
@@ -150,23 +168,25 @@ def from_trtllm(config: dict[str, Any], path: Path) -> ModelConfig:
     )
 
 
+def _architecture(config: dict[str, Any], path: Path) -> str:
+    """The architecture that transformers would load: that of `model_type`, whatever `architectures` says."""
+    architectures = config.get("architectures")
+    named = architectures[0] if isinstance(architectures, list) and architectures else "none"
+    model_type = config.get("model_type")
+    if model_type is None or named != "none":
+        _check_architecture(named, path)
+    if model_type is None:
+        return str(named)
+    if model_type not in MODEL_TYPES:
+        raise CheckpointError(
+            f"{path}: 'model_type' is {model_type!r}; expected one of {', '.join(MODEL_TYPES)}."
+        )
+    return MODEL_TYPES[model_type]
+
+
 def _check_architecture(architecture: object, path: Path) -> None:
     if architecture not in FAMILIES:
         raise CheckpointError(f"{path}: architecture {architecture}; expected one of {', '.join(FAMILIES)}.")
-
-
-def _size(config: dict[str, Any], name: str, path: Path) -> int:
-    size = config.get(name)
-    if not isinstance(size, int) or size < 1:
-        raise CheckpointError(f"{path}: '{name}' is {size!r}; expected a whole number from 1 up.")
-    return size
-
-
-def _norm_epsilon(config: dict[str, Any], path: Path) -> float:
-    epsilon = config.get("rms_norm_eps")
-    if not isinstance(epsilon, int | float) or epsilon <= 0:
-        raise CheckpointError(f"{path}: 'rms_norm_eps' is {epsilon!r}; expected a number above 0.")
-    return float(epsilon)
 
 
 def infer_dtype(dtype: str, source_dtype: str) -> str:
@@ -179,14 +199,6 @@ def infer_dtype(dtype: str, source_dtype: str) -> str:
     if dtype != "auto":
         return dtype
     return source_dtype if source_dtype in ("float16", "bfloat16") else "float16"
-
-
-def rope(config: dict[str, Any]) -> tuple[float, dict[str, Any] | None]:
-    """(rotary_base, rotary_scaling) of a Hugging Face config, as transformers spells them before or since version 5."""
-    parameters = dict(config.get("rope_parameters") or {})
-    base = parameters.pop("rope_theta", None) or config.get("rope_theta") or 10000.0
-    is_scaled = parameters.get("rope_type", "default") != "default"
-    return float(base), config.get("rope_scaling") or (parameters if is_scaled else None)
 
 
 def to_trtllm(model: ModelConfig, source: dict[str, Any], dtype: str, sharding: Sharding) -> dict[str, Any]:
@@ -205,7 +217,7 @@ def to_trtllm(model: ModelConfig, source: dict[str, Any], dtype: str, sharding: 
         "num_key_value_heads": model.num_key_value_heads,
         "head_size": model.head_size,
         "intermediate_size": model.intermediate_size,
-        "hidden_act": source.get("hidden_act", "silu"),
+        "hidden_act": "silu",  # or its other name, swish
         "norm_epsilon": model.norm_epsilon,
         "position_embedding_type": "rope_gpt_neox",
         "max_position_embeddings": source["max_position_embeddings"],

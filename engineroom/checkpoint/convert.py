@@ -47,14 +47,16 @@ def convert(
     dtype: str = "auto",
     sharding: Sharding | None = None,
     on_read: OnRead | None = None,
+    follow_links: bool = True,
 ) -> Path:
     """Write `config.json` and `rank{N}.safetensors`, N = 0 .. tp_size * pp_size - 1, and return their folder.
 
-    `on_read` is called after each block with the number of source bytes that were read. Raises CheckpointError for bad
-    input and for a value that `dtype` cannot hold, and OutputError when `output_dir` cannot be written or the disk is
-    full. After an error nothing is left behind.
+    `on_read` is called after each block with the number of source bytes that were read. Without `follow_links`, a
+    weight file that a link leads outside the model folder is refused. Raises CheckpointError for bad input and for a
+    value that `dtype` cannot hold, and OutputError when `output_dir` cannot be written or the disk is full. After an
+    error nothing is left behind.
     """
-    source, sharding = open_model(model_dir), sharding or Sharding()
+    source, sharding = open_model(model_dir, follow_links), sharding or Sharding()
     target_dtype = infer_dtype(dtype, source.model.dtype)
     targets = plan(source.model, sharding)
     with output_directory(output_dir, nbytes(targets, target_dtype)) as folder, ExitStack() as files:

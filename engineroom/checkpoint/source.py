@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engineroom.checkpoint.config import ModelConfig, from_hugging_face
+from engineroom.checkpoint.config_values import source_dtype
 from engineroom.checkpoint.errors import CheckpointError
+from engineroom.checkpoint.folder import INDEX, check_folder, read_json, weight_files
 from engineroom.checkpoint.plan import Shape, source_shapes
-from engineroom.checkpoint.tensorfile import TORCH_DTYPES, StoredTensor, read_header
+from engineroom.checkpoint.tensorfile import TORCH_DTYPES, StoredTensor, equal_bytes, read_header
 
-INDEX = "model.safetensors.index.json"
+__all__ = ["INDEX", "HuggingFaceModel", "open_model", "read_json"]
+
+EMBEDDING, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# Written until 2023; transformers computes them from config.json, and so does everything that reads a checkpoint.
+COMPUTED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,24 @@ class HuggingFaceModel:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def open_model(directory: str | Path) -> HuggingFaceModel:
+def open_model(directory: str | Path, follow_links: bool = True) -> HuggingFaceModel:
     """Open a local Hugging Face folder with weights in one or more *.safetensors files.
 
-    Raises CheckpointError when config.json is missing, unreadable or of another architecture; when weights are missing,
-    damaged, pickled (`.bin`) or outside the folder; or when their names, shapes or dtypes are not those that
-    config.json implies.
+    Raises CheckpointError when config.json is missing, unreadable, of another architecture, or has a key that is not
+    converted; when weights are missing, damaged, pickled (`.bin`) or, without `follow_links`, outside the folder; and
+    when their names, shapes or dtypes are not those that config.json implies. No tensor is left unread.
     """
     directory = Path(directory)
+    try:
+        return _open(directory, follow_links)
+    except OSError as error:
+        raise CheckpointError(
+            f"{directory} is unreadable ({error}). Give yourself the right to read the folder and its files."
+        ) from None
+
+
+def _open(directory: Path, follow_links: bool) -> HuggingFaceModel:
+    check_folder(directory)
     path = directory / "config.json"
     config = read_json(path, "Give --model_dir the folder that `save_pretrained` wrote.")
     model = from_hugging_face(config, path)
@@ -47,67 +63,37 @@ def open_model(directory: str | Path) -> HuggingFaceModel:
             f"{path}: 'max_position_embeddings' is {max_positions!r}; expected a whole number."
         )
     tensors: dict[str, StoredTensor] = {}
-    for file in weight_files(directory):
+    for file in weight_files(directory, config, follow_links):
         tensors |= read_header(file)
+    if source_dtype(config, path) is None:
+        model = replace(model, dtype=_first_dtype(tensors))
+    model = _tie(model, tensors)
     shapes = source_shapes(model)
     _check_tensors(tensors, shapes, directory)
     return HuggingFaceModel(directory, config, model, {name: tensors[name] for name in shapes})
 
 
-def read_json(path: Path, advice: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises CheckpointError when there is none; its message ends with `advice`."""
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist. {advice}") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is unreadable ({error}). {advice}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds a {type(value).__name__}, not an object. {advice}")
-    return value
+def _first_dtype(tensors: dict[str, StoredTensor]) -> str:
+    """The dtype of the first float tensor, which transformers takes when config.json names none."""
+    dtypes = [TORCH_DTYPES[tensor.dtype] for tensor in tensors.values() if tensor.dtype in TORCH_DTYPES]
+    return str(dtypes[0]).removeprefix("torch.") if dtypes else "float32"
 
 
-def weight_files(directory: Path) -> list[Path]:
-    """The weight files of a folder: those that the index names or, without an index, the only *.safetensors file.
+def _tie(model: ModelConfig, tensors: dict[str, StoredTensor]) -> ModelConfig:
+    """The model as transformers would tie its embedding and lm_head, whatever tie_word_embeddings promises.
 
-    Raises CheckpointError when there are none, when there are several without an index, and for a file that is missing
-    or outside the folder.
+    Follows `tie_weights` in modeling_utils.py: of two tensors that differ each keeps its own values; of one tensor,
+    under either name, both are made. Removes from `tensors` the lm_head that is not needed.
     """
-    index = directory / INDEX
-    if index.exists():
-        weight_map = read_json(index, "Fetch it again.").get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(f"{index} has no weight_map. Fetch it again.")
-        names = sorted({str(name) for name in weight_map.values()})
-        return [_resolve(directory / name, directory) for name in names]
-    files = sorted(directory.glob("*.safetensors"))
-    if len(files) == 1:
-        return [_resolve(files[0], directory)]
-    pickled = sorted([*directory.glob("*.bin"), *directory.glob("*.pth")])
-    if pickled and not files:
-        raise CheckpointError(
-            f"{directory} has only pickled weights ({pickled[0].name}), which may run code when loaded. Expected "
-            f"*.safetensors: load the model with transformers and `save_pretrained(folder)` it."
-        )
-    raise CheckpointError(
-        f"{directory} has {len(files)} *.safetensors and no {INDEX}. Expected one file, or the index."
-    )
-
-
-def _resolve(file: Path, directory: Path) -> Path:
-    """The file that `file` links to. It must be in the folder or in its Hugging Face cache, at ../../blobs."""
-    home = directory.resolve()
-    allowed = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
-    resolved = file.resolve()
-    if not any(resolved.is_relative_to(folder) for folder in allowed):
-        raise CheckpointError(
-            f"{file} is outside the model folder: it leads to {resolved}. Copy the file into the folder."
-        )
-    if not resolved.is_file():
-        raise CheckpointError(
-            f"{file} does not exist, although the model names it. Fetch the model again: a part of it is missing."
-        )
-    return resolved
+    if not model.tie_word_embeddings or LM_HEAD not in tensors:
+        return model
+    if EMBEDDING not in tensors:
+        tensors[EMBEDDING] = tensors.pop(LM_HEAD)
+        return model
+    if equal_bytes(tensors[EMBEDDING], tensors[LM_HEAD]):
+        del tensors[LM_HEAD]
+        return model
+    return replace(model, tie_word_embeddings=False)
 
 
 def _check_tensors(tensors: dict[str, StoredTensor], shapes: dict[str, Shape], directory: Path) -> None:
@@ -116,6 +102,13 @@ def _check_tensors(tensors: dict[str, StoredTensor], shapes: dict[str, Shape], d
         raise CheckpointError(
             f"{directory} lacks {len(missing)} tensor(s) that its config.json implies, such as '{missing[0]}'. Is "
             f"a file missing, or does config.json belong to another model?"
+        )
+    unread = sorted(name for name in tensors.keys() - shapes.keys() if not COMPUTED.fullmatch(name))
+    if unread:
+        raise CheckpointError(
+            f"{tensors[unread[0]].file}: {len(unread)} tensor(s), such as '{unread[0]}', have no place in the model "
+            f"that config.json describes, so they would be lost. Does config.json belong to another model, or does it "
+            f"miss a key such as attention_bias?"
         )
     for name, shape in shapes.items():
         tensor = tensors[name]

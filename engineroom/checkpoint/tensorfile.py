@@ -22,6 +22,8 @@ from engineroom.checkpoint.errors import CheckpointError
 TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPE_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2}
 DTYPE_BYTES |= {"U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}
+GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+COMPARED_BYTES = 2**20
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 
 
@@ -47,14 +49,8 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 
     Raises CheckpointError when the file is truncated, inconsistent, or not a safetensors file.
     """
-    file_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
-        if file_bytes < 8 or header_bytes > min(file_bytes - 8, MAX_HEADER_BYTES):
-            raise _damaged(
-                path, f"its header would be {header_bytes:,} bytes long in a file of {file_bytes:,}"
-            )
-        text = file.read(header_bytes)
+    text, file_bytes = _read_header_text(path)
+    header_bytes = len(text)
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
@@ -69,6 +65,35 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     if end != file_bytes:
         raise _damaged(path, f"it should have {end:,} bytes and has {file_bytes:,}")
     return tensors
+
+
+def _read_header_text(path: Path) -> tuple[bytes, int]:
+    """(the JSON header as it stands, the bytes of the whole file)."""
+    try:
+        file_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            first_bytes = file.read(len(GIT_LFS_POINTER))
+            if first_bytes == GIT_LFS_POINTER:
+                raise git_lfs_error(path)
+            header_bytes = int.from_bytes(first_bytes[:8], "little")
+            if file_bytes < 8 or header_bytes > min(file_bytes - 8, MAX_HEADER_BYTES):
+                raise _damaged(
+                    path, f"its header would be {header_bytes:,} bytes long in a file of {file_bytes:,}"
+                )
+            file.seek(8)
+            return file.read(header_bytes), file_bytes
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} is unreadable ({error.strerror}). Give yourself the right to read it."
+        ) from None
+
+
+def git_lfs_error(path: Path) -> CheckpointError:
+    """The error for a file that Git LFS left as a pointer to the real one."""
+    return CheckpointError(
+        f"{path} is a Git LFS pointer: the repository was cloned without its large files. Run `git lfs install` and "
+        f"`git lfs pull` in the folder, or fetch the model with `hf download`."
+    )
 
 
 def _stored_tensor(path: Path, data_offset: int, entry: Mapping[str, Any]) -> StoredTensor:
@@ -121,3 +146,17 @@ def load(tensor: StoredTensor) -> torch.Tensor:
         file.seek(tensor.offset)
         raw = bytearray(file.read(tensor.nbytes))
     return torch.frombuffer(raw, dtype=TORCH_DTYPES[tensor.dtype]).reshape(tensor.shape)
+
+
+def equal_bytes(first: StoredTensor, second: StoredTensor) -> bool:
+    """Whether two tensors have the same dtype, shape and bytes; they are compared block by block."""
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
+        return False
+    with first.file.open("rb") as first_file, second.file.open("rb") as second_file:
+        first_file.seek(first.offset)
+        second_file.seek(second.offset)
+        for begin in range(0, first.nbytes, COMPARED_BYTES):
+            size = min(COMPARED_BYTES, first.nbytes - begin)
+            if first_file.read(size) != second_file.read(size):
+                return False
+    return True

@@ -77,14 +77,12 @@ def rename_to_pickle(folder: Path) -> None:
     (folder / FILE).rename(folder / "pytorch_model.bin")
 
 
-def link_out_of_the_folder(folder: Path) -> None:
-    outside = folder.parent / "elsewhere.safetensors"
-    (folder / FILE).rename(outside)
-    (folder / FILE).symlink_to(outside)
+def replace_by_index(weight_map: dict[str, str]) -> Damage:
+    def change(folder: Path) -> None:
+        (folder / FILE).unlink()
+        (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
 
-
-def write_index(weight_map: dict[str, str]) -> Damage:
-    return lambda folder: (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    return change
 
 
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -133,14 +131,13 @@ DAMAGES: list[tuple[str, Damage, str]] = [
     ("empty file", lambda folder: (folder / FILE).write_bytes(b""), r"damaged"),
     ("no weights", lambda folder: (folder / FILE).unlink(), r"has 0 \*\.safetensors"),
     ("pickled", rename_to_pickle, r"only pickled weights.*save_pretrained"),
-    ("symlink out", link_out_of_the_folder, r"is outside the model folder.*Copy"),
     (
         "index to nowhere",
-        write_index({Q: FIRST_OF_TWO}),
+        replace_by_index({Q: FIRST_OF_TWO}),
         rf"{FIRST_OF_TWO} does not exist, although the model names it",
     ),
-    ("index out of the folder", write_index({Q: "../x.safetensors"}), r"is outside the model folder"),
-    ("index empty", write_index({}), r"has no weight_map"),
+    ("index out of the folder", replace_by_index({Q: "../x.safetensors"}), r"is outside the model folder"),
+    ("index empty", replace_by_index({}), r"has no weight_map"),
 ]
 
 

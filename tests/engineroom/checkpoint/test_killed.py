@@ -53,7 +53,7 @@ def test_killed(source: Path, tmp_path: Path, milliseconds: int) -> None:
         assert not incomplete.exists()
     else:
         if incomplete.exists():
-            with pytest.raises(CheckpointError, match="interrupted conversion left"):
+            with pytest.raises(CheckpointError, match="left by an interrupted conversion"):
                 open_checkpoint(incomplete)
         convert(source, output, sharding=TWO_RANKS)
         open_checkpoint(output)
