@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -14,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from engineroom.engine.runtime.async_executor import EngineStats, EngineStopped, QueueFull
-from engineroom.engine.runtime.request import RequestError, TokenOutput
+from engineroom.engine.runtime.request import ContextLengthError, RequestError, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.openai import http
 from engineroom.openai.completion import Completion, IndexedDelta
@@ -70,8 +71,7 @@ class CompletionService:
 
     async def chat_completions(self, body: ChatRequest, request: Request) -> Response:
         self._check_model(body)
-        messages = [{"role": message.role, "content": message.text} for message in body.messages]
-        prompt = await asyncio.to_thread(self.vocabulary.chat, messages)
+        prompt = await asyncio.to_thread(self.vocabulary.chat, body.messages)
         remaining = max(1, self.max_seq_len - len(prompt))
         max_tokens = body.max_completion_tokens or body.max_tokens or remaining
         return await self._respond(request, body, [prompt], max_tokens)
@@ -121,9 +121,23 @@ class CompletionService:
         params = body.sampling_params(max_tokens, vocabulary.end_ids, vocabulary.defaults)
         if body.wants_top_logprobs and not params.greedy:
             raise RequestError("the likeliest token's log-probability is known at temperature 0 only.")
-        outputs = self.backend.generate(prompt, params)
-        deltas = detokenize(outputs, vocabulary, body.stop_strings, params.logprobs)
+        deltas = detokenize(self._outputs(prompt, params), vocabulary, body.stop_strings, params.logprobs)
         return self._metrics.watch(deltas, len(prompt))
+
+    async def _outputs(self, prompt: list[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
+        """The backend's output. An error about its length begins with words that gateways look for.
+
+        LiteLLM and others find context-window errors by OpenAI's and vLLM's words, and then ask another model.
+        """
+        try:
+            async with aclosing(self.backend.generate(prompt, params)) as outputs:
+                async for output in outputs:
+                    yield output
+        except ContextLengthError as error:
+            raise ContextLengthError(
+                f"This model's maximum context length is {self.max_seq_len} tokens. However, {error} Please reduce the "
+                "length of the prompt, or max_tokens."
+            ) from None
 
 
 def create_app(backend: Backend, vocabulary: Vocabulary, name: str, max_seq_len: int) -> FastAPI:

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
-from engineroom.engine.runtime.request import RequestError
+from engineroom.engine.runtime.request import ContextLengthError, RequestError
 from engineroom.openai.protocol import (
     Choice,
     CompletionResponse,
@@ -24,7 +24,10 @@ from engineroom.openai.text import TextDelta, join_deltas
 
 DONE = "data: [DONE]\n\n"
 IndexedDelta = tuple[int, TextDelta]  # the index of a choice, and a part of its text
-ERRORS: tuple[tuple[type[Exception], int, str, str | None], ...] = (  # exception, HTTP status, type, code
+ERRORS: tuple[
+    tuple[type[Exception], int, str, str | int | None], ...
+] = (  # exception, HTTP status, type, code
+    (ContextLengthError, 400, "BadRequestError", 400),  # vLLM's type and code
     (RequestError, 400, "invalid_request_error", None),
     (QueueFull, 429, "rate_limit_error", "queue_full"),
     (EngineStopped, 503, "server_error", "shutting_down"),
@@ -40,6 +43,7 @@ class Completion:
         self.created = int(time.time())
         self.num_prompt_tokens = num_prompt_tokens
         self.num_completion_tokens = self.num_cached_tokens = 0
+        self._opened_choices: set[int] = set()  # whose first chunk was sent
 
     def body(self, deltas: Iterable[IndexedDelta]) -> str:
         """The JSON of the whole response, from all of its deltas."""
@@ -48,7 +52,7 @@ class Completion:
             self._count(delta)
             deltas_by_choice.setdefault(index, []).append(delta)
         choices = [
-            self._choice(index, join_deltas(deltas_by_choice[index]), "message")
+            self._choice(index, join_deltas(deltas_by_choice[index]), "message", with_role=True)
             for index in sorted(deltas_by_choice)
         ]
         return self._json("chat.completion" if self.is_chat else "text_completion", choices, self.usage())
@@ -87,7 +91,9 @@ class Completion:
         index, delta = indexed_delta
         self._count(delta)
         usage = self.usage() if options.continuous_usage_stats else None
-        return f"data: {self._json(self._chunk_object, [self._choice(index, delta, 'delta')], usage)}\n\n"
+        choice = self._choice(index, delta, "delta", with_role=index not in self._opened_choices)
+        self._opened_choices.add(index)
+        return f"data: {self._json(self._chunk_object, [choice], usage)}\n\n"
 
     def _count(self, delta: TextDelta) -> None:
         self.num_completion_tokens += len(delta.outputs)
@@ -104,11 +110,15 @@ class Completion:
         )
         return response.model_dump_json(exclude_unset=True)
 
-    def _choice(self, index: int, delta: TextDelta, chat_field: str) -> Choice:
-        """`chat_field`: where a chat completion has its text, "message" or "delta"."""
+    def _choice(self, index: int, delta: TextDelta, chat_field: str, *, with_role: bool) -> Choice:
+        """`chat_field`: where a chat completion has its text, "message" or "delta".
+
+        Clients concatenate the fields of all chunks, so only the first chunk of a choice may have the role.
+        """
         text: dict[str, Any] = {"text": delta.text}
         if self.is_chat:
-            text = {chat_field: {"role": "assistant", "content": delta.text}}
+            role = {"role": "assistant"} if with_role else {}
+            text = {chat_field: role | {"content": delta.text}}
         logprobs = self._logprobs(delta) if delta.logprobs else None
         return Choice(index=index, **text, logprobs=logprobs, finish_reason=delta.finish_reason)
 

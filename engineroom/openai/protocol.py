@@ -8,18 +8,21 @@ field that would change the output and is not supported accepts only the one val
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.openai.lenient import FLAG, INTEGER, INTEGRAL_FLOAT, NUMBER
 
-TokenId = Annotated[int, Field(ge=0)]
+Flag = Annotated[bool, FLAG]
+TokenId = Annotated[int, Field(ge=0), INTEGRAL_FLOAT]
 TokenIds = Annotated[list[TokenId], Field(min_length=1)]
 NonEmptyText = Annotated[str, Field(min_length=1)]
-OnlyZero = Annotated[float, Field(ge=0, le=0)] | None
-OnlyOne = Annotated[float, Field(ge=1, le=1)] | None
-OnlyOneChoice = Annotated[int, Field(ge=1, le=1)] | None
+OnlyZero = Annotated[float, Field(ge=0, le=0), NUMBER] | None
+OnlyOne = Annotated[float, Field(ge=1, le=1), NUMBER] | None
+OnlyOneChoice = Annotated[int, Field(ge=1, le=1), INTEGER] | None
+MaxTokens = Annotated[int, Field(ge=1), INTEGER] | None
 OnlyEmptyList = Annotated[list[Any], Field(max_length=0)] | None
 
 
@@ -30,14 +33,14 @@ def must_be_false(value: bool) -> bool:
 
 
 class StrictModel(BaseModel):
-    """A value of the wrong type is an error, never converted."""
+    """A value of the wrong type is an error; only fields with a `Lenient` convert values."""
 
     model_config = ConfigDict(strict=True)
 
 
 class StreamOptions(StrictModel):
-    include_usage: bool = False
-    continuous_usage_stats: bool = False
+    include_usage: Flag = False
+    continuous_usage_stats: Flag = False
 
 
 class ResponseFormat(StrictModel):
@@ -48,19 +51,19 @@ class SamplingRequest(StrictModel, ABC):
     """The fields that both kinds of requests share. None means the default."""
 
     model: str
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
-    seed: Annotated[int, Field(ge=-(2**53), le=2**53)] | None = None
+    max_tokens: MaxTokens = None
+    temperature: Annotated[float, Field(ge=0, le=2), NUMBER] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1), NUMBER] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31), INTEGER] | None = None
+    seed: Annotated[int, Field(ge=-(2**53), le=2**53), INTEGER] | None = None
     stop: NonEmptyText | Annotated[list[NonEmptyText], Field(max_length=16)] | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=16)] | None = None
-    ignore_eos: bool = False
-    stream: bool | None = False
+    stop_token_ids: Annotated[list[Annotated[int, Field(ge=0), INTEGER]], Field(max_length=16)] | None = None
+    ignore_eos: Flag = False
+    stream: Flag | None = False
     stream_options: StreamOptions | None = None
     n: OnlyOneChoice = None
     best_of: OnlyOneChoice = None
-    min_tokens: Annotated[int, Field(ge=0, le=0)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=0), INTEGER] | None = None
     min_p: OnlyZero = None
     presence_penalty: OnlyZero = None
     frequency_penalty: OnlyZero = None
@@ -115,10 +118,10 @@ class CompletionRequest(SamplingRequest):
         | TokenIds
         | Annotated[list[NonEmptyText | TokenIds], Field(min_length=1, max_length=256)]
     )
-    logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
-    echo: Annotated[bool, AfterValidator(must_be_false), Field(json_schema_extra={"const": False})] | None = (
-        None
-    )
+    logprobs: Annotated[int, Field(ge=0, le=1), INTEGER] | None = None
+    echo: (
+        Annotated[bool, AfterValidator(must_be_false), Field(json_schema_extra={"const": False}), FLAG] | None
+    ) = None
     suffix: Literal[""] | None = None
 
     @property
@@ -143,22 +146,38 @@ class TextPart(StrictModel):
     text: str
 
 
+class RefusalPart(StrictModel):
+    type: Literal["refusal"]
+    refusal: str
+
+
 class ChatMessage(StrictModel):
-    role: Literal["system", "user", "assistant"]
-    content: str | list[TextPart]
+    """One turn of a conversation. An assistant's turn may have no content, as one that only called tools."""
+
+    role: Literal["system", "user", "assistant", "developer"]
+    content: str | list[TextPart | RefusalPart] | None = None
+
+    @model_validator(mode="after")
+    def check_content(self) -> Self:
+        if self.content is None and self.role != "assistant":
+            raise ValueError(f"the {self.role}'s content is missing; only an assistant's content may be null")
+        return self
 
     @property
-    def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+    def texts(self) -> list[str]:
+        """The text of each part."""
+        if isinstance(self.content, list):
+            return [part.text if isinstance(part, TextPart) else part.refusal for part in self.content]
+        return [] if self.content is None else [self.content]
 
 
 class ChatRequest(SamplingRequest):
     """POST /v1/chat/completions. Without a token limit, the output may fill the rest of max_seq_len."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
+    max_completion_tokens: MaxTokens = None
+    logprobs: Flag | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=1), INTEGER] | None = None
     tools: OnlyEmptyList = None
     functions: OnlyEmptyList = None
 
@@ -217,7 +236,7 @@ class ErrorInfo(BaseModel):
     message: str
     type: str
     param: str | None = None
-    code: str | None = None
+    code: str | int | None = None
 
 
 class ErrorResponse(BaseModel):

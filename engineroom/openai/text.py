@@ -13,7 +13,9 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from engineroom.engine.runtime.request import FinishReason, RequestError, TokenOutput
+from engineroom.openai.conversation import conversation
 from engineroom.openai.incremental import UNDECODABLE, IncrementalDecoder
+from engineroom.openai.protocol import ChatMessage
 
 SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k")
 
@@ -44,7 +46,7 @@ class Vocabulary:
             raise RequestError(f"prompt has token {max(prompt)}; the vocabulary has {self.size} tokens.")
         return prompt
 
-    def chat(self, messages: list[dict[str, str]]) -> list[int]:
+    def chat(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Token ids of a conversation, up to where the assistant's message begins.
 
         Raises RequestError, with the template's own message, for messages that the chat template refuses.
@@ -53,7 +55,7 @@ class Vocabulary:
             raise RequestError("the model has no chat template; use /v1/completions.")
         try:
             token_ids: list[int] = self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, return_dict=False
+                conversation(messages, self.tokenizer), add_generation_prompt=True, return_dict=False
             )
         except TemplateError as error:
             raise RequestError(f"messages: the chat template refuses them: {error}") from None

@@ -21,7 +21,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import np_to_triton_dtype
 
 from engineroom.engine.runtime.async_executor import EngineStats, EngineStopped, QueueFull
-from engineroom.engine.runtime.request import FinishReason, RequestError, TokenOutput
+from engineroom.engine.runtime.request import ContextLengthError, FinishReason, RequestError, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.metrics.prometheus import parse
 from engineroom.triton.backend.words import word_list
@@ -29,6 +29,8 @@ from engineroom.triton.backend.words import word_list
 MODEL = "tensorrt_llm"
 REQUESTS, BLOCKS = "nv_trt_llm_request_metrics", "nv_trt_llm_kv_cache_block_metrics"
 LABELS = {REQUESTS: "request_type", BLOCKS: "kv_cache_block_type"}
+# the limits as our backend names them, and as NVIDIA's does
+CONTEXT_LENGTH = re.compile("max_input_len|max_seq_len|the KV cache holds|maximum input length")
 ERROR_CODE = re.compile(r"\b(INVALID_ARG|UNAVAILABLE): (.*)", re.DOTALL)
 
 
@@ -118,6 +120,8 @@ def stream_error(message: str) -> Exception:
     code, text = match.groups() if match else ("", message)
     if "max_queue_size" in text or "maximum queue size" in text:
         return QueueFull(text)
+    if CONTEXT_LENGTH.search(text):
+        return ContextLengthError(text)
     if code == "INVALID_ARG":
         return RequestError(text)
     return EngineStopped(text) if code == "UNAVAILABLE" else RuntimeError(f"Triton says: {message}")

@@ -19,6 +19,10 @@ class RequestError(UserError, ValueError):
     """The request is invalid or exceeds a limit of the engine; the message names the parameter or the limit."""
 
 
+class ContextLengthError(RequestError):
+    """The prompt, or prompt and output together, would be longer than the engine allows."""
+
+
 @dataclass(frozen=True)
 class TokenOutput:
     """One generated token. The last token of a request has a `finish_reason`.

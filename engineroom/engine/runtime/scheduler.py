@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from engineroom.engine.config import Limits
 from engineroom.engine.runtime.kv_cache import BlockManager
-from engineroom.engine.runtime.request import Request, RequestError
+from engineroom.engine.runtime.request import ContextLengthError, Request, RequestError
 from engineroom.kit.errors import UserError
 
 CapacitySchedulerPolicy = Literal["guaranteed_no_evict", "max_utilization"]
@@ -73,14 +73,14 @@ class Scheduler:
         if not request.num_prompt_tokens:
             raise RequestError("the prompt is empty; send at least one token.")
         if request.num_prompt_tokens > max_input_len:
-            raise RequestError(
+            raise ContextLengthError(
                 f"the prompt has {request.num_prompt_tokens} tokens, max_input_len is {max_input_len}."
             )
         total = f"prompt and answer may reach {request.max_total_tokens} tokens"
         if request.max_total_tokens > max_seq_len:
-            raise RequestError(f"{total}, max_seq_len is {max_seq_len}.")
+            raise ContextLengthError(f"{total}, max_seq_len is {max_seq_len}.")
         if request.max_total_tokens > cache_tokens:
-            raise RequestError(f"{total}, the KV cache holds {cache_tokens}.")
+            raise ContextLengthError(f"{total}, the KV cache holds {cache_tokens}.")
 
     def add(self, request: Request) -> None:
         """Let a request wait for its first step. Raises RequestError if no step could ever hold it."""
