@@ -56,6 +56,30 @@ def hybrid(
         yield Hybrid(client, vllm, start_engine, server)
 
 
+@dataclass
+class ContextGateway:
+    """The gateway without its general `fallbacks`, between two servers; `context_window_fallbacks` is as it was."""
+
+    client: openai.OpenAI
+    stable: Server
+    vllm: Server
+
+
+@pytest.fixture(scope="module")
+def context_gateway(hybrid: Hybrid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContextGateway]:
+    """Replaces the gateway of `hybrid`, so tests with this one come last."""
+    lines = gateway.CONFIG.read_text().splitlines(keepends=True)
+    kept_lines = [line for line in lines if not line.startswith("  fallbacks:")]
+    assert len(kept_lines) == len(lines) - 1
+    config = tmp_path_factory.mktemp("gateway") / "litellm.yaml"
+    config.write_text("".join(kept_lines))
+    with pytest.MonkeyPatch.context() as patch, hybrid.start_engine() as stable:
+        patch.setattr(gateway, "CONFIG", config)
+        with gateway.serve_gateway(stable.url, hybrid.vllm.url, key=KEY, engine_key=ENGINE_KEY) as server:
+            client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0)
+            yield ContextGateway(client, stable, hybrid.vllm)
+
+
 def generated_tokens(server: Server) -> float:
     """Tokens generated so far, according to the server's own counter."""
     samples = fetch(server)
@@ -136,6 +160,28 @@ def test_a_stopped_gateway_leaves_nothing_behind(hybrid: Hybrid) -> None:
     assert server.exit_code is not None and not any(process.is_running() for process in processes)
     with pytest.raises(openai.APIConnectionError):
         hybrid.client.models.list()
+
+
+@pytest.mark.parametrize("path", ["completions", "chat", "stream"])
+def test_a_prompt_that_is_too_long_falls_back_by_its_own_rule(
+    context_gateway: ContextGateway, path: str
+) -> None:
+    """LiteLLM must recognise the refusal as a context-window error: no other rule leads to vLLM here."""
+    client, text = context_gateway.client, "one " * 300
+    with answered_by(context_gateway.vllm, context_gateway.stable) as counts:
+        if path == "completions":
+            usage = client.completions.create(model=STABLE, prompt=text, max_tokens=5).usage
+        else:
+            body = {"model": STABLE, "messages": [{"role": "user", "content": text}], "max_tokens": 5}
+            options = {"stream": True, "stream_options": {"include_usage": True}} if path == "stream" else {}
+            response = client.chat.completions.create(**body, **options)
+            usage = (list(response)[-1] if options else response).usage
+        counts.append(usage.completion_tokens)
+
+
+def test_another_refusal_does_not_fall_back(context_gateway: ContextGateway) -> None:
+    with pytest.raises(openai.BadRequestError, match="frequency_penalty"):
+        context_gateway.client.chat.completions.create(model=STABLE, **CHAT, frequency_penalty=1)
 
 
 def test_without_litellm_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
