@@ -12,7 +12,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    Field,
     NonNegativeInt,
     PositiveInt,
     ValidationError,
@@ -21,8 +20,7 @@ from pydantic import (
 
 from engineroom.engine.directory import TOKENIZER
 from engineroom.kit.errors import UserError
-
-Fraction = Annotated[float, Field(gt=0, le=1)]
+from engineroom.triton.backend.parameters import CapacitySchedulerPolicy, Fraction, Milliseconds
 
 
 class DeploymentError(UserError, ValueError):
@@ -69,9 +67,9 @@ class Deployment(BaseModel):
     max_tokens_in_paged_kv_cache: PositiveInt | None = None
     kv_cache_free_gpu_mem_fraction: Fraction = 0.9
     enable_kv_cache_reuse: bool = True
-    batch_scheduler_policy: Literal["guaranteed_no_evict", "max_utilization"] = "guaranteed_no_evict"
+    batch_scheduler_policy: CapacitySchedulerPolicy = "guaranteed_no_evict"
     exclude_input_in_output: bool = False
-    cancellation_check_period_ms: PositiveInt = 100
+    cancellation_check_period_ms: Milliseconds = 100
     stats_check_period_ms: PositiveInt = 100
     normalize_log_probs: bool = True
     enable_chunked_context: bool = True

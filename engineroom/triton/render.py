@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from string import Template
 
@@ -47,5 +48,8 @@ def parse_config(text: str) -> ModelConfig:
 
 
 def version_numbers(folder: Path) -> list[int]:
-    """The numbers of a model's version folders, in ascending order; Triton serves the last one."""
-    return sorted(int(path.name) for path in folder.glob("[1-9]*") if path.is_dir() and path.name.isdigit())
+    """The numbers of a model's version folders, in ascending order; like Triton, without those written as 01."""
+    names = [
+        path.name for path in folder.iterdir() if path.is_dir() and re.fullmatch("0|[1-9][0-9]*", path.name)
+    ]
+    return sorted(map(int, names))

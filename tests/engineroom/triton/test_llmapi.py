@@ -94,8 +94,18 @@ def test_invalid_utf_8_is_named(triton: Triton) -> None:
     [
         ("decoupled: true", "decoupled: false", "decoupled is False in model.yaml and True in config.pbtxt"),
         ("model: /", "model: /none/", "/none/"),
-        ("triton_config:", "triton:", "KeyError 'triton_config'"),
-        ("backend: aot", "backend: [", "ParserError"),
+        (
+            "triton_config:",
+            "triton:",
+            "1/model.yaml:9: triton_config is missing. Rename triton to triton_config",
+        ),
+        (
+            "cancellation_check_period_ms: 100",
+            "cancellation_check_period_ms: soon",
+            "is 'soon'; expected a whole number",
+        ),
+        ("enable_block_reuse", "enable_block_reuses", "there is no such setting"),
+        ("backend: aot", "backend: [", "model.yaml cannot be read"),
     ],
 )
 def test_mistakes_in_model_yaml(engine: EngineDir, tmp_path: Path, old: str, new: str, expected: str) -> None:

@@ -1,11 +1,9 @@
-"""The description, the repository that is rendered from it, the mistakes in one that lint finds, and the commands."""
+"""The description, the repository that is rendered from it, and the commands."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from engineroom.kit.output import OutputError
 from engineroom.triton import server
 from engineroom.triton.__main__ import app
 from engineroom.triton.deployment import Deployment, DeploymentError, describe
-from engineroom.triton.lint import lint
 from engineroom.triton.render import TEMPLATES, parse_config, render
 from engineroom.triton.server import serve
 from tests.engineroom.triton.conftest import ROOT, SETTINGS
@@ -72,111 +69,6 @@ def test_every_variable_of_the_description_is_used() -> None:
     text = "".join(path.read_text() for path in TEMPLATES.glob("*/*/*.*"))
     used = set(re.findall(r"\$\{(\w+)\}", text))
     assert used | {"template"} >= set(Deployment.model_fields) >= used
-
-
-def test_a_rendered_repository_has_no_problems(repository: Path) -> None:
-    assert lint(repository) == []
-
-
-def edit(model: str, old: str, new: str) -> Callable[[Path], None]:
-    """Returns a function that replaces a pattern in a model's config.pbtxt, once."""
-
-    def edit_config(repository: Path) -> None:
-        path = repository / model / "config.pbtxt"
-        text, count = re.subn(old, new, path.read_text(), count=1)
-        assert count
-        path.write_text(text)
-
-    return edit_config
-
-
-def set_parameter(model: str, key: str, value: str) -> Callable[[Path], None]:
-    return edit(model, rf'(key: "{key}" value {{ string_value: )"[^"]*"', rf'\1"{value}"')
-
-
-def remove(*parts: str) -> Callable[[Path], None]:
-    """Returns a function that moves a file or a folder out of the repository."""
-
-    def move_away(repository: Path) -> None:
-        repository.joinpath(*parts).rename(repository.parent / f"removed-{parts[-1]}")
-
-    return move_away
-
-
-MISTAKES = [
-    (
-        edit("tensorrt_llm", 'backend: "python"', 'backend: "${triton_backend}"'),
-        r"unfilled \$\{triton_backend\}",
-    ),
-    (edit("tensorrt_llm", "decoupled: true", "decoupled: false"), "tensorrt_llm_bls: decoupled differs"),
-    (
-        set_parameter("tensorrt_llm", "gpt_model_path", "engines/1"),
-        "gpt_model_path is 'engines/1', which is relative",
-    ),
-    (set_parameter("tensorrt_llm", "gpt_model_path", "/none"), "gpt_model_path /none has no config.json"),
-    (set_parameter("preprocessing", "tokenizer_dir", "/none"), "tokenizer_dir /none has no tokenizer.json"),
-    (
-        set_parameter("tensorrt_llm", "max_tokens_in_paged_kv_cache", "100"),
-        "below the engine's max_seq_len 256",
-    ),
-    (set_parameter("tensorrt_llm", "max_tokens_in_paged_kv_cache", "many"), "expected a whole number"),
-    (set_parameter("tensorrt_llm", "max_beam_width", "4"), "max_beam_width 4: the engine was built for 1"),
-    (set_parameter("tensorrt_llm_bls", "tensorrt_llm_model_name", "llm"), "'llm' is not in this repository"),
-    (edit("postprocessing", "max_batch_size: 64", "max_batch_size: 8"), "above postprocessing's 8"),
-    (edit("preprocessing", r"preferred_batch_size: \[ 64", "preferred_batch_size: [ 65"), "65 is above"),
-    (edit("ensemble", "max_batch_size: 64", "max_batch_size: 0"), "max_batch_size is 0"),
-    (
-        edit("preprocessing", 'backend: "python"', 'backend: "pyton"'),
-        'backend "pyton": expected one of python',
-    ),
-    (edit("tensorrt_llm", 'backend: "python"', 'backend: "tensorrtllm"'), "NVIDIA's container only"),
-    (
-        edit("preprocessing", 'name: "preprocessing"', 'name: "tokenizer"'),
-        'name is "tokenizer", but its folder is preprocessing',
-    ),
-    (edit("ensemble", 'key: "QUERY"', 'key: "QUERRY"'), "preprocessing has no input 'QUERRY'"),
-    (edit("ensemble", ".*key: .QUERY.*\n", ""), "preprocessing needs the input 'QUERY'"),
-    (
-        edit("ensemble", 'max_tokens" data_type: TYPE_INT32', 'max_tokens" data_type: TYPE_INT64'),
-        "TYPE_INT64",
-    ),
-    (
-        edit("ensemble", 'model_name: "preprocessing"', 'model_name: "pre"'),
-        "step 'pre' is not in this repository",
-    ),
-    (edit("preprocessing", "output", "outputt"), 'config.pbtxt cannot be read: .* "outputt"'),
-    (remove("preprocessing", "config.pbtxt"), "preprocessing: no config.pbtxt"),
-    (remove("preprocessing", "1"), "preprocessing: no version"),
-    (remove("tensorrt_llm", "1", "model.py"), "1/model.py is missing"),
-]
-
-
-@pytest.mark.parametrize(("spoil", "expected"), MISTAKES)
-def test_a_mistake_is_named_before_the_server_starts(
-    repository: Path, tmp_path: Path, spoil: Callable[[Path], None], expected: str
-) -> None:
-    copy = tmp_path / "repository"
-    shutil.copytree(repository, copy)
-    spoil(copy)
-    problems = lint(copy)
-    assert re.search(expected, "\n".join(problems)) and len(problems) <= 4
-    result = CliRunner().invoke(app, ["check", str(copy)])
-    assert result.exit_code == 1 and result.output.splitlines() == problems
-
-
-def test_an_engine_of_another_machine_is_refused_by_the_check(
-    engine: EngineDir, repository: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(engine.path, tmp_path / "engine")
-    manifest = tmp_path / "engine" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"isa": [', '"isa": ["avx999", '))
-    shutil.copytree(repository, tmp_path / "repository")
-    set_parameter("tensorrt_llm", "gpt_model_path", str(tmp_path / "engine"))(tmp_path / "repository")
-    assert "avx999" in "\n".join(lint(tmp_path / "repository"))
-
-
-def test_a_folder_that_is_no_repository(repository: Path) -> None:
-    assert "Give a folder that holds models" in lint(repository / "ensemble")[0]
 
 
 def test_render_and_check_from_a_terminal(engine: EngineDir, tmp_path: Path) -> None:

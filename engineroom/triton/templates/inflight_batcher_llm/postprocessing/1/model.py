@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb
-from transformers import PreTrainedTokenizerFast
+
+from engineroom.triton.backend.parameters import PostprocessingParameters
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        parameters = json.loads(args["model_config"])["parameters"]
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(parameters["tokenizer_dir"]["string_value"])
-        self.skip_special_tokens = parameters["skip_special_tokens"]["string_value"] == "true"
+        parameters = PostprocessingParameters.read(json.loads(args["model_config"]))
+        self.tokenizer = parameters.load_tokenizer()
+        self.skip_special_tokens = parameters.skip_special_tokens
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         return [self.respond(request) for request in requests]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb
-from transformers import PreTrainedTokenizerFast
 
+from engineroom.triton.backend.parameters import PreprocessingParameters
 from engineroom.triton.backend.words import TensorError, decode, word_list
 
 # Each tensor, and its name in the text models; error messages have both names.
@@ -24,9 +24,9 @@ UNSUPPORTED = {
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        parameters = json.loads(args["model_config"])["parameters"]
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(parameters["tokenizer_dir"]["string_value"])
-        self.add_special_tokens = parameters["add_special_tokens"]["string_value"] == "true"
+        parameters = PreprocessingParameters.read(json.loads(args["model_config"]))
+        self.tokenizer = parameters.load_tokenizer()
+        self.add_special_tokens = parameters.add_special_tokens
         eos_token_id, pad_token_id = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         self.end_id = -1 if eos_token_id is None else eos_token_id
         self.pad_id = self.end_id if pad_token_id is None else pad_token_id

@@ -10,6 +10,7 @@ from typing import Any
 from engineroom.engine import Executor, KvCacheConfig
 from engineroom.engine.runtime.request import TokenOutput
 from engineroom.triton.backend.inflight import InflightRequests, coalesce
+from engineroom.triton.backend.parameters import EngineParameters
 from engineroom.triton.backend.request import parse_request, response_tensors
 from engineroom.triton.backend.sender import ResponseSender
 
@@ -17,14 +18,15 @@ from engineroom.triton.backend.sender import ResponseSender
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
-        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
-        self.exclude_input_in_output = parameters["exclude_input_in_output"] == "true"
+        parameters = EngineParameters.read(config)
+        self.exclude_input_in_output = parameters.exclude_input_in_output
         kv_cache = KvCacheConfig(
-            int(parameters["max_tokens_in_paged_kv_cache"] or 0) or None,
-            float(parameters["kv_cache_free_gpu_mem_fraction"]),
-            parameters["enable_kv_cache_reuse"] == "true",
+            parameters.max_tokens_in_paged_kv_cache,
+            parameters.kv_cache_free_gpu_mem_fraction,
+            parameters.enable_kv_cache_reuse,
         )
-        executor = Executor(parameters["gpt_model_path"], kv_cache, parameters["batch_scheduler_policy"])
+        executor = Executor(parameters.gpt_model_path, kv_cache, parameters.batch_scheduler_policy)
+        parameters.check_beam_width(executor.engine.limits.max_beam_width)
         self.vocab_size = executor.engine.model.vocab_size
         queue_policy = config.get("dynamic_batching", {}).get("default_queue_policy", {})
         self.requests = InflightRequests(
@@ -32,7 +34,7 @@ class TritonPythonModel:
             self.handle,
             config.get("model_transaction_policy", {}).get("decoupled", False),
             queue_policy.get("max_queue_size", 0),
-            int(parameters["cancellation_check_period_ms"]) / 1000,
+            parameters.cancellation_check_period_ms / 1000,
             args["model_version"],
         )
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb
 
+from engineroom.triton.backend.parameters import BlsParameters
 from engineroom.triton.backend.sender import ResponseSender, receive
 
 THREADS = 256  # requests that are served at the same time; further ones wait
@@ -53,10 +54,10 @@ class ModelFailed(Exception):
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
-        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
-        self.accumulate_tokens = parameters["accumulate_tokens"] == "true"
-        self.engine_model = parameters["tensorrt_llm_model_name"]
-        self.check_period = int(parameters["cancellation_check_period_ms"]) / 1000
+        parameters = BlsParameters.read(config)
+        self.accumulate_tokens = parameters.accumulate_tokens
+        self.engine_model = parameters.tensorrt_llm_model_name
+        self.check_period = parameters.cancellation_check_period_ms / 1000
         self.decoupled = config.get("model_transaction_policy", {}).get("decoupled", False)
         self.senders: dict[str, ResponseSender] = {}  # by the id of the request to the engine
         self.threads = ThreadPoolExecutor(THREADS)

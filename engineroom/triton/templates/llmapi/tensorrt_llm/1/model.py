@@ -5,19 +5,20 @@ Tokens and stop strings are handled as in the OpenAI server of engineroom/openai
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from engineroom.engine import Executor, KvCacheConfig, SamplingParams
 from engineroom.engine.directory import TOKENIZER
 from engineroom.engine.runtime.request import RequestError
 from engineroom.openai.text import TextDelta, Vocabulary, detokenize, join_deltas
 from engineroom.triton.backend.inflight import InflightRequests, coalesce
+from engineroom.triton.backend.parameters import read_model_yaml
 from engineroom.triton.backend.request import sampling_params
 from engineroom.triton.backend.sender import ResponseSender
 from engineroom.triton.backend.words import decode
@@ -31,15 +32,17 @@ NEUTRAL_VALUES = {"best_of": 1, "frequency_penalty": 0, "presence_penalty": 0, "
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         path = Path(args["model_repository"], args["model_version"], "model.yaml")
-        config = yaml.safe_load(path.read_text())
-        triton_config = config["triton_config"]
-        self.vocabulary = Vocabulary(Path(config["model"], TOKENIZER))
+        triton_model = json.loads(args["model_config"])
+        decoupled = triton_model.get("model_transaction_policy", {}).get("decoupled", False)
+        config = read_model_yaml(path, decoupled, triton_model["max_batch_size"])
+        triton_config = config.triton_config
+        self.vocabulary = Vocabulary(config.model / TOKENIZER)
         self.requests = InflightRequests(
-            Executor(config["model"], KvCacheConfig(**config["kv_cache_config"])),
+            Executor(config.model, KvCacheConfig(**config.kv_cache_config.model_dump())),
             self.handle,
-            triton_config["decoupled"],
-            triton_config["max_queue_size"],
-            triton_config["cancellation_check_period_ms"] / 1000,
+            triton_config.decoupled,
+            triton_config.max_queue_size,
+            triton_config.cancellation_check_period_ms / 1000,
             args["model_version"],
         )
 
