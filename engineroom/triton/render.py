@@ -50,6 +50,6 @@ def parse_config(text: str) -> ModelConfig:
 def version_numbers(folder: Path) -> list[int]:
     """The numbers of a model's version folders, in ascending order; like Triton, without those written as 01."""
     names = [
-        path.name for path in folder.iterdir() if path.is_dir() and re.fullmatch("0|[1-9][0-9]*", path.name)
+        path.name for path in folder.glob("*") if path.is_dir() and re.fullmatch("0|[1-9][0-9]*", path.name)
     ]
     return sorted(map(int, names))
