@@ -15,7 +15,7 @@ class Lenient:
     """Annotates a field of a strict model: it also accepts values like 5.0 and "5" for the integer 5.
 
     Values of the `types` are converted to `target`, where pydantic can do it without a loss. Any other value is left to
-    the field's own check. `json_schema` describes the values that are accepted beside those of the field's own schema.
+    the field's own check. `json_schema` describes values that are accepted beside those of the own schema.
     """
 
     target: type[int] | type[float] | type[bool]
@@ -37,10 +37,15 @@ class Lenient:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         own_schema = handler(schema)
+        if own_schema.get("const") is False:
+            return {"enum": [False, 0, "false"]}
+        minimum = own_schema.get("minimum")
+        if minimum is not None and minimum == own_schema.get("maximum"):  # one value only
+            return {"anyOf": [own_schema, {"enum": [str(minimum)]}]}
         return {"anyOf": [own_schema, self.json_schema]} if self.json_schema else own_schema
 
 
-INTEGER = Lenient(int, (str, float), {"type": "string", "pattern": r"^-?[0-9]+$"})
+INTEGER = Lenient(int, (str, float), {"type": "string", "pattern": r"^[1-9][0-9]?$"})
 INTEGRAL_FLOAT = Lenient(int, (float,), None)  # JSON Schema counts 5.0 among the integers
-NUMBER = Lenient(float, (str,), {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"})
+NUMBER = Lenient(float, (str,), {"type": "string", "pattern": r"^(1|0\.[1-9][0-9]*)$"})
 FLAG = Lenient(bool, (str, int, float), {"enum": [0, 1, "true", "false"]})
