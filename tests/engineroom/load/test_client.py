@@ -72,6 +72,7 @@ WHOLE: dict[str, tuple[tuple[bytes, ...], str, int | None, list[int]]] = {
     "usage with some chunks": ((event("a", 1), B, C, event(tokens=3), DONE), "abc", 3, [0, 1, 2]),
     "a chunk of usage in between": ((event("a", 1), event(tokens=1), event("bc", 3), DONE), "abc", 3, [0, 2, 2]),
     "no choices key": ((A, raw('data: {"usage": {"completion_tokens": 1}}\n\n'), DONE), "a", 1, [0]),
+    "a token counted only at the end": ((event("a", 1), event("b", 2), event(tokens=3), DONE), "ab", 3, [0, 1]),
     "one token": ((event("a"), event(tokens=1), DONE), "a", 1, [0]),
     "an empty answer": ((event(reason="stop"), event(tokens=0), DONE), "", 0, []),
     "only [DONE]": ((DONE,), "", UNKNOWN, []),
