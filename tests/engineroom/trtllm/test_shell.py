@@ -42,6 +42,7 @@ LAUNCHED: list[Callable[[str], str]] = [
     lambda line: f"docker run --rm -it -p8000:8000 --gpus all -v /a:/b --name trtllm-serve IMAGE {line}",
     lambda line: f"docker exec -it name {line}",
     lambda line: f"time {line}",
+    lambda line: f"srun -J trtllm-serve -n 2 {line}",
 ]
 REDIRECTED: list[Callable[[str], str]] = [
     lambda line: f"{line} > log.txt 2>&1",
@@ -180,6 +181,8 @@ def test_deep_texts_are_read_or_refused(text: str) -> None:
         ("python build.py install", "none of the tools known here"),
         ("python my_script.py trtllm-build", "none of the tools known here"),
         ("trtllm-build --help", "does nothing else"),
+        ("trtllm-build --workers two && trtllm-serve", "two'.\ntrtllm-build: --checkpoint_dir or --model_config"),
+        ("trtllm-build --workers two && trtllm-serve", "\ntrtllm-serve: MODEL is required"),
     ],
 )  # fmt: skip
 def test_the_remedy_is_named(line: str, remedy: str) -> None:
@@ -209,6 +212,11 @@ def test_what_the_shell_fills_in_is_not_judged() -> None:
     with pytest.raises(FlagError) as caught:
         parse("trtllm-build $FLAGS --max_output_len 5 --workers '$N'")
     assert len(caught.value.problems) == 2
+
+
+def test_a_number_too_large_for_a_float_is_read() -> None:
+    line = f"trtllm-bench -m m throughput --dataset d --target_input_len {'9' * 400}"
+    assert verdict(line) == [tuple(line.replace(" -m ", " --model ").split())]
 
 
 def test_parse_takes_one_command_and_parse_script_several() -> None:
