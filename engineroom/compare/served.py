@@ -78,10 +78,11 @@ def _run_turn(
     )
     traces = asyncio.run(requests)
     for trace in traces:
-        if trace.error or trace.output_tokens != workload.output_len:
-            raise CompareError(
-                f"{name} answered with {trace.output_tokens} of {workload.output_len} tokens: {trace.error}"
-            )
+        if trace.error:
+            raise CompareError(f"{name} did not answer: {trace.error}")
+        if trace.output_tokens != workload.output_len:
+            count = "an unknown number" if trace.output_tokens is None else trace.output_tokens
+            raise CompareError(f"{name} answered with {count} of {workload.output_len} tokens.")
     gaps = [gap for trace in traces for gap in load.itl(trace)]
     seconds = max(trace.arrivals[-1] for trace in traces) - min(trace.sent for trace in traces)
     return ServerSample(

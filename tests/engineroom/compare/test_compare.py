@@ -112,7 +112,7 @@ def test_an_engine_that_does_not_load_says_why_and_is_gone(tmp_path: Path) -> No
 def test_an_engine_that_fails_at_work_says_why(engine: EngineDir) -> None:
     too_long = [1] * 300
     with EngineProcess("aot", course_settings(engine.path)) as aot:
-        with pytest.raises(CompareError, match=r"aot failed: RequestError: .*max_input_len.*\.log"):
+        with pytest.raises(CompareError, match=r"aot failed: ContextLengthError: .*max_input_len.*\.log"):
             aot.run([too_long], 1)
         assert aot.run([[1, 2, 3]], 4).num_tokens == [4]  # the next batch runs
     assert not running_engines()
