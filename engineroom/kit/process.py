@@ -15,7 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -205,8 +205,14 @@ def stop_all() -> None:
 
 def free_port() -> int:
     """Return a loopback port that no process uses now."""
-    with socket.create_server((HOST, 0)) as listener:
-        return listener.getsockname()[1]
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different loopback ports that no process uses now: all are bound before the first is released."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]
 
 
 def responds(url: str) -> bool:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from engineroom.kit.diagnose import PAUSED
-from engineroom.kit.process import HOST, Server, ServerFailed, free_port, start
+from engineroom.kit.process import HOST, Server, ServerFailed, free_ports, start
 from engineroom.triton.deployment import DeploymentError
 from engineroom.triton.render import CONFIG
 
@@ -59,21 +59,21 @@ def serve(
         raise DeploymentError(
             f"{repository} has no model. Give a folder that `engineroom triton render` wrote."
         )
-    grpc_port, metrics_port = free_port(), free_port()
+    http_port, grpc_port, metrics_port = free_ports(3)
     command = [sys.executable, "-m", "engineroom.triton.watchdog"]
     command += server_command(Path(repository), "{port}", grpc_port, metrics_port, world_size)
-    server = start_with_retries(command, name, timeout)
+    server = start_with_retries(command, name, http_port, timeout)
     return Triton(server, f"{HOST}:{grpc_port}", f"http://{HOST}:{metrics_port}/metrics")
 
 
-def start_with_retries(command: list[str], name: str, timeout: float) -> Server:
+def start_with_retries(command: list[str], name: str, port: int, timeout: float) -> Server:
     """Start a server, up to MAX_STARTS times as long as it fails because the machine paused.
 
     Before 25.08 (python_backend's pull request 408) a model's process has one second to report that it is alive. If it
     takes longer, its start-up arguments have been freed, and the server dies too.
     """
     start_once = partial(
-        start, command, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout
+        start, command, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout, port=port
     )
     for _ in range(MAX_STARTS - 1):
         try:

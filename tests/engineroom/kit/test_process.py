@@ -10,13 +10,14 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from engineroom.kit import process
-from engineroom.kit.process import free_port
+from engineroom.kit.process import free_port, free_ports
 from tests.engineroom.kit.stubborn import COMMAND, eventually, leftovers, state_of
 
 
@@ -189,3 +190,21 @@ def test_mark_and_environment_reach_the_server() -> None:
         [sys.executable, "-c", code], name="one", env={"GREETING": "hello"}, ready="/", timeout=60
     ) as server:
         assert "hello" in server.logs()
+
+
+def test_ports_of_one_server_are_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that is bound and released may be the next one that the system offers."""
+    bound: list[int] = []
+    create_server = socket.create_server
+
+    def first_unbound(address: tuple[str, int]) -> socket.socket:
+        ports = range(bound[0], bound[0] + 100) if bound else [0]
+        for port in ports:
+            with suppress(OSError):
+                listener = create_server((address[0], port))
+                bound.append(listener.getsockname()[1])
+                return listener
+        raise AssertionError("no free port")
+
+    monkeypatch.setattr(socket, "create_server", first_unbound)
+    assert len(set(free_ports(3))) == 3
