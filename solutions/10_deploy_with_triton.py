@@ -298,7 +298,7 @@ for delay in (20_000, 0):
     await client.load_model("preprocessing")
     before = await lesson.batch_sizes(client, "preprocessing")
     await asyncio.gather(*(prepare(after=n / 1000) for n in range(64)))
-    sizes[f"{delay} µs"] = await lesson.batch_sizes(client, "preprocessing") - before
+    sizes[f"{delay} µs"] = await lesson.new_batch_sizes(client, "preprocessing", before, num_requests=64)
     waits[f"{delay} µs"] = statistics.median([await prepare() for _ in range(9)])
 plots.batches(sizes, waits)
 

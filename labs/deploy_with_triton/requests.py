@@ -148,6 +148,22 @@ async def batch_sizes(client: InferenceServerClient, model: str) -> Counter[int]
     )
 
 
+async def new_batch_sizes(
+    client: InferenceServerClient, model: str, before: Counter[int], num_requests: int
+) -> Counter[int]:
+    """What `num_requests` requests have added to `before`, the model's batch_sizes when they were sent.
+
+    Triton counts a request after it has responded to it, so this waits until all of them are counted. Raises
+    TimeoutError when some are still missing after `TIMEOUT` seconds.
+    """
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            sizes = await batch_sizes(client, model) - before
+            if sum(size * calls for size, calls in sizes.items()) >= num_requests:
+                return sizes
+            await asyncio.sleep(0.01)
+
+
 async def model_versions(client: InferenceServerClient, model: str) -> dict[str, str]:
     """Each version of a model that Triton knows, with its state."""
     index: Any = await client.get_model_repository_index()

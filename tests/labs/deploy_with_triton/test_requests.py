@@ -106,7 +106,7 @@ def test_batch_sizes_and_versions_are_triton_s(triton: Triton) -> None:
         before = await lesson.batch_sizes(client, "preprocessing")
         inputs = lesson.infer_inputs(QUERY="One two", REQUEST_OUTPUT_LEN=1)
         await asyncio.gather(*(client.infer("preprocessing", inputs) for _ in range(24)))
-        sizes = await lesson.batch_sizes(client, "preprocessing") - before
+        sizes = await lesson.new_batch_sizes(client, "preprocessing", before, num_requests=24)
         return sizes, await lesson.model_versions(client, "ensemble")
 
     sizes, versions = with_client(triton, send_requests)
