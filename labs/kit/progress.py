@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -40,9 +42,10 @@ class Attempts(BaseModel):
 
 
 class Progress(BaseModel):
-    """All attempts: exercise id -> version -> attempts."""
+    """All attempts: exercise id -> version -> attempts. `gains`: challenge id -> best gain over its baseline."""
 
     exercises: dict[str, dict[int, Attempts]] = {}
+    gains: dict[str, float] = {}
 
     def status(self, exercise: str, version: int) -> Literal["done", "changed", "started", "open"]:
         """Return how far this version is; ``changed``: an earlier version was passed, this one not yet."""
@@ -68,8 +71,7 @@ def load() -> Progress:
 
 def record_attempt(exercise: str, version: int, *, passed: bool, mistake: str | None = None) -> int:
     """Count an attempt; return the level of the hint to show: 0, or one more when ``mistake`` is repeated."""
-    with (home() / "progress.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two kernels take turns
+    with _lock():
         progress = load()
         entry = progress.exercises.setdefault(exercise, {}).setdefault(version, Attempts())
         entry.attempts += 1
@@ -80,6 +82,27 @@ def record_attempt(exercise: str, version: int, *, passed: bool, mistake: str | 
         entry.mistake = mistake
         write_atomic(home() / "progress.json", progress.model_dump_json(indent=1))
         return entry.level
+
+
+def best_gain(challenge: str) -> float:
+    """Return the best gain over the challenge's baseline so far, 0 before the first bar was reached."""
+    return load().gains.get(challenge, 0.0)
+
+
+def record_gain(challenge: str, gain: float) -> None:
+    """Keep ``gain`` if it is the best of this challenge so far."""
+    with _lock():
+        progress = load()
+        progress.gains[challenge] = max(gain, progress.gains.get(challenge, 0.0))
+        write_atomic(home() / "progress.json", progress.model_dump_json(indent=1))
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    """Hold the lock of the progress file: two kernels take turns."""
+    with (home() / "progress.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def report(format: Literal["html", "json"] = "html") -> str:
