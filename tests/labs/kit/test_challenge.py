@@ -10,7 +10,7 @@ import pytest
 
 from engineroom.kit.errors import UserError
 from labs.kit import progress
-from labs.kit.challenge import STEP, Challenge, Measurement
+from labs.kit.challenge import STEP, Challenge, ChallengeResult, Measurement
 
 CHALLENGE = Challenge("99.challenge", first_bar=1.2)
 
