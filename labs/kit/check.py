@@ -9,19 +9,49 @@ import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import isclose
-from numbers import Real
 from pathlib import Path
-from types import EllipsisType, FunctionType, MappingProxyType
+from types import FunctionType
 
-from labs.kit import course, progress
+from labs.kit import calls, course, progress
+from labs.kit.calls import DeadlineExceeded, LearnerFunction, learner_value
 from labs.kit.course import Exercise, exercise, exercises
+from labs.kit.formula import require_formula
+from labs.kit.requirements import (
+    Mistake,
+    close,
+    difference,
+    require,
+    require_function,
+    require_mapping,
+    require_names,
+    require_number,
+    require_sequence,
+    require_whole_number,
+)
 from labs.kit.show import show_html
+from labs.kit.values import shown, to_list, type_name
 
-__all__ = ["CheckResult", "Mistake", "Unfinished", "check", "exercise", "exercises", "needs", "require"]
-__all__ += ["require_function", "require_names", "require_number"]
+__all__ = [
+    "CheckResult",
+    "Mistake",
+    "Unfinished",
+    "check",
+    "close",
+    "difference",
+    "exercise",
+    "exercises",
+    "needs",
+]
+__all__ += [
+    "require",
+    "require_formula",
+    "require_function",
+    "require_mapping",
+    "require_names",
+    "require_number",
+]
+__all__ += ["require_sequence", "require_whole_number", "shown", "to_list"]
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
@@ -33,13 +63,7 @@ COURSE_CODE = (
 COLOURS = {"PASSED": "#1f7a46", "NOT YET": "#a85d00", "CHECK FAILED": "#b3261e"}
 ANOTHER_HINT = "<br><small>Still stuck? Run the check again for another hint.</small>"
 EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # bytecode that does nothing
-
-
-class Mistake(Exception):
-    """Hints, from a nudge to nearly the answer.
-
-    In a hint, ``{type}`` and ``{value}`` stand for those of the first value checked.
-    """
+EMPTY_BODY |= {"RETURN_GENERATOR", "POP_TOP", "CALL_INTRINSIC_1", "RERAISE"}  # of an `async def`
 
 
 class Unfinished(Exception):
@@ -51,40 +75,10 @@ class Unfinished(Exception):
 
 def needs(exercise: str, *values: object) -> None:
     """Raise Unfinished when one of ``values``, the answers that this cell needs, is not written yet."""
-    if any(value is None or value is ... or value == [] for value in values):
+    if any(_is_unwritten(value) or (isinstance(value, list) and not value) for value in values):
         raise Unfinished(
             f"This cell continues with your answer to {exercise}: finish that first, then run this cell."
         )
-
-
-def require(condition: object, *hints: str) -> None:
-    """Raise Mistake with these hints unless ``condition`` is true."""
-    if not condition:
-        raise Mistake(*hints)
-
-
-def require_function(value: object, name: str) -> None:
-    """Raise Mistake unless ``value``, the first argument of the check, can be called."""
-    require(callable(value), f"I expected the function `{name}`, got {{type}}. Pass it uncalled.")
-
-
-def require_number(output: object, mistakes: Mapping[float, str] = MappingProxyType({})) -> None:
-    """Raise Mistake unless ``output``, the return value of the learner's function, is a number and no known mistake.
-
-    ``mistakes`` maps the outputs of typical wrong answers to hints; an output within 0.1 % of one gets its hint.
-    """
-    if not isinstance(output, Real):
-        raise Mistake(f"The function gave {output!r}, not a number. Does it `return`?")
-    for value, hint in mistakes.items():
-        require(not isclose(output, value, rel_tol=1e-3), hint)
-
-
-def require_names(values: object, names: Collection[str]) -> None:
-    """Raise Mistake unless ``values``, the first argument of the check, is a dictionary with a value for each name."""
-    if not isinstance(values, dict) or set(values) != set(names):
-        raise Mistake(f"I expected a dictionary with {', '.join(names)}, got {{type}}.")
-    empty = [name for name, value in values.items() if value is ... or value is None]
-    require(not empty, f"Still `...`: {', '.join(empty)}.")
 
 
 @dataclass(frozen=True)
@@ -138,13 +132,20 @@ def check(id: str, *values: object) -> CheckResult:
 
 def _judge(entry: Exercise, values: tuple[object, ...]) -> CheckResult:
     unwritten = any(map(_is_unwritten, values))
+    answers = [learner_value(value) for value in values]
     try:
-        entry.function(*values)
+        with calls.deadline(calls.DEADLINE):
+            entry.function(*answers)
         hints = (entry.title,) if unwritten else ()
     except Mistake as mistake:
         hints = mistake.args or ("That is not it yet.",)
+    except DeadlineExceeded as error:
+        hints = (_deadline_text(error),)
     except Exception as error:  # noqa: BLE001 (whatever the learner's code raises becomes a hint)
-        text = _learner_error(error)
+        raised_by_call = any(
+            isinstance(answer, LearnerFunction) and answer.error is error for answer in answers
+        )
+        text = _learner_error(error, raised_by_call=raised_by_call)
         if not (unwritten or text):
             return CheckResult("CHECK FAILED", entry.id, _check_error(error))
         unwritten |= isinstance(error, NotImplementedError)
@@ -162,8 +163,7 @@ def _judge(entry: Exercise, values: tuple[object, ...]) -> CheckResult:
 
 def _fill_in(hint: str, values: tuple[object, ...]) -> str:
     value = values[0] if values else None
-    type_name = {type(None): "None", EllipsisType: "`...`"}.get(type(value), type(value).__name__)
-    return hint.replace("{type}", type_name).replace("{value}", repr(value)[:60])
+    return hint.replace("{type}", type_name(value)).replace("{value}", shown(value))
 
 
 def _record_attempt(entry: Exercise, hints: tuple[str, ...]) -> int:
@@ -184,15 +184,29 @@ def _is_unwritten(value: object) -> bool:
     return operations <= EMPTY_BODY and {*value.__code__.co_consts} <= {None, ..., value.__doc__}
 
 
-def _learner_error(error: Exception) -> str:
+def _learner_error(error: Exception, *, raised_by_call: bool) -> str:
     """Describe an error that the learner's code raised, with their innermost line; "" when it came from the check."""
+    line = _learner_line(error)
+    return f"your code raised {_summary(error)}{line}" if line or raised_by_call else ""
+
+
+def _deadline_text(error: DeadlineExceeded) -> str:
+    limit = f"{calls.DEADLINE:g} seconds"
+    line = _learner_line(error)
+    if line:
+        return f"your code was still running after {limit}{line}. Does every loop end?"
+    return f"the check was not finished after {limit}. If the machine is busy, wait for that to end; then run it again."
+
+
+def _learner_line(error: BaseException) -> str:
+    """The innermost line of the learner in a traceback; "" when there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     learner_frames = [frame for frame in frames if not frame.filename.startswith(COURSE_CODE)]
     if not learner_frames:
         return ""
     frame = learner_frames[-1]
     file = "" if "ipykernel" in frame.filename else f" of {Path(frame.filename).name}"
-    return f"your code raised {_summary(error)}, in `{frame.name}`, line {frame.lineno}{file}: `{frame.line}`"
+    return f", in `{frame.name}`, line {frame.lineno}{file}: `{frame.line}`"
 
 
 def _check_error(error: Exception) -> str:
