@@ -21,11 +21,8 @@ model = "course"
 tp_size = 2
 
 # %%
-import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer
@@ -36,11 +33,12 @@ from engineroom.vllm.model import local_folder
 from labs.convert_checkpoint import plots
 from labs.convert_checkpoint.planted import fuse_then_shard
 from labs.kit.check import check, needs
+from labs.kit.scratch import scratch_folder
 from labs.preflight import time_and_money
 
 print(time_and_money(4))
 model_dir = local_folder(model)
-folder = Path(tempfile.mkdtemp(prefix="lesson-04-"))
+scratch = scratch_folder("lesson-04")  # every run of a cell writes into a fresh folder in it
 
 # %% [markdown]
 # ## What is in the folder
@@ -57,10 +55,11 @@ for name, tensor in source.tensors.items():
         print(f"{name:<50} {tensor}")
 
 # %% [markdown]
-# Attention compares the *query* q of one token with the *keys* k of all tokens before it, and mixes their *values* v
-# accordingly. Three projections compute q, k and v: three small matrix products per layer. Stacked, they become one
-# larger product, and GPUs are better at one large product than at three small ones. So the converter stacks them
-# first.
+# For each token, attention computes a *query* q (what the token looks for), a *key* k (by which other tokens find it)
+# and a *value* v (what it tells them): it compares the query of one token with the keys of all tokens before it, and
+# mixes their values accordingly. Three projections compute q, k and v: three small matrix products per layer. Stacked,
+# they become one larger product, and GPUs are better at one large product than at three small ones. So the converter
+# stacks them first.
 #
 # This model has 8 query heads and 4 KV heads: two query heads share one KV head (grouped-query attention). Therefore k
 # and v have half as many rows as q.
@@ -118,11 +117,11 @@ check("04.shard", shard_qkv)
 # so it converts a model of any size in little memory, and it needs no GPU.
 
 # %%
-flags = {"model_dir": model_dir, "output_dir": folder / "tp2", "dtype": "bfloat16", "tp_size": tp_size}
+flags = {"model_dir": model_dir, "output_dir": scratch.fresh("tp2"), "dtype": "bfloat16", "tp_size": tp_size}
 line = [f"--{name}={value}" for name, value in flags.items()]
 program = [sys.executable, "-m", "engineroom.checkpoint", "convert"]
-done = subprocess.run([*program, *line], check=True, stdout=subprocess.PIPE, text=True)
-print(done.stdout.strip().replace(str(folder), "…"))
+conversion = subprocess.run([*program, *line], check=True, stdout=subprocess.PIPE, text=True)
+print(conversion.stdout.strip().replace(str(scratch.path), "…"))
 
 # %% [markdown]
 # Converting a model of 8 billion parameters takes about as long as copying its files, and needs hardly any memory:
@@ -139,7 +138,7 @@ record.find("convert-8b-tp1-memory")
 
 # %%
 # NBVAL_CHECK_OUTPUT
-right = checkpoint.open_checkpoint(folder / "tp2")
+right = checkpoint.open_checkpoint(scratch.path / "tp2")
 print(checkpoint.inspect(right, rank=0))
 
 # %% [markdown]
@@ -147,6 +146,19 @@ print(checkpoint.inspect(right, rank=0))
 # - `dense` and `proj` have fewer columns: they are **row parallel**. Each rank has some of the inputs, and the results
 #   are summed over the ranks. That sum is the all-reduce you will meet in profiles.
 # - Norms and the embedding are whole on every rank. The `lm_head` is sharded by vocabulary.
+#
+# A linear layer computes y = W x. The picture shows both ways to shard W, in the MLP of one layer: above W is its
+# input x, beside it its output y, each in the colour of the rank that has it.
+
+# %%
+fc_shapes, proj_shapes = (
+    [rank[f"transformer.layers.0.mlp.{name}.weight"].shape for rank in right.ranks] for name in ("fc", "proj")
+)
+plots.parallel(fc_shapes, proj_shapes)
+
+# %% [markdown]
+# The output of the left layer is sharded just as the right layer needs its input. So the MLP needs one sum, at its
+# end.
 #
 # Does your function agree with the file?
 
@@ -204,9 +216,10 @@ def extra_bytes(model: checkpoint.ModelConfig, tp_size: int) -> int:
 def qkv_bytes(tp_size: int) -> int:
     """Measured: bytes of all attention.qkv.weight in all rank files."""
     sharding = checkpoint.Sharding(checkpoint.Mapping(tp_size))
-    output_dir = checkpoint.convert(model_dir, folder / f"ranks{tp_size}", sharding=sharding, dtype="bfloat16")
+    output_dir = scratch.fresh(f"ranks{tp_size}")
+    checkpoint.convert(model_dir, output_dir, sharding=sharding, dtype="bfloat16")
     ranks = checkpoint.open_checkpoint(output_dir).ranks
-    return sum(place.nbytes for rank in ranks for name, place in rank.items() if "qkv.weight" in name)
+    return sum(tensor.nbytes for rank in ranks for name, tensor in rank.items() if "qkv.weight" in name)
 
 
 measured = qkv_bytes(8) - qkv_bytes(1)
@@ -220,7 +233,7 @@ check("04.copies", extra_bytes, source.model, 8, measured)
 # shapes and dtypes.
 
 # %%
-suspect = checkpoint.open_checkpoint(fuse_then_shard(folder / "tp2", folder / "suspect"))
+suspect = checkpoint.open_checkpoint(fuse_then_shard(scratch.path / "tp2", scratch.fresh("suspect")))
 shapes = [{name: str(tensor) for name, tensor in converted.ranks[0].items()} for converted in (right, suspect)]
 print("same names, shapes and dtypes:", shapes[0] == shapes[1])
 
@@ -259,13 +272,13 @@ for difference in checkpoint.diff(right, suspect)[:4]:
 
 # %%
 family = "qwen" if source.model.architecture.startswith("Qwen") else "llama"
-command = trtllm.convert(family, **flags | {"output_dir": folder / "nvidia"})
-print(str(command).replace(str(folder), "…").replace(str(model_dir), "models/course"))
+command = trtllm.convert(family, **flags | {"output_dir": scratch.fresh("nvidia")})
+print(str(command).replace(str(scratch.path), "…").replace(str(model_dir), "models/course"))
 
 # %%
 if command.available():
     subprocess.run(command.argv, check=True)
-    for difference in checkpoint.diff(right, checkpoint.open_checkpoint(folder / "nvidia")):
+    for difference in checkpoint.diff(right, checkpoint.open_checkpoint(scratch.path / "nvidia")):
         print(difference)
 else:
     print("TensorRT-LLM is not on this machine: NVIDIA's converter was not run.")
@@ -292,4 +305,4 @@ else:
 # Next: [05 · Build an engine](05_build_engine.ipynb)
 
 # %%
-shutil.rmtree(folder)
+scratch.remove()

@@ -2,114 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
 from engineroom.checkpoint.config import ModelConfig
-from labs.kit.check import Mistake, exercise, require, require_function, require_number
+from labs.convert_checkpoint import check_fuse, check_shard
+from labs.convert_checkpoint.check_fuse import check_fused, require_tensor
+from labs.convert_checkpoint.check_shard import check_shards
+from labs.convert_checkpoint.projections import same
+from labs.kit.check import Mistake, exercise, require, require_formula, require_function, require_number
+from labs.kit.values import plain, shown
 
-HEADS, KV_HEADS, HEAD_SIZE, HIDDEN = 8, 4, 2, 6
-TOY = ModelConfig("LlamaForCausalLM", HIDDEN, 3, HEADS, KV_HEADS, HEAD_SIZE, 12, 10)
-Q = torch.arange(HEADS * HEAD_SIZE * HIDDEN, dtype=torch.float32).reshape(
-    -1, HIDDEN
-)  # [heads * head_size, hidden]
-K, V = (
-    1000.0 + Q[: KV_HEADS * HEAD_SIZE],
-    2000.0 + Q[: KV_HEADS * HEAD_SIZE],
-)  # [kv_heads * head_size, hidden]
-
-
-def same(answer: torch.Tensor, expected: torch.Tensor) -> bool:
-    return answer.shape == expected.shape and torch.equal(answer.float(), expected)
-
-
-def all_same(answers: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> bool:
-    return all(same(answer, tensor) for answer, tensor in zip(answers, expected, strict=True))
-
-
-def require_tensor(answer: object, name: str) -> None:
-    if answer is ... or answer is None:
-        raise Mistake(f"`{name}` returns nothing yet. Does it `return` the tensor?")
-    if not isinstance(answer, torch.Tensor):
-        raise Mistake(f"`{name}` gave a {type(answer).__name__}; I expected a torch.Tensor.")
-
-
-def group_by_group() -> torch.Tensor:
-    """The fused order of other frameworks: each KV head follows the query heads that share it."""
-    q, k, v = (x.unflatten(0, (KV_HEADS, -1)) for x in (Q, K, V))
-    return torch.cat([q, k, v], 1).flatten(0, 1)
+# Sizes of which no two have the same ratio: each forgotten factor gives a number of its own.
+TOY = ModelConfig("LlamaForCausalLM", 11, 3, 20, 5, 9, 12, 10)
+SECOND_TOY = ModelConfig("LlamaForCausalLM", 26, 7, 12, 3, 4, 12, 10)
+NAMES = ("gate_proj", "up_proj")
 
 
 @exercise("04.fuse", version=1, title="Fuse q, k and v", minutes=4)
-def fuse(fuse_qkv: Callable[..., torch.Tensor]) -> None:
+def fuse(fuse_qkv: Callable[..., object]) -> None:
     require_function(fuse_qkv, "fuse_qkv")
-    fused = fuse_qkv(Q, K, V)
-    require_tensor(fused, "fuse_qkv")
-    if same(fused, torch.cat([K, Q, V])):
-        raise Mistake("k comes before q. The order is q, k, v, from the top.")
-    if same(fused, torch.cat([Q, V, K])):
-        raise Mistake("k and v are swapped. The order is q, k, v, from the top.")
-    if same(fused, group_by_group()):
-        raise Mistake(
-            "That is the order of other frameworks: group by group. TensorRT-LLM takes all of q, then all of k, then "
-            "all of v."
-        )
-    rows = len(Q) + 2 * len(K)
-    if fused.shape != (rows, HIDDEN):
-        raise Mistake(
-            f"The shape is {list(fused.shape)}; q {list(Q.shape)}, k and v {list(K.shape)} make [{rows}, {HIDDEN}]. "
-            f"Rows are outputs: stack them on dimension 0."
-        )
-    require(
-        same(fused, torch.cat([Q, K, V])), "The shape is right, the rows are not: q on top, then k, then v."
-    )
+    for case in check_fuse.CASES:
+        check_fused(require_tensor(fuse_qkv(*case.qkv), "fuse_qkv"), case)
 
 
 @exercise("04.shard", version=1, title="Cut the fused tensor for tensor parallelism", minutes=8)
-def shard(shard_qkv: Callable[..., torch.Tensor]) -> None:
+def shard(shard_qkv: Callable[..., object]) -> None:
     require_function(shard_qkv, "shard_qkv")
-    for tp_size in (2, 4):
-        shards = [shard_qkv(Q, K, V, tp_size, rank) for rank in range(tp_size)]
-        for tensor in shards:
-            require_tensor(tensor, "shard_qkv")
-        _check_shards(shards, tp_size)
-    require(
-        same(shard_qkv(Q, K, V, 1, 0), torch.cat([Q, K, V])), "With tp_size 1 it should be the fused tensor."
-    )
+    for case, tp_sizes in check_shard.CASES:
+        for tp_size in tp_sizes:
+            answers = [shard_qkv(*case.qkv, tp_size, rank) for rank in range(tp_size)]
+            check_shards([require_tensor(answer, "shard_qkv") for answer in answers], case)
+        whole = require_tensor(shard_qkv(*case.qkv, 1, 0), "shard_qkv")
+        require(same(whole, torch.cat(case.qkv)), "With tp_size 1 it should be the fused tensor.")
 
 
-def _check_shards(shards: list[torch.Tensor], tp_size: int) -> None:
-    """`shards`: what the learner's function gave for each rank."""
-    ranks = range(tp_size)
-    expected = [torch.cat([x.chunk(tp_size)[rank] for x in (Q, K, V)]) for rank in ranks]
-    fused = torch.cat([Q, K, V])
-    if all_same(shards, fused.chunk(tp_size)):
-        raise Mistake(
-            "You fused before you sharded, so rank 0 got query rows only. The shapes fit, the heads do not, and "
-            "nothing will complain.",
-            "Shard each of q, k and v first. Then fuse what belongs to this rank.",
-        )
-    if all_same(shards, [expected[0]] * tp_size):
-        raise Mistake("Every rank got the share of rank 0. Use `tp_rank`.")
-    if all_same(shards, [torch.cat([Q.chunk(tp_size)[rank], K, V]) for rank in ranks]):
-        raise Mistake(
-            "k and v are whole on every rank. There are enough KV heads for each rank to have its own: shard them too."
-        )
-    if all(len(tensor) == len(fused) for tensor in shards):
-        raise Mistake(
-            f"Each rank has all {len(fused)} rows. Column parallel means: shard the outputs, and those are rows here."
-        )
-    if all_same(shards, [torch.cat([x[rank::tp_size] for x in (Q, K, V)]) for rank in ranks]):
-        raise Mistake(
-            "You dealt the rows out like cards and tore heads apart. Each rank gets contiguous rows: whole heads."
-        )
-    for rank, (answer, tensor) in enumerate(zip(shards, expected, strict=True)):
-        if not same(answer, tensor):
-            raise Mistake(
-                f"tp_size {tp_size}, rank {rank}: I expected {list(tensor.shape)}: this rank's part of q, then of k, "
-                f"then of v; got {list(answer.shape)}."
-            )
+def extra_bytes_of_copies(model: ModelConfig, tp_size: int) -> int:
+    """Bytes of the KV heads that more ranks than KV heads store beyond the first copy, the answer of 04.copies."""
+    num_copies = max(0, tp_size - model.num_key_value_heads)
+    return 2 * num_copies * model.head_size * model.hidden_size * model.num_hidden_layers * 2
+
+
+def _copies_mistakes() -> list[tuple[Callable[[ModelConfig, int], float], str]]:
+    right = extra_bytes_of_copies
+
+    def unbounded(model: ModelConfig, tp_size: int) -> int:
+        head_bytes = 4 * model.head_size * model.hidden_size * model.num_hidden_layers
+        return (tp_size - model.num_key_value_heads) * head_bytes
+
+    def copies_of(num_heads: Callable[[ModelConfig, int], float]) -> Callable[[ModelConfig, int], float]:
+        return lambda m, tp: num_heads(m, tp) * 4 * m.head_size * m.hidden_size * m.num_hidden_layers
+
+    return [
+        (
+            lambda m, tp: right(m, tp) / 2,
+            "Half of it is missing. k and v are both copied, and a bfloat16 value takes two bytes.",
+        ),
+        (
+            lambda m, tp: right(m, tp) / 4,
+            "A factor of four is missing: k and v are both copied, and a bfloat16 value takes two bytes.",
+        ),
+        (lambda m, tp: right(m, tp) * 2, "That is twice as much. A bfloat16 value takes two bytes."),
+        (lambda m, tp: right(m, tp) * 8, "Those are bits. I asked for bytes."),
+        (lambda m, tp: right(m, tp) / 1e6, "Those are megabytes. I asked for bytes."),
+        (lambda m, tp: right(m, tp) / 2**20, "Those are mebibytes. I asked for bytes."),
+        (
+            lambda m, tp: right(m, tp) / m.num_hidden_layers,
+            "That is one layer. Every layer has its KV heads.",
+        ),
+        (
+            lambda m, tp: right(m, tp) / m.hidden_size,
+            "`hidden_size` is missing. A head is a matrix: head_size rows of hidden_size columns.",
+        ),
+        (
+            lambda m, tp: right(m, tp) / m.head_size,
+            "`head_size` is missing. A head is a matrix: head_size rows of hidden_size columns.",
+        ),
+        (
+            lambda m, tp: right(m, tp) / m.head_size * m.hidden_size,
+            "A head has head_size rows, and you took hidden_size: that would be the rows of all heads.",
+        ),
+        (
+            lambda m, tp: right(m, tp) / tp,
+            "That is the share of one rank. All ranks together store that many times as much.",
+        ),
+        (
+            copies_of(lambda m, tp: max(tp, m.num_key_value_heads)),
+            "You counted the originals as extra too: only the copies cost more.",
+        ),
+        (
+            copies_of(lambda m, tp: tp if tp > m.num_key_value_heads else 0),
+            "You counted the originals as extra too: only the copies cost more.",
+        ),
+        (
+            copies_of(lambda m, tp: max(0, tp - m.num_attention_heads)),
+            "You took the query heads. Only KV heads are copied: `num_key_value_heads`.",
+        ),
+        (
+            copies_of(lambda m, tp: max(0, tp / m.num_key_value_heads - 1)),
+            "That is how often one KV head is copied. There are `num_key_value_heads` of them.",
+        ),
+        (
+            copies_of(lambda m, tp: max(0, tp // m.num_key_value_heads - 1)),
+            "That is how often one KV head is copied. There are `num_key_value_heads` of them.",
+        ),
+        (
+            unbounded,
+            "With no more ranks than KV heads nothing is copied: the answer is 0 then, and yours is less than nothing.",
+        ),
+        (
+            lambda m, tp: abs(unbounded(m, tp)),
+            "With no more ranks than KV heads nothing is copied: the answer is 0 then.",
+        ),
+    ]
 
 
 @exercise("04.copies", version=1, title="What copied KV heads cost", minutes=6)
@@ -117,28 +123,21 @@ def copies(
     extra_bytes: Callable[[ModelConfig, int], float], model: ModelConfig, tp_size: int, measured: int
 ) -> None:
     require_function(extra_bytes, "extra_bytes")
-    ranks, head_values = 16, TOY.head_size * TOY.hidden_size
-    expected = 2 * (ranks - KV_HEADS) * head_values * TOY.num_hidden_layers * 2
-    with_originals = expected * ranks // (ranks - KV_HEADS)
-    mistakes = {
-        expected / 2: "Half of it is missing. k and v are both copied, and a bfloat16 value takes two bytes.",
-        expected
-        / 4: "A factor of four is missing: k and v are both copied, and a bfloat16 value takes two bytes.",
-        expected / TOY.num_hidden_layers: "That is one layer. Every layer has its KV heads.",
-        with_originals: "You counted the originals as extra too: of 16 heads, only the copies cost more.",
-        expected / TOY.hidden_size: "A head is a matrix: head_size rows of hidden_size columns.",
+    inputs = {
+        f"{toy.num_key_value_heads} KV heads of {toy.head_size} × {toy.hidden_size}, {toy.num_hidden_layers} layers, "
+        f"{ranks} ranks": (toy, ranks)
+        for toy, ranks in ((TOY, 40), (SECOND_TOY, 12), (TOY, 10), (TOY, 5), (SECOND_TOY, 1))
     }
-    answer = extra_bytes(TOY, ranks)
-    require_number(answer, mistakes)
-    if answer != expected:
-        raise Mistake(
-            f"For {KV_HEADS} KV heads of {TOY.head_size} × {TOY.hidden_size}, {TOY.num_hidden_layers} layers, on "
-            f"{ranks} ranks I get {expected:,} bytes, you {answer:,}. Copies: one KV head a rank, less the {KV_HEADS} "
-            f"that had to be stored anyway."
-        )
-    if extra_bytes(TOY, 2) != 0:
-        raise Mistake("With no more ranks than KV heads nothing is copied: the answer is 0 then.")
-    prediction = extra_bytes(model, tp_size)
+    require_formula(
+        extra_bytes,
+        extra_bytes_of_copies,
+        inputs,
+        "Copies: one KV head a rank, less those that had to be stored anyway.",
+        "Copies × 2 (k and v) × head_size × hidden_size × layers × 2 bytes; copies: `max(0, tp_size - "
+        "num_key_value_heads)`.",
+        mistakes=_copies_mistakes(),
+    )
+    prediction = require_number(extra_bytes(model, tp_size))
     if prediction != measured:
         raise Mistake(
             f"Your formula says {prediction:,} bytes for the real model, the files say {measured:,}."
@@ -146,16 +145,34 @@ def copies(
 
 
 @exercise("04.names", version=1, title="The crossed names", minutes=3)
-def names(fc: str, gate: str) -> None:
-    for name, value in (("fc", fc), ("gate", gate)):
-        require(isinstance(value, str), f"`{name}` should be a name in quotes, such as 'down_proj'.")
-        require(value != "down_proj", f"`{name}` is not down_proj: look at the shapes.")
-        require(
-            value in ("gate_proj", "up_proj"),
-            f"`{name}` is {value!r}; write 'gate_proj' or 'up_proj', nothing more.",
-        )
-    require(fc != gate, "Two tensors, two names: they cannot be the same one.")
+def names(fc: object, gate: object) -> None:
+    projections = [_projection(name, plain(value)) for name, value in (("fc_is", fc), ("gate_is", gate))]
+    require(projections[0] != projections[1], "Two tensors, two names: they cannot be the same one.")
     require(
-        (fc, gate) == ("gate_proj", "up_proj"),
+        projections == list(NAMES),
         "That is what the names suggest. Compare the tensors with torch.equal and believe those.",
     )
+
+
+def _projection(variable: str, value: object) -> str:
+    """Return gate_proj or up_proj, of which the learner may have written the tensor's full name."""
+    require(
+        not isinstance(value, bool),
+        f"`{variable}` is {value}, the result of a comparison. Which name did you compare?",
+    )
+    require(not isinstance(value, torch.Tensor), f"`{variable}` is a tensor. I expected its name, in quotes.")
+    require(
+        isinstance(value, str),
+        f"`{variable}` should be a name in quotes, such as 'down_proj'; it is {shown(value)}.",
+    )
+    parts = str(value).strip().removesuffix(".weight").split(".")
+    require(parts[-1] != "down_proj", f"`{variable}` is not down_proj: look at the shapes.")
+    require(
+        parts[-1] not in ("fc", "gate", "proj"),
+        f"`{variable}` is {value!r}, a name in the rank files. What does Hugging Face call this tensor?",
+    )
+    require(
+        parts[-1] in NAMES,
+        f"`{variable}` is {value!r}; write 'gate_proj' or 'up_proj'.",
+    )
+    return parts[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes  # slow to import
 
 COLORS = {"q_proj": show.BLUE, "k_proj": show.ORANGE, "v_proj": show.GREEN}
+RANK_COLORS = (show.BLUE, show.RED, show.GREEN, show.PURPLE)
 
 
 def row_placement(
@@ -56,7 +58,7 @@ def _draw_rank(axes: Axes, rank: int, slices: Sequence[checkpoint.SourceSlice], 
         height = len(part.rows)
         axes.bar(rank, height, bottom=bottom, color=COLORS[name], width=0.8, edgecolor="white")
         label = f"{name[0]} {part.rows.start}–{part.rows.stop - 1}"
-        axes.text(rank, bottom + 0.65 * height, label, ha="center", va="center", color="white", fontsize=7)
+        axes.text(rank, bottom + 0.8 * height, label, ha="center", va="center", color="white", fontsize=7)
         if name == "q_proj" and row in part.rows:
             rank_row = bottom + row - part.rows.start
             axes.plot([rank - 0.4, rank + 0.4], [rank_row, rank_row], color="black", linewidth=3)
@@ -81,3 +83,52 @@ def logits(reference: torch.Tensor, conversions: Mapping[str, torch.Tensor]) -> 
             panel.set_title(f"{name}: at most {largest:.2g} apart", fontsize=10)
             panel.set(xlabel="transformers' logit", ylabel="from the rank files")
             alt.append(f"{name}: its logits are at most {largest:.2g} from those of transformers.")
+
+
+def parallel(column: Sequence[Sequence[int]], row: Sequence[Sequence[int]]) -> None:
+    """Which part of y = W x each rank computes, for the column-parallel mlp.fc and the row-parallel mlp.proj.
+
+    `column` and `row`: the shape [outputs, inputs] of each rank's part of the weight.
+    """
+    column_outputs, row_inputs = sum(rows for rows, _ in column), sum(columns for _, columns in row)
+    alt = (
+        f"mlp.fc is column parallel: each rank has {column[0][0]} of the {column_outputs} rows, reads all of x and "
+        f"computes its own part of y. mlp.proj is row parallel: each rank has {row[0][1]} of the {row_inputs} columns, "
+        f"reads its part of x and computes a summand of all of y; the summands are added up."
+    )
+    with show.picture(alt, 1, 2, size=(9, 3.4)) as (_, panels):
+        for axes, shapes, dimension in zip(panels, (column, row), (0, 1), strict=True):
+            _draw_product(axes, shapes, dimension)
+        panels[0].set_title("mlp.fc is column parallel:\neach rank computes some of the outputs", fontsize=10)
+        panels[1].set_title("mlp.proj is row parallel:\neach rank reads some of the inputs", fontsize=10)
+
+
+def _draw_product(axes: Axes, shapes: Sequence[Sequence[int]], dimension: int) -> None:
+    """Draw W as a unit square, x above its columns and y beside its rows, in the colours of the ranks that use them.
+
+    `dimension`: the dimension of W that is sharded, 0 for outputs and 1 for inputs.
+    """
+    share, gap, thickness = 1 / len(shapes), 0.06, 0.09
+    if dimension == 0:
+        axes.bar(0, thickness, 1, -gap - thickness, align="edge", color=show.GREY)
+        axes.text(
+            0.5, -gap - thickness / 2, "on every rank", ha="center", va="center", color="white", fontsize=9
+        )
+    for rank, ((outputs, inputs), color) in enumerate(zip(shapes, cycle(RANK_COLORS), strict=False)):
+        first = rank * share
+        column = 1 + gap + (0 if dimension == 0 else rank * (thickness + gap))  # where this rank's y is drawn
+        left, top, width, height = (0, first, 1, share) if dimension == 0 else (first, 0, share, 1)
+        axes.bar(left, height, width, top, align="edge", color=color, edgecolor="white")
+        axes.bar(column, height, thickness, top, align="edge", color=color, edgecolor="white")
+        if dimension == 1:
+            axes.bar(left, thickness, width, -gap - thickness, align="edge", color=color, edgecolor="white")
+        label = f"rank {rank}\n[{outputs}, {inputs}]"
+        axes.text(
+            left + width / 2, top + height / 2, label, ha="center", va="center", color="white", fontsize=9
+        )
+    right = 1 + gap + (1 if dimension == 0 else len(shapes)) * (thickness + gap)
+    axes.text(-0.02, -gap - thickness / 2, "x", ha="right", va="center")
+    axes.text(-0.02, 0.5, "W", ha="right", va="center")
+    axes.text(right, 0.5, "y" if dimension == 0 else "y is the sum\nof these\n(all-reduce)", va="center")
+    axes.set(xlim=(-0.12, right + 0.6), ylim=(1.05, -0.25))
+    axes.axis("off")
