@@ -14,7 +14,7 @@ from engineroom.checkpoint.mapping import Sharding
 from engineroom.checkpoint.plan import SourceSlice, plan, source_shapes
 from engineroom.checkpoint.source import read_json
 from engineroom.checkpoint.tensorfile import StoredTensor, load, read_header
-from engineroom.kit.output import SUFFIX
+from engineroom.kit.output import is_incomplete
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def open_checkpoint(directory: str | Path) -> Checkpoint:
     Raises CheckpointError for a folder that is not a checkpoint, is incomplete, or is damaged.
     """
     directory = Path(directory)
-    if directory.name.endswith(SUFFIX):
+    if is_incomplete(directory):
         raise CheckpointError(f"{directory} was left by an interrupted conversion. Convert again.")
     config = read_json(directory / "config.json", "Expected a checkpoint: config.json, rank*.safetensors.")
     if "architecture" not in config:

@@ -24,7 +24,7 @@ from engineroom.checkpoint.source import read_json
 from engineroom.engine.config import Limits
 from engineroom.kit import probe
 from engineroom.kit.errors import UserError
-from engineroom.kit.output import SUFFIX
+from engineroom.kit.output import is_incomplete
 
 VERSION = "engineroom-1"
 CONFIG, MANIFEST, LOG, TOKENIZER = "config.json", "manifest.json", "build.log", "tokenizer"
@@ -131,7 +131,7 @@ def open_engine(path: str | Path, world_size: int = 1) -> EngineDir:
     set, torch or CUDA release is not that of this machine; and for a file that is missing or changed.
     """
     path = Path(path)
-    if path.name.endswith(SUFFIX):
+    if is_incomplete(path):
         raise EngineError(f"{path} was left by an interrupted build. Build again.")
     advice = "Expected an engine directory, as `engineroom build` writes it."
     try:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import stat
+import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 
 import platformdirs
 
 from engineroom.kit.errors import UserError
 
+PROBE_BYTES = 1 << 16  # what a folder must hold to count as writable
+
 
 class FolderError(UserError, OSError):
-    """A folder that cannot be created; the message says why and what to do."""
+    """A folder that cannot be created or written to; the message says why and what to do."""
+
+
+class FileError(UserError, OSError):
+    """A file that cannot be written; the message says why and what to do."""
 
 
 def home(*parts: str) -> Path:
@@ -22,7 +31,13 @@ def home(*parts: str) -> Path:
     ``ENGINEROOM_HOME`` overrides the platform's usual place (``platformdirs.user_data_dir``). Raises FolderError.
     """
     root = os.environ.get("ENGINEROOM_HOME") or platformdirs.user_data_dir("engineroom", appauthor=False)
-    return make_folder(Path(root).expanduser().absolute().joinpath(*parts), "Set ENGINEROOM_HOME to")
+    try:
+        path = Path(root).expanduser()
+    except RuntimeError as error:  # no HOME, and no such user in /etc/passwd
+        raise FolderError(
+            f"There is no home folder: {error} Set ENGINEROOM_HOME to a folder that you may write to."
+        ) from None
+    return make_folder(path.absolute().joinpath(*parts), "Set ENGINEROOM_HOME to")
 
 
 def make_folder(folder: Path, remedy: str = "Choose") -> Path:
@@ -33,26 +48,70 @@ def make_folder(folder: Path, remedy: str = "Choose") -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        advice = f"{remedy} a folder that you may write to."
-        raise FolderError(f"Cannot create the folder {folder}: {error.strerror}. {advice}") from error
+        raise _folder_error(folder, "create", error, remedy) from error
     return folder
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` through a temporary file, so that a reader sees the old file or the new one.
+def require_writable(folder: Path, remedy: str = "Choose") -> Path:
+    """Return the folder after a trial: a file was written to it, or to its nearest parent that exists, and removed.
 
-    Raises OSError (disk full, no permission) and then leaves ``path`` as it was.
+    Call it before long work whose result goes to the folder. Raises FolderError, with advice as in ``make_folder``.
     """
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
-        try:
-            temporary.write(text.encode())
-            temporary.flush()
-            os.fsync(temporary.fileno())
-            os.fchmod(temporary.fileno(), 0o644)
-            os.replace(temporary.name, path)
-        except BaseException:
-            os.unlink(temporary.name)
-            raise
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    try:
+        with TemporaryFile(dir=existing) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+    except OSError as error:
+        raise _folder_error(folder, "write to", error, remedy) from error
+    return folder
+
+
+def require_writable_file(path: Path) -> Path:
+    """As ``require_writable``, for the folder of a file; a device or a pipe needs none. Raises FileError."""
+    if path.is_dir():
+        raise FileError(f"Cannot write {path}: it is a folder. Choose the name of a file.")
+    if not path.exists() or path.is_file():
+        require_writable(path.resolve().parent)
+    return path
+
+
+def _folder_error(folder: Path, verb: str, error: OSError, remedy: str) -> FolderError:
+    advice = f"{remedy} a folder that you may write to."
+    return FolderError(f"Cannot {verb} the folder {folder}: {error.strerror or error}. {advice}")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, through a temporary file: a reader sees the old file or the new one.
+
+    A link stays a link: the file that it leads to is written. A file that exists keeps its mode; a new one gets the
+    mode that the umask leaves. A device or a pipe is written directly. Raises FileError (disk full, no permission) and
+    then leaves ``path`` as it was.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+        else:
+            _replace(path.resolve(), text.encode())
+    except OSError as error:
+        reason = error.strerror or error
+        raise FileError(f"Cannot write {path}: {reason}. Free some space, or choose another file.") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".engineroom-{uuid.uuid4().hex[:12]}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def set_aside(path: Path) -> Path:

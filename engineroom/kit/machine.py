@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import platform
 import shutil
+from contextlib import suppress
+from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from engineroom.kit import probe
+from engineroom.kit import cgroup, probe
 from engineroom.kit.files import home
 from engineroom.kit.probe import Gpu
 
@@ -26,12 +28,12 @@ class Machine(BaseModel, frozen=True):
     os: str = Field(default_factory=platform.platform)
     python: str = Field(default_factory=platform.python_version)
     cpu: str = Field(default_factory=lambda: probe.cpu()[0])
-    cores: int = Field(default_factory=probe.cores)
+    cores: int = Field(default_factory=cgroup.cores)
     isa: list[str] = Field(default_factory=lambda: probe.cpu()[1])
-    memory_gib: float = Field(default_factory=lambda: _gib(probe.memory()[0]))
-    memory_available_gib: float = Field(default_factory=lambda: _gib(probe.memory()[1]))
-    shm_gib: float = Field(default_factory=lambda: _gib(shutil.disk_usage("/dev/shm").free))
-    disk_free_gib: float = Field(default_factory=lambda: _gib(shutil.disk_usage(home()).free))
+    memory_gib: float = Field(default_factory=lambda: _gib(cgroup.memory()[0]))
+    memory_available_gib: float = Field(default_factory=lambda: _gib(cgroup.memory()[1]))
+    shm_gib: float = Field(default_factory=lambda: _free_gib("/dev/shm"))
+    disk_free_gib: float = Field(default_factory=lambda: _free_gib(home()))
     compiler: str | None = Field(default_factory=probe.compiler)
     gpus: list[Gpu] = Field(default_factory=probe.gpus)
     cuda: str | None = Field(default_factory=probe.cuda)
@@ -80,6 +82,13 @@ class Machine(BaseModel, frozen=True):
 def machine() -> Machine:
     """Probe this machine now. Takes about 0.1 s, longer where there are GPUs."""
     return Machine()
+
+
+def _free_gib(folder: str | Path) -> float:
+    """Return 0 for a folder that does not exist, such as /dev/shm in some sandboxes."""
+    with suppress(OSError):
+        return _gib(shutil.disk_usage(folder).free)
+    return 0.0
 
 
 def _gib(size: float) -> float:

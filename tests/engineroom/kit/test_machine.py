@@ -6,12 +6,13 @@ import os
 import platform
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from engineroom.kit import probe
+from engineroom.kit import cgroup, openmp, probe
 from engineroom.kit.machine import Machine, machine
 
 SMI = """#!/bin/sh
@@ -66,26 +67,72 @@ def test_broken_nvidia_smi_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert probe.gpus() == []
 
 
-def test_cgroup_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "CGROUP", tmp_path)
-    memory = SimpleNamespace(total=1000, available=600)
-    monkeypatch.setattr(probe.psutil, "virtual_memory", lambda: memory)
-    assert probe.memory() == (1000, 600)
-    for name, text in [
-        ("memory.max", "500"),
-        ("memory.current", "300"),
-        ("memory.stat", "inactive_file 100\n"),
-    ]:
-        (tmp_path / name).write_text(text)
-    assert probe.memory() == (500, 300)
-    memory.available = 200
-    assert probe.memory() == (500, 200)
-    (tmp_path / "memory.max").write_text("max")
-    assert probe.memory() == (1000, 200)
-    (tmp_path / "cpu.max").write_text("150000 100000")
-    assert probe.cores() == 1
-    (tmp_path / "cpu.max").write_text("max 100000")
-    assert probe.cores() == len(os.sched_getaffinity(0))
+@pytest.fixture
+def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with 1000 bytes of memory, 600 of them available, whose cgroup files the test writes."""
+    monkeypatch.setattr(cgroup, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(cgroup, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(cgroup.psutil, "virtual_memory", lambda: SimpleNamespace(total=1000, available=600))
+    return tmp_path
+
+
+VERSION_2 = {"groups": "0::/pod/app", "limit": "cgroup/pod/memory.max", "used": "cgroup/pod/memory.current",
+             "statistics": "cgroup/pod/memory.stat", "no limit": "max"}  # fmt: skip
+VERSION_1 = {"groups": "7:pids:/\n4:cpu:/x\n3:memory:/docker/42", "limit": "cgroup/memory/memory.limit_in_bytes",
+             "used": "cgroup/memory/memory.usage_in_bytes", "statistics": "cgroup/memory/memory.stat",
+             "no limit": "9223372036854771712"}  # fmt: skip
+
+
+def write(root: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+@pytest.mark.parametrize("files", [VERSION_2, VERSION_1], ids=["version 2", "version 1"])
+def test_memory_limit_of_a_cgroup(cgroups: Path, files: dict[str, str]) -> None:
+    """In version 1 the group's path is the host's, as in a container: its files are at the top."""
+    write(cgroups, groups=files["groups"])
+    assert cgroup.memory() == (1000, 600)
+    statistics = "inactive_file 7\ntotal_inactive_file 100\n" if files is VERSION_1 else "inactive_file 100\n"
+    write(cgroups, **{files["limit"]: "500", files["used"]: "300", files["statistics"]: statistics})
+    assert cgroup.memory() == (500, 300)
+    write(cgroups, **{files["used"]: "700"})
+    assert cgroup.memory() == (500, 0)
+    write(cgroups, **{files["limit"]: files["no limit"]})
+    assert cgroup.memory() == (1000, 600)
+
+
+@pytest.mark.parametrize(
+    ("groups", "quota"),
+    [
+        ("0::/pod", lambda cores: {"cgroup/pod/cpu.max": f"{cores * 100000} 100000"}),
+        (
+            "2:cpu,cpuacct:/host/path",
+            lambda cores: {
+                "cgroup/cpu/cpu.cfs_quota_us": f"{cores * 50000:.0f}",
+                "cgroup/cpu/cpu.cfs_period_us": "50000",
+            },
+        ),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_core_quota_of_a_cgroup(
+    cgroups: Path, groups: str, quota: Callable[[float], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quota below the number of cores decides, also for the threads of OpenMP; one of -1 or "max" is none."""
+    monkeypatch.setattr(cgroup, "affinity", lambda: 8)
+    write(cgroups, groups=groups)
+    assert cgroup.cores() == 8
+    for number, cores in ((1, 1), (4, 4), (16, 8)):
+        write(cgroups, **quota(number))
+        assert cgroup.cores() == cores
+    write(cgroups, **quota(3))
+    monkeypatch.setattr(os, "environ", {})
+    openmp.apply()
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    write(cgroups, **{"cgroup/pod/cpu.max": "max 100000", "cgroup/cpu/cpu.cfs_quota_us": "-1"})
+    assert cgroup.cores() == 8
 
 
 def test_vllm_of_the_wrong_kind_is_not_an_engine() -> None:
