@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class LocalCompletion(NamedTuple):
+    """An answer, with the tokens of its prompt and of the answer itself."""
+
+    text: str
+    prompt_tokens: int
+    output_tokens: int
 
 
 class Answerer:
@@ -30,6 +38,12 @@ class Answerer:
 
     def ask(self, question: str, *, system: str | None = None, max_new_tokens: int = 96) -> str:
         """Return the model's answer to one question, with an optional system message."""
+        return self.complete(question, system=system, max_new_tokens=max_new_tokens).text
+
+    def complete(
+        self, question: str, *, system: str | None = None, max_new_tokens: int = 96
+    ) -> LocalCompletion:
+        """Return the answer to one question with its token counts; the end token counts as output."""
         messages = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": question})
         inputs = self.tokenizer.apply_chat_template(  # input_ids: int64 [1, num_tokens]
@@ -39,4 +53,5 @@ class Answerer:
             **inputs, max_new_tokens=max_new_tokens, do_sample=False, temperature=None
         )
         answer_ids = output[0, inputs["input_ids"].shape[1] :]
-        return self.tokenizer.decode(answer_ids, skip_special_tokens=True).strip()
+        text = self.tokenizer.decode(answer_ids, skip_special_tokens=True).strip()
+        return LocalCompletion(text, inputs["input_ids"].shape[1], len(answer_ids))
