@@ -4,52 +4,78 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from labs.kit.requirements import Mistake, close, require_number
+from labs.kit.requirements import TOLERANCE, Mistake, close, require_number
 
-Formula = Callable[..., float]
+Formula = Callable[..., Any]  # returns a number
+Range = tuple[float, float]  # the least and the greatest right number
 Inputs = Mapping[str, tuple[object, ...]]  # what an input is, for a message -> arguments
 Mistakes = Sequence[tuple[Formula, str]]  # a wrong formula, and the hint that names the mistake
 
 
 def require_formula(
-    function: Formula, reference: Formula, inputs: Inputs, *hints: str, mistakes: Mistakes = ()
+    function: Formula,
+    reference: Callable[..., float | Range],
+    inputs: Inputs,
+    *hints: str,
+    mistakes: Mistakes = (),
+    subject: str = "the function",
 ) -> None:
     """Raise Mistake unless ``function`` agrees with ``reference`` in three significant digits on all ``inputs``.
 
     Where ``function`` is wrong and agrees with one of ``mistakes``, the hint is that mistake's. Choose inputs on which
     right and wrong formulas differ: several, of different sizes, no round numbers. A function that drops fractions,
     reverses the sign or returns a constant is named without an entry. ``hints`` follow the numbers of the first wrong
-    output.
+    output. ``subject`` is what the formula computes, in a sentence: "`tpot`".
     """
-    expected = {name: reference(*arguments) for name, arguments in inputs.items()}
+    ranges = {name: _range(reference(*arguments)) for name, arguments in inputs.items()}
     outputs = {
-        name: require_number(function(*arguments), subject=f"For {name} the function")
+        name: require_number(function(*arguments), subject=f"For {name} {subject}")
         for name, arguments in inputs.items()
     }
-    wrong = [name for name in inputs if not close(outputs[name], expected[name])]
+    wrong = [name for name in inputs if not _within(outputs[name], ranges[name])]
     if not wrong:
         return
     for formula, hint in mistakes:
         if all(close(outputs[name], formula(*inputs[name])) for name in wrong):
             raise Mistake(hint, *hints[1:])
     name = wrong[0]
-    nudge = _common_mistake(outputs, expected, wrong) or (hints[0] if hints else "")
-    numbers = f"For {name} I expected {expected[name]:.4g}, got {outputs[name]:.4g}."
+    nudge = _common_mistake(outputs, ranges, wrong) or (hints[0] if hints else "")
+    numbers = f"For {name} {subject} should be {_text(ranges[name])}, and is {_number(outputs[name])}."
     raise Mistake(f"{numbers} {nudge}".strip(), *hints[1:])
 
 
-def _common_mistake(outputs: Mapping[str, float], expected: Mapping[str, float], wrong: Sequence[str]) -> str:
+def _range(expected: float | Range) -> Range:
+    return expected if isinstance(expected, tuple) else (expected, expected)
+
+
+def _within(output: float, bounds: Range) -> bool:
+    low, high = bounds
+    return low <= output <= high or close(output, low, TOLERANCE) or close(output, high, TOLERANCE)
+
+
+def _text(bounds: Range) -> str:
+    low, high = bounds
+    return _number(low) if low == high else f"between {_number(low)} and {_number(high)}"
+
+
+def _number(value: float) -> str:
+    """Four significant digits; as many as needed for a whole number below a million."""
+    return f"{value:.0f}" if abs(value) < 1e6 and value == int(value) else f"{value:.4g}"
+
+
+def _common_mistake(outputs: Mapping[str, float], ranges: Mapping[str, Range], wrong: Sequence[str]) -> str:
     """A mistake that any formula may have, "" when it is none of these."""
-    values = list(outputs.values())
-    if len(values) > 1 and len(set(values)) == 1 and len(set(expected.values())) > 1:
-        return "The function returns the same for every input: does it use its arguments?"
-    if any(math.isnan(value) or math.isinf(value) for value in values):
+    if len(outputs) > 1 and len(set(outputs.values())) == 1 and len(set(ranges.values())) > 1:
+        return "The result is the same for every input: is every argument used?"
+    if not all(map(math.isfinite, outputs.values())):
         return ""
-    if all(outputs[name] == -expected[name] for name in wrong):
+    pairs = [(outputs[name], ranges[name][0]) for name in wrong]
+    if all(close(output, -expected) for output, expected in pairs):
         return "The sign is reversed."
-    if all(outputs[name] == math.floor(expected[name]) for name in wrong):
+    if all(output == math.floor(expected) for output, expected in pairs):
         return "The fraction is lost: `//` and `int()` drop it. Divide with `/`."
-    if all(outputs[name] == round(expected[name]) for name in wrong):
-        return "It is rounded to a whole number; return it with its fraction."
+    if all(output == round(expected) for output, expected in pairs):
+        return "It is rounded to a whole number: return it with its fraction."
     return ""
