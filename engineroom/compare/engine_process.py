@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from engineroom.compare.settings import CompareError, EngineSettings, TokenIds
 from engineroom.kit import openmp
+from engineroom.kit.network import http_client
 from engineroom.kit.process import start
 
 START_TIMEOUT = 1200  # seconds until the first token: the engine may compile first
@@ -67,7 +68,7 @@ class EngineProcess(AbstractContextManager["EngineProcess"]):
             ready="/",
             timeout=START_TIMEOUT,
         )
-        self._http = httpx.Client(base_url=self.server.url, timeout=BATCH_TIMEOUT, trust_env=False)
+        self._http = http_client(self.server.url, timeout=BATCH_TIMEOUT)
         times = StartTimes.model_validate_json(self._http.get("/").content)
         self.load_seconds = times.load_seconds
         self.start_seconds = times.first_token_at - started_at
@@ -101,12 +102,11 @@ class EngineProcess(AbstractContextManager["EngineProcess"]):
 def _openmp_environment(name: str, settings: EngineSettings) -> dict[str, str]:
     """The same number of threads for every engine, each bound to a core.
 
-    vLLM and OpenVINO bind their threads themselves and must find all cores free. Our own engine sets how long a waiting
-    thread spins (engineroom/kit/openmp.py); the others get libgomp's defaults.
+    vLLM and OpenVINO bind their threads themselves and must find all cores free. Our own engine has a time of its own
+    for which a waiting thread spins (engineroom/kit/openmp.py); the others have libgomp's. Neither is inherited.
     """
-    environment = {"OMP_NUM_THREADS": str(settings.threads)}
-    if not name.startswith("aot"):
-        environment |= openmp.LIBGOMP_DEFAULTS
+    spinning = openmp.SETTINGS if name.startswith("aot") else openmp.LIBGOMP_DEFAULTS
+    environment = {"OMP_NUM_THREADS": str(settings.threads), **spinning}
     if name in ("vllm", "openvino") or settings.device != "cpu":
         return environment
     places = ",".join(f"{{{core}}}" for core in settings.cores)

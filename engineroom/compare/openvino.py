@@ -5,12 +5,12 @@ Names are those of openvino_genai.ContinuousBatchingPipeline and of optimum-cli.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from engineroom.compare.settings import CompareError, EngineSettings, TokenIds
+from engineroom.kit.environment import child_environment
 
 ENVIRONMENT = Path(__file__).parents[2] / ".venv" / "openvino"
 WEIGHT_FORMATS = {"float32": "fp32", "float16": "fp16"}  # optimum-cli's names
@@ -30,7 +30,7 @@ def export(model_dir: Path, output_dir: Path, dtype: str) -> Path:
         raise CompareError(f"OpenVINO's exporter writes {' and '.join(WEIGHT_FORMATS)}, not {dtype}.")
     command = [program, "export", "openvino", "--model", model_dir, "--task", "text-generation-with-past"]
     command += ["--weight-format", WEIGHT_FORMATS[dtype], output_dir]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    environment = child_environment({"HF_HUB_OFFLINE": "1"})
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     if process.returncode:
         raise CompareError(f"optimum-cli failed: {process.stderr[-500:]}")

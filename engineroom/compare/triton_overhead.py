@@ -32,8 +32,10 @@ from engineroom.engine.config import BuildConfig
 from engineroom.engine.runtime.async_executor import AsyncExecutor
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit.network import async_http_client
 from engineroom.kit.record import RecordRow, command_line, save_records
 from engineroom.load import random_prompts
+from engineroom.load.sse import EventDecoder, read_events
 from engineroom.triton.client import TritonBackend
 from engineroom.triton.deployment import describe
 from engineroom.triton.frontend import serve_openai
@@ -101,9 +103,9 @@ async def time_frontend(http: httpx.AsyncClient, prompts: Prompts, output_len: i
 
     async def generate(prompt: list[int]) -> TokenStream:
         async with http.stream("POST", "/v1/completions", json=body | {"prompt": prompt}) as response:
-            async for line in response.aiter_lines():
-                if line.startswith("data: {"):
-                    yield line
+            async for event in read_events(response.aiter_bytes(), EventDecoder()):
+                if event.data.startswith(b"{"):  # the last event is [DONE]
+                    yield event
 
     return await time_streams(generate, prompts, output_len)
 
@@ -153,9 +155,7 @@ async def run(
         serve_openai(triton, engine_dir, name="openai overhead", served_model_name=MODEL) as frontend,
     ):
         unlimited = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(
-            base_url=frontend.url, trust_env=False, timeout=300, limits=unlimited
-        ) as http:
+        async with async_http_client(frontend.url, timeout=300, limits=unlimited) as http:
             targets: dict[str, Target] = {
                 ENGINE: partial(asyncio.get_running_loop().run_in_executor, pool, time_engine),
                 TRITON: partial(time_triton, TritonBackend(triton.grpc, triton.url, triton.metrics)),

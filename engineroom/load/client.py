@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import openai
 
+from engineroom.kit.network import async_http_client, is_loopback
 from engineroom.kit.process import Server
 from engineroom.load.answer import AnswerReader, StreamError
 from engineroom.load.sse import EventDecoder, read_events
@@ -24,8 +25,8 @@ Prompt = str | Sequence[int] | Sequence[dict[str, str]]  # text, token ids, or t
 
 
 def openai_client(server: Server) -> openai.OpenAI:
-    """OpenAI's own client, connected to this server. The server is on loopback, so no proxy is used."""
-    http = openai.DefaultHttpxClient(trust_env=False)
+    """OpenAI's own client, connected to this server. No proxy is used for a server on loopback."""
+    http = openai.DefaultHttpxClient(trust_env=not is_loopback(server.url))
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=http)
     weakref.finalize(client, http.close)  # OpenAI's client closes only an HTTP client that it made itself
     return client
@@ -85,8 +86,8 @@ def _import_backend() -> None:
     async def request() -> None:
         with socket.socket() as unused, suppress(httpx.HTTPError):
             unused.bind(("127.0.0.1", 0))
-            async with httpx.AsyncClient(trust_env=False) as http:
-                await http.get(f"http://127.0.0.1:{unused.getsockname()[1]}")
+            async with async_http_client(f"http://127.0.0.1:{unused.getsockname()[1]}") as http:
+                await http.get("/")
 
     thread = threading.Thread(target=asyncio.run, args=(request(),))
     thread.start()
@@ -94,10 +95,10 @@ def _import_backend() -> None:
 
 
 def session(server: Server, timeout: float = 300) -> httpx.AsyncClient:
-    """An HTTP session without a limit on connections. The server is on loopback, so no proxy is used."""
+    """An HTTP session without a limit on connections. No proxy is used for a server on loopback."""
     _import_backend()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx.AsyncClient(base_url=server.url, timeout=timeout, limits=limits, trust_env=False)
+    return async_http_client(server.url, timeout=timeout, limits=limits)
 
 
 async def fire(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from engineroom.kit.errors import UserError
+from engineroom.kit.network import http_client
 from engineroom.metrics.panels import PANELS
 from engineroom.metrics.prometheus import parse
 from engineroom.metrics.promql import Labels
@@ -73,15 +74,16 @@ def record_metrics(
         raise HistoryError(
             "No address was given. Give the address of a server's metrics, such as triton.metrics."
         )
+    first_address = next(iter(history.addresses.values()))
     stop = threading.Event()
 
     def scrape_until_stopped() -> None:
-        with httpx.Client(timeout=2, trust_env=False) as http:
+        with http_client(first_address, timeout=2) as http:
             while not stop.wait(interval):
                 history.scrape(http)
             history.scrape(http)
 
-    with httpx.Client(timeout=2, trust_env=False) as http:
+    with http_client(first_address, timeout=2) as http:
         history.scrape(http)  # the counters' values before the block
     thread = threading.Thread(target=scrape_until_stopped, name="scrape", daemon=True)
     thread.start()

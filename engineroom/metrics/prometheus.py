@@ -14,6 +14,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from engineroom.kit.network import http_client
 from engineroom.kit.process import Server
 
 VLLM = "vllm:"  # the prefix of vLLM's metrics (vllm/v1/metrics/loggers.py)
@@ -67,7 +68,7 @@ def total(samples: Iterable[Sample], prefix: str = "") -> Metrics:
 
 def fetch(server: Server | str) -> list[Sample]:
     """Read a server's /metrics, or the page at another address. Raises httpx.HTTPError and ValueError."""
-    with _client() as http:
+    with _client(server) as http:
         return _fetch(http, server)
 
 
@@ -89,7 +90,9 @@ class Watch:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        with _client() as http:  # one client for all scrapes: creating one takes tens of milliseconds
+        with _client(
+            self.server
+        ) as http:  # one client for all scrapes: creating one takes tens of milliseconds
             while not self._stop.wait(self.interval):
                 self.samples.append(total(_fetch(http, self.server), self.prefix))
 
@@ -105,8 +108,8 @@ class Watch:
         self.samples.append(scrape(self.server, self.prefix))
 
 
-def _client() -> httpx.Client:
-    return httpx.Client(timeout=10, trust_env=False)
+def _client(server: Server | str) -> httpx.Client:
+    return http_client(server if isinstance(server, str) else server.url, timeout=10)
 
 
 def _fetch(http: httpx.Client, server: Server | str) -> list[Sample]:

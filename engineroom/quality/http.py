@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import httpx
 
 from engineroom.kit.errors import UserError
+from engineroom.kit.network import async_http_client
 from engineroom.quality.data import Chat
 from engineroom.quality.score import Generate
 
@@ -41,7 +42,7 @@ async def answer_all(
     """The answers to all chats, in their order. Raises ServerError."""
     limit = asyncio.Semaphore(concurrency)
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=timeout) as client:
+        async with async_http_client(url, timeout=timeout) as client:
             model = await served_model(client)
 
             async def limited_answer(chat: Chat) -> str:

@@ -23,6 +23,7 @@ from tritonclient.utils import np_to_triton_dtype
 from engineroom.engine.runtime.async_executor import EngineStats, EngineStopped, QueueFull
 from engineroom.engine.runtime.request import ContextLengthError, FinishReason, RequestError, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit.network import http_get
 from engineroom.metrics.prometheus import parse
 from engineroom.triton.backend.words import word_list
 
@@ -80,7 +81,7 @@ class TritonBackend:
         """The current load, summed over all versions of the model; NaN if Triton does not answer."""
         values: defaultdict[tuple[str, str], float] = defaultdict(float)
         try:
-            page = httpx.get(self.metrics, timeout=1, trust_env=False).text
+            page = http_get(self.metrics, timeout=1).text
         except httpx.HTTPError:
             return EngineStats(math.nan, math.nan, math.nan)
         for sample in parse(page, LABELS):
@@ -96,7 +97,7 @@ class TritonBackend:
     def problem(self) -> str | None:
         """Why the server cannot answer now, or None."""
         try:
-            response = httpx.get(f"{self.url}/v2/models/{MODEL}/ready", timeout=2, trust_env=False)
+            response = http_get(f"{self.url}/v2/models/{MODEL}/ready", timeout=2)
         except httpx.HTTPError as error:
             return f"Triton does not answer at {self.url}: {error}"
         return None if response.status_code == 200 else f"Triton has no model {MODEL} that is ready."

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
 
+from engineroom.kit.environment import child_environment
 from engineroom.kit.errors import UserError
 from engineroom.kit.process import Server
 from engineroom.vllm.command import executable
@@ -45,7 +45,7 @@ def bench_serve(
         line = bench_command(server, result, model, **flags)
         try:
             process = subprocess.run(
-                line, capture_output=True, text=True, timeout=timeout, env=_environment_without_proxies()
+                line, capture_output=True, text=True, timeout=timeout, env=child_environment()
             )
         except subprocess.TimeoutExpired as error:
             message = f"vllm bench serve took longer than {timeout:g} s. Ask for fewer prompts."
@@ -54,8 +54,3 @@ def bench_serve(
             output = (process.stdout + process.stderr).splitlines()
             raise BenchFailed("vllm bench serve failed:\n" + "\n".join(output[-15:]))
         return json.loads(result.read_text())
-
-
-def _environment_without_proxies() -> dict[str, str]:
-    """vLLM's benchmark uses the proxies of the environment, also for a server on loopback, which none can reach."""
-    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
