@@ -6,7 +6,6 @@ The folders that use the same vLLM stay together, because it takes 40 seconds to
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from engineroom.kit import openmp
+from engineroom.kit import openmp, tmpdir
 
 openmp.apply()  # before a test imports torch; notebook kernels and servers inherit it
 
@@ -23,8 +22,6 @@ ONE_VLLM = {
     *(f"tests/engineroom/{folder}" for folder in ("compare", "load", "metrics", "quality", "triton", "vllm")),
     *(f"tests/labs/{folder}" for folder in ("build_engine", "deploy_with_triton")),
 }
-
-BUILDS = pytest.StashKey[str]()
 
 
 class ByFolder(LoadScopeScheduling):
@@ -46,13 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     settings.register_profile("course", deadline=None)
     settings.load_profile("course")
-    if not hasattr(config, "workerinput") and "ENGINEROOM_BUILDS" not in os.environ:
-        os.environ["ENGINEROOM_BUILDS"] = config.stash[BUILDS] = tempfile.mkdtemp(prefix="engineroom-builds-")
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if BUILDS in config.stash:
-        shutil.rmtree(config.stash[BUILDS], ignore_errors=True)
+    if not hasattr(config, "workerinput"):
+        os.environ.setdefault(
+            "PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir()
+        )  # failed tests' folders are kept
+        tmpdir.own_folder()
+        os.environ.setdefault("ENGINEROOM_BUILDS", tempfile.mkdtemp(prefix="builds-"))
 
 
 @pytest.hookimpl(trylast=True)

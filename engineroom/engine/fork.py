@@ -6,6 +6,7 @@ ProcessPoolExecutor would pickle the decoder with all its weights, and wait for 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ def run_in_fork(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
 
     def run() -> None:
         die_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; this process ends the fork
         torch.set_num_threads(1)
         try:
             sender.send((work(), ""))

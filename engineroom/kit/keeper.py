@@ -22,7 +22,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -30,7 +29,8 @@ from pathlib import Path
 
 import psutil
 
-from engineroom.kit.prctl import become_subreaper, die_with_parent
+from engineroom.kit import tmpdir
+from engineroom.kit.prctl import die_with_parent, set_subreaper
 
 START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from engineroom.kit.keeper import main; main()"
 POLL_SECONDS = 1.0  # between two scans of the process tree
@@ -67,8 +67,8 @@ def remove_shm(files: set[str]) -> None:
 
 
 def temporary_folder(ledger: Path) -> Path:
-    """Return the server's TMPDIR. Its path is short because the path of a socket is limited to 107 bytes."""
-    return Path(tempfile.gettempdir(), f"engineroom-{ledger.name[-8:]}")
+    """Return the server's TMPDIR."""
+    return tmpdir.base() / f"{tmpdir.PREFIX}{ledger.name[-8:]}"
 
 
 def remove_leftovers(ledger: Path, shm: set[str]) -> None:
@@ -102,14 +102,11 @@ def send_signal(processes: Iterable[psutil.Process], signal_number: int) -> None
             process.send_signal(signal_number)
 
 
-def create_locked(ledger: Path) -> int:
-    """Create the ledger and lock it; return its file descriptor, which no child inherits."""
-    while True:
-        descriptor = os.open(ledger, os.O_WRONLY | os.O_CREAT, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:  # another process's reap may have deleted it before it was locked
-            return descriptor
-        os.close(descriptor)
+def is_keeper(process: psutil.Process) -> bool:
+    """Return True when the process is a keeper of this user."""
+    with suppress(psutil.Error):
+        return START in process.cmdline()
+    return False
 
 
 class Keeper:
@@ -118,10 +115,10 @@ class Keeper:
     def __init__(self, ledger: Path, command: list[str]) -> None:
         self.shm_before = shm_files()
         self.shm = set[str]()
-        self.ledger_descriptor = create_locked(ledger)
-        temporary_folder(ledger).mkdir(mode=0o700)
+        self.ledger_descriptor = tmpdir.create_locked(ledger)
+        folder = tmpdir.create_folder(ledger.name[-8:])
         # SPT_NOENV: setproctitle would overwrite the mark in the process's environment
-        environment = {MARK: ledger.name, "SPT_NOENV": "1", "TMPDIR": str(temporary_folder(ledger))}
+        environment = {MARK: ledger.name, "SPT_NOENV": "1", "TMPDIR": str(folder)}
         self.server = subprocess.Popen(
             command,
             env={**os.environ, **environment},
@@ -154,13 +151,33 @@ class Keeper:
 
 
 def reap(folder: Path) -> list[str]:
-    """Kill the processes of servers whose keeper is dead and delete their files; return a sentence for each server."""
+    """Kill the processes of servers whose keeper is dead and delete their files; return a sentence for each server.
+
+    An entry that is no file, or that this user may not read, is left as it is.
+    """
     messages = []
     for ledger in sorted(folder.iterdir()):
-        with suppress(FileNotFoundError, BlockingIOError), ledger.open("rb+") as file:
+        with suppress(OSError), ledger.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the keeper lives
             messages.append(_reap_server(ledger, set(file.read().decode(errors="replace").split("\n"))))
     return messages
+
+
+def reap_without_ledgers() -> list[str]:
+    """As ``reap``, for servers whose ledger is lost: those below this TMPDIR that no keeper watches."""
+    marks = {mark for process in psutil.process_iter() if (mark := _mark_of_orphan(process))}
+    return [_reap_server(tmpdir.base() / mark, set()) for mark in sorted(marks)]
+
+
+def _mark_of_orphan(process: psutil.Process) -> str:
+    """Return the mark of a server's process that no keeper watches; "" for every other process."""
+    with suppress(psutil.Error):  # it has ended, or belongs to another user
+        environment = process.environ()
+        mark, folder = environment.get(MARK, ""), Path(environment.get("TMPDIR", ""))
+        is_ours = mark and folder == tmpdir.base() / f"{tmpdir.PREFIX}{mark[-8:]}"
+        if is_ours and not any(map(is_keeper, process.parents())):
+            return mark
+    return ""
 
 
 def _reap_server(ledger: Path, shm: set[str]) -> str:
@@ -187,7 +204,7 @@ def _marked_processes(mark: str) -> list[psutil.Process]:
 
 def main() -> None:
     """Run as the keeper of one server: LEDGER COMMAND..."""
-    become_subreaper()
+    set_subreaper()
     ledger, command = Path(sys.argv[1]), sys.argv[2:]
     try:
         keeper = Keeper(ledger, command)

@@ -19,12 +19,12 @@ def die_with_parent() -> None:
     _set(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def become_subreaper() -> None:
-    """Become the parent of every orphan below this process, even after setsid or a double fork.
+def set_subreaper(value: bool = True) -> None:
+    """Become the parent of every orphan below this process, even after setsid or a double fork; False ends that.
 
-    Raises OSError when the kernel refuses.
+    An exec keeps the setting, a child does not inherit it. Raises OSError when the kernel refuses.
     """
-    _set(PR_SET_CHILD_SUBREAPER, 1)
+    _set(PR_SET_CHILD_SUBREAPER, int(value))
 
 
 def _set(option: int, value: int) -> None:

@@ -25,6 +25,7 @@ from engineroom.kit.diagnose import HOST, diagnose, listening_process, port_hold
 from engineroom.kit.errors import UserError
 from engineroom.kit.files import home
 from engineroom.kit.status import StatusLine
+from engineroom.kit.tmpdir import remove_abandoned
 
 ROOT = Path(__file__).parents[2]
 MAX_LOGS = 40
@@ -188,6 +189,19 @@ def start(command: Sequence[str | Path], *, name: str, env: Mapping[str, str] | 
 def reap() -> list[str]:
     """Clean up after servers whose keeper was killed; return a sentence for each. Other servers are left alone."""
     return keeper.reap(home("servers"))
+
+
+def reap_all() -> list[str]:
+    """As ``reap``, also where the folder of the ledgers is damaged; and remove what killed programs left in TMPDIR.
+
+    Return a sentence for each server and each folder.
+    """
+    try:
+        messages = reap()
+    except OSError as error:
+        messages = [str(error)]
+    messages += keeper.reap_without_ledgers()
+    return messages + [f"Removed {folder}, which an earlier crash had left." for folder in remove_abandoned()]
 
 
 def running() -> list[Server]:

@@ -79,16 +79,20 @@ def dashboard() -> dict[str, Any]:
     }
 
 
+class AddressError(UserError, ValueError):
+    """An address that cannot be scraped; the message names it."""
+
+
 def targets(file: str | Path, addresses: Mapping[str, str]) -> None:
     """Write the file from which Prometheus reads what to scrape (file_sd_configs): the /metrics address of each job.
 
-    Raises ValueError for anything that is not an http address.
+    Raises AddressError for anything that is not an http address.
     """
     groups: list[dict[str, Any]] = []
     for job, address in addresses.items():
         parts = urlsplit(address)
         if parts.scheme != "http" or not parts.netloc:
-            raise ValueError(
+            raise AddressError(
                 f"{job}: {address!r} is not an address. Give one such as http://127.0.0.1:8002/metrics."
             )
         groups.append({"targets": [parts.netloc], "labels": {"job": job, "__metrics_path__": parts.path}})

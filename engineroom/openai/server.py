@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -56,6 +55,7 @@ def serve_engine_directory(
     max_seq_len = min(engine.limits.max_seq_len, cache_tokens)
     app = create_app(executor, vocabulary, name or engine.path.resolve().name, max_seq_len)
     config = uvicorn.Config(app, host, port, access_log=False, timeout_graceful_shutdown=2 * GRACE)
-    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
-        EngineServer(config, executor).run()
-    executor.close()
+    try:
+        EngineServer(config, executor).run()  # it raises the signal again after the shutdown
+    finally:
+        executor.close()

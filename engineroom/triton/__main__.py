@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from pathlib import Path
@@ -56,15 +55,11 @@ def serve(
     """Start Triton on free loopback ports and run it until SIGTERM or SIGINT, or until it ends by itself."""
     from engineroom.triton.server import serve as start_triton
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # even where SIGINT is ignored, as under nohup
     with start_triton(repository, world_size=world_size) as triton:
         print(f"HTTP {triton.url}\ngRPC {triton.grpc}\nmetrics {triton.metrics}", flush=True)
-        try:
-            while triton.server.alive():
-                time.sleep(0.5)
-            print(triton.server.logs(3), file=sys.stderr)
-        except KeyboardInterrupt:
-            return
+        while triton.server.alive():
+            time.sleep(0.5)
+        print(triton.server.logs(3), file=sys.stderr)
     raise typer.Exit(1)
 
 

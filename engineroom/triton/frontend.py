@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -71,8 +70,7 @@ def run_frontend(
         raise DeploymentError(f"{engine_dir} has no tokenizer. Build the engine with --tokenizer_dir.")
     app = create_app(backend, Vocabulary(tokenizer_dir), served_model_name, engine.limits.max_seq_len)
     app.add_middleware(ApiKeyMiddleware, keys=keys)
-    with suppress(KeyboardInterrupt):
-        uvicorn.run(app, host=host, port=port, access_log=False, timeout_graceful_shutdown=GRACE)
+    uvicorn.run(app, host=host, port=port, access_log=False, timeout_graceful_shutdown=GRACE)
 
 
 def serve_openai(

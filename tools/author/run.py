@@ -16,6 +16,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from engineroom.kit import children
 from engineroom.kit.errors import UserError
 from engineroom.kit.machine import machine
 from engineroom.kit.record import commit
@@ -117,6 +118,9 @@ def _run(
         )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as failure:
         error = _summary(failure)
+    except (KeyboardInterrupt, SystemExit):
+        children.end_all()  # the kernel, before its work folder is removed
+        raise
     seconds = round(time.monotonic() - start, 1)
     notebook = folders.scrub(nbformat.read(path, as_version=4))
     return _lesson_run(lesson.path.stem, notebook, seconds, error)

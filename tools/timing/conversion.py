@@ -24,7 +24,9 @@ from engineroom.checkpoint.config import from_hugging_face
 from engineroom.checkpoint.plan import source_shapes
 from engineroom.checkpoint.source import INDEX
 from engineroom.checkpoint.tensorfile import create
+from engineroom.kit.errors import UserError
 from engineroom.kit.record import command_line, save_records
+from engineroom.kit.signals import shield_children
 from engineroom.load.shape import SHAPES
 
 CHUNK_BYTES = 64 * 2**20
@@ -77,12 +79,19 @@ def timed_conversion(source: Path, target: Path, tp_size: int) -> TimedConversio
     """Convert in a process of its own, so that its memory is measured alone; the checkpoint is removed."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe()
-    process = context.Process(target=_convert, args=(sender, source, target, tp_size))
+    process = context.Process(target=_convert, args=(sender, source, target, tp_size), daemon=True)
     os.sync()
-    process.start()
+    with shield_children():
+        process.start()
     sender.close()
-    seconds, memory_before, peak_memory = receiver.recv()
-    process.join()
+    try:
+        outcome = receiver.recv()
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(outcome, UserError):
+        raise outcome
+    seconds, memory_before, peak_memory = outcome
     largest_file = max(file.stat().st_size for file in target.glob("*.safetensors"))
     shutil.rmtree(target)
     return TimedConversion(seconds, peak_memory, peak_memory - memory_before, largest_file)
@@ -91,7 +100,11 @@ def timed_conversion(source: Path, target: Path, tp_size: int) -> TimedConversio
 def _convert(sender: Connection, source: Path, target: Path, tp_size: int) -> None:
     memory_before = _peak_memory()
     started = time.perf_counter()
-    convert(source, target, sharding=Sharding(Mapping(tp_size)))
+    try:
+        convert(source, target, sharding=Sharding(Mapping(tp_size)))
+    except UserError as error:
+        sender.send(error)
+        return
     os.sync()
     seconds = time.perf_counter() - started
     sender.send((seconds, memory_before, _peak_memory()))

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from engineroom.cli import command_group, load_command
+from engineroom.kit.command_group import command_group, load_command
 from tools.__main__ import COMMANDS
 from tools.author.files import ROOT
 from tools.author.gates.notebook_file import Violation
