@@ -25,6 +25,9 @@ BUNDLED = "lib/python{}.{}/site-packages/pytriton/tritonserver".format(*sys.vers
 NVIDIA = Path("/opt/tritonserver/bin/tritonserver")
 MODEL = "tensorrt_llm"  # the model with the engine
 MAX_STARTS = 3
+# Calls to other models that one Python model can have at a time: for tensorrt_llm_bls, its requests and their `stop`s.
+# A request holds a thread until the first response; with python_backend's default, 32, `stop` would wait for a thread.
+BLS_CALLS = 128
 EXIT_SECONDS = 1  # seconds that running requests have after SIGTERM
 
 
@@ -118,6 +121,7 @@ def rank_flags(rank: int) -> list[str]:
     return [
         f"--load-model={MODEL if rank else '*'}",
         f"--backend-config=python,shm-region-prefix-name=engineroom{os.getpid()}_{rank}_",
+        f"--backend-config=python,thread-pool-size={BLS_CALLS}",
     ]
 
 

@@ -1,4 +1,5 @@
 """Code that runs inside Triton's Python processes, shared by the models of `engineroom.triton`'s templates.
 
-`sender` and `words` import only NumPy and Triton's own module: importing PyTorch would add three seconds to each start.
+`perf_metrics`, `sender` and `words` import only NumPy and Triton's own module: importing PyTorch would add three
+seconds to each start.
 """

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engineroom.engine.runtime.request import RequestError, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.triton.backend.perf_metrics import PERF_METRICS, perf_tensors
 
 Tensors = Mapping[str, NDArray[Any]]
 FLAGS = (
@@ -170,6 +171,9 @@ def response_tensors(
     if request.return_log_probs:
         tensors["output_log_probs"] = np.array([[logprobs[first:]]], np.float32)  # [1, 1, num_tokens]
         tensors["cum_log_probs"] = np.array([[sum(logprobs)]], np.float32)  # [1, 1]
+    if request.return_perf_metrics:
+        final = outputs[-1].finish_reason is not None
+        tensors |= perf_tensors(outputs, PERF_METRICS, (1, 1), final)
     return tensors
 
 

@@ -56,10 +56,10 @@ async def leave_openai(triton: Triton, frontend: Server) -> None:
 def test_clients_that_leave_end_the_engine_s_work(
     triton: Triton, frontend: Server, leave: Callable[[Triton, Server], Awaitable[None]]
 ) -> None:
-    """30 requests of 230 tokens, four at a time in the KV cache: 1725 steps. All leave when the first has a token."""
+    """60 requests of 230 tokens, four at a time in the KV cache: 3450 steps. All leave when the first has a token."""
 
     async def run_clients() -> None:
-        tasks = [asyncio.create_task(leave(triton, frontend)) for _ in range(30)]
+        tasks = [asyncio.create_task(leave(triton, frontend)) for _ in range(60)]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
@@ -68,7 +68,7 @@ def test_clients_that_leave_end_the_engine_s_work(
     steps_before = steps(triton)
     asyncio.run(run_clients())
     assert settled(triton) == (0, 0, 0)
-    assert 1 <= steps(triton) - steps_before < 1550  # how many fewer depends on how soon the engine notices
+    assert 1 <= steps(triton) - steps_before < 1000  # how many fewer depends on how soon the engine notices
 
 
 def test_stop_by_request_id(triton: Triton) -> None:

@@ -16,6 +16,7 @@ from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.executor import Executor
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.openai.text import Vocabulary
+from engineroom.triton.backend.perf_metrics import LLMAPI_PERF_METRICS
 from engineroom.triton.deployment import DeploymentError, describe
 from engineroom.triton.lint import lint
 from engineroom.triton.render import render
@@ -51,6 +52,18 @@ def test_generate(triton: Triton, vocabulary: Vocabulary, executor: Executor) ->
     stopped = httpx.post(url, json=body | {"sampling_param_stop": "nal"}, trust_env=False).json()
     assert stopped["text_output"] == whole["text_output"].split("nal")[0]
     assert stopped["finish_reason"] == "stop"
+
+
+def test_perf_metrics(triton: Triton) -> None:
+    body = {"text_input": PROMPT, "sampling_param_max_tokens": 9, "sampling_param_return_perf_metrics": True}
+    response = httpx.post(f"{triton.url}/{MODEL}/generate", json=body, trust_env=False).json()
+    assert {*LLMAPI_PERF_METRICS} <= response.keys()
+    times = [
+        response[f"{name}_time_ns"] for name in ("arrival", "first_scheduled", "first_token", "last_token")
+    ]
+    assert times[0] > 0 and times == sorted(times)
+    assert response["kv_cache_missed_block"] == response["kv_cache_alloc_total_blocks"] == 1
+    assert response["kv_cache_reused_block"] == response["kv_cache_hit_rate"] == 0
 
 
 def test_streaming_is_for_a_decoupled_model_only(triton: Triton) -> None:

@@ -17,9 +17,11 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 from engineroom.triton.backend.parameters import BlsParameters
+from engineroom.triton.backend.perf_metrics import PERF_METRICS
 from engineroom.triton.backend.sender import ResponseSender, receive
 
-THREADS = 256  # requests that are served at the same time; further ones wait
+THREADS = 96  # requests that are served at the same time; further ones wait
+STOP_THREADS = 32  # both together: `thread-pool-size` of the server's Python backend
 REQUIRED = ("text_input", "max_tokens")
 PREPROCESSING_INPUTS = {
     "text_input": "QUERY", "decoder_text_input": "DECODER_QUERY", "max_tokens": "REQUEST_OUTPUT_LEN",
@@ -38,8 +40,14 @@ ENGINE_INPUTS = TOKEN_INPUTS | {
 }  # fmt: skip
 ENGINE_OUTPUTS = [
     "output_ids", "sequence_length", "cum_log_probs", "output_log_probs", "batch_index", "sequence_index",
-    "num_input_tokens", "num_output_tokens",
+    "num_input_tokens", "num_output_tokens", *PERF_METRICS,
 ]  # fmt: skip
+# Stops the request that has the same id; the engine's model requires the other two inputs.
+STOP = {
+    "stop": np.array([[True]]),
+    "input_lengths": np.ones((1, 1), np.int32),
+    "request_output_len": np.ones((1, 1), np.int32),
+}
 Arrays = dict[str, Any]
 
 
@@ -60,7 +68,7 @@ class TritonPythonModel:
         self.check_period = parameters.cancellation_check_period_ms / 1000
         self.decoupled = config.get("model_transaction_policy", {}).get("decoupled", False)
         self.senders: dict[str, ResponseSender] = {}  # by the id of the request to the engine
-        self.threads = ThreadPoolExecutor(THREADS)
+        self.threads, self.stop_threads = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(STOP_THREADS)
         self.closing = threading.Event()
         self.watcher = threading.Thread(target=self.watch, daemon=True)
         self.watcher.start()
@@ -70,6 +78,9 @@ class TritonPythonModel:
             self.threads.submit(self.serve, tensors, sender)
 
     def serve(self, tensors: Arrays, sender: ResponseSender) -> None:
+        if sender.cancelled():  # while it waited for a thread
+            sender.fail("CANCELLED: the request was cancelled.", "CANCELLED")
+            return
         request_id = uuid.uuid4().hex
         self.senders[request_id] = sender
         try:
@@ -113,18 +124,21 @@ class TritonPythonModel:
             yield {"text_output": text["OUTPUT"]} | response
 
     def watch(self) -> None:
-        """Send `stop` to the engine for each client that has left; repeat it until the request has ended."""
-        unused = np.ones((1, 1), np.int32)  # required inputs of the engine's model
-        stop = {"stop": np.array([[True]]), "input_lengths": unused, "request_output_len": unused}
+        """Stop the requests of clients that have left, all at once; repeat it until they have ended."""
         while not self.closing.wait(self.check_period):
-            for request_id, sender in list(self.senders.items()):
-                if sender.cancelled():
-                    with suppress(ModelFailed):  # the engine's queue is full
-                        list(call(self.engine_model, stop, ENGINE_OUTPUTS, request_id, self.decoupled))
+            list(self.stop_threads.map(self.stop_if_cancelled, list(self.senders.items())))
+
+    def stop_if_cancelled(self, entry: tuple[str, ResponseSender]) -> None:
+        """Send `stop` to the engine if the client of this request has left."""
+        request_id, sender = entry
+        if sender.cancelled():
+            with suppress(ModelFailed):  # the engine's queue is full
+                list(call(self.engine_model, STOP, ENGINE_OUTPUTS, request_id, self.decoupled))
 
     def finalize(self) -> None:
         self.closing.set()
         self.watcher.join()
+        self.stop_threads.shutdown()
         self.threads.shutdown()
 
 

@@ -19,6 +19,7 @@ from engineroom.engine.runtime.request import RequestError
 from engineroom.openai.text import TextDelta, Vocabulary, detokenize, join_deltas
 from engineroom.triton.backend.inflight import InflightRequests, coalesce
 from engineroom.triton.backend.parameters import read_model_yaml
+from engineroom.triton.backend.perf_metrics import LLMAPI_PERF_METRICS, perf_tensors
 from engineroom.triton.backend.request import sampling_params
 from engineroom.triton.backend.sender import ResponseSender
 from engineroom.triton.backend.words import decode
@@ -26,7 +27,7 @@ from engineroom.triton.backend.words import decode
 PREFIX = "sampling_param_"
 DEFAULTS = {"max_tokens": 32, "temperature": 1.0, "top_k": 0, "top_p": 0.0, "seed": None}
 # Each of these is accepted with the one value that does not change the output.
-NEUTRAL_VALUES = {"best_of": 1, "frequency_penalty": 0, "presence_penalty": 0, "return_perf_metrics": 0}
+NEUTRAL_VALUES = {"best_of": 1, "frequency_penalty": 0, "presence_penalty": 0}
 
 
 class TritonPythonModel:
@@ -91,6 +92,9 @@ def response_tensors(delta: TextDelta, generated: list[TextDelta], tensors: dict
     if flag(tensors, "return_cumulative_logprob"):
         cumulative_logprob = sum(part.logprobs[0].logprob for part in generated)
         response["cumulative_logprob"] = np.array([cumulative_logprob], np.float32)
+    if flag(tensors, f"{PREFIX}return_perf_metrics"):
+        outputs = join_deltas(generated).outputs
+        response |= perf_tensors(outputs, LLMAPI_PERF_METRICS, (1,), delta.finish_reason is not None)
     return response
 
 
