@@ -69,6 +69,12 @@ class ModelRunner:
                 if batch_size <= padded_batch_size(largest):
                     self._cuda_graphs[batch_size] = CudaGraph(self, batch_size)
 
+    def copy_blocks(self, block_copies: Sequence[tuple[int, int]]) -> None:
+        """Copy keys and values of whole blocks in every layer: (source, destination) block ids, in this order."""
+        for cache in [*self.k_caches, *self.v_caches] if block_copies else []:
+            for source, destination in block_copies:
+                cache[destination] = cache[source]
+
     def load_graph(self, name: str) -> CompiledGraph:
         """Load one compiled graph. A subclass may return another object with the same methods."""
         return load_package(self.engine.package, name)
