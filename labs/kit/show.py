@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A")  # fmt: skip
 
+# JupyterLab marks its theme on the body. In a dark theme, a picture's white becomes the dark of a notebook, #111111, and
+# its hues stay. Elsewhere, and in a notebook that is not trusted, a picture stays white.
+DARK_THEME = (
+    '<style>body[data-jp-theme-light="false"] img.engineroom-picture '
+    "{ filter: invert(0.94) hue-rotate(180deg) saturate(1.15) brightness(1.12); }</style>"
+)
+
 
 def show_html(page: str, *, plain: str) -> None:
     """Display ``page``, which is HTML, in a notebook; print ``plain`` elsewhere. A notebook's file contains both."""
@@ -51,8 +58,8 @@ def picture(alt: str | list[str], rows: int = 1, columns: int = 1, *, size: tupl
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode()
-    image = f'<img style="max-width:100%" alt="{html.escape(text)}" src="data:image/png;base64,{data}">'
-    show_html(image, plain=text)
+    image = f'<img class="engineroom-picture" style="max-width:100%" alt="{html.escape(text)}" '
+    show_html(f'{DARK_THEME}{image}src="data:image/png;base64,{data}">', plain=text)
 
 
 def table(rows: list[dict[str, object]], caption: str) -> None:
