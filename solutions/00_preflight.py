@@ -6,6 +6,8 @@
 # Before you serve a model, look at the machine, at the size of the model, and at the price per hour.
 # Ten minutes here save an evening of error messages later.
 #
+# New to JupyterLab or to this course? Take the tour: **Help > Engine Room tour**.
+#
 # ## What you will be able to do
 #
 # - read a machine card and say which engines can run here

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from engineroom.kit import openmp
 from engineroom.kit.command import application
 from engineroom.kit.command import run as run_command
 from tools.author.files import ROOT
@@ -35,19 +33,13 @@ def lab(
     from engineroom.kit.machine import machine
     from labs.preflight import problems
     from tools.author.work import sync
+    from tools.lab.start import start_lab
 
     print(f"Lessons in {os.path.relpath(work)}:\n  " + str(sync(work)).replace("\n", "\n  "))
     for problem in problems(machine()):
         print("!", problem)
     print(browser_hint(port), flush=True)
-    switch_news_off()
-    openmp.apply()
-    first_lesson = next(iter(sorted(work.glob("00_*.ipynb"))), work)
-    command = [sys.executable, "-m", "jupyterlab", str(first_lesson), f"--ServerApp.root_dir={work}"]
-    command += [f"--port={port}", f"--ServerApp.ip={host}", "--ServerApp.allow_root=True"]
-    if not (browser and has_display()):
-        command.append("--no-browser")
-    os.execv(sys.executable, command)  # noqa: S606 (JupyterLab takes the place of this process)
+    start_lab(work, port=port, host=host, browser=browser and has_display())
 
 
 def browser_hint(port: int) -> str:
@@ -58,15 +50,6 @@ def browser_hint(port: int) -> str:
         f"You are connected over SSH. On your own machine run `ssh -L {port}:127.0.0.1:{port} <this machine>`, then "
         f"open the address with 127.0.0.1 that JupyterLab prints below."
     )
-
-
-def switch_news_off() -> None:
-    """Keep JupyterLab from asking whether it may fetch news: the course needs no network after set-up."""
-    settings = Path(sys.prefix, "share", "jupyter", "lab", "settings", "overrides.json")
-    news = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
-    if not settings.exists() and os.access(sys.prefix, os.W_OK):
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text(json.dumps(news))
 
 
 def has_display() -> bool:
@@ -151,10 +134,10 @@ def progress(
 
 @app.command()
 def stop() -> None:
-    """Stop the servers whose notebook has ended."""
-    from engineroom.kit.process import reap
+    """Stop the servers whose notebook has ended, and remove what killed programs left."""
+    from engineroom.kit.process import reap_all
 
-    print("\n".join(reap()) or "no server was left running")
+    print("\n".join(reap_all()) or "no server was left running")
 
 
 @app.command()
