@@ -27,6 +27,7 @@ from engineroom.kit import record
 from labs.kit.check import check
 from labs.preflight import time_and_money
 from labs.serve_with_vllm import plots
+from labs.serve_with_vllm.wire import WireTimes
 
 print(time_and_money(1))
 
@@ -85,9 +86,11 @@ for chunk in client.chat.completions.create(model=model, messages=question, max_
 # ### Exercise: time the tokens
 #
 # Ask again. For each piece of text, note how many seconds passed between **sending** the request and its arrival. Use
-# the clock `time.perf_counter()`: it never jumps.
+# the clock `time.perf_counter()`: it never jumps. Meanwhile `wire` notes when the bytes leave and arrive, so that the
+# check can compare.
 
 # %%
+wire = WireTimes(client, server)
 times = []
 ### BEGIN SOLUTION
 sent = time.perf_counter()
@@ -97,7 +100,7 @@ for chunk in client.chat.completions.create(model=model, messages=question, max_
 ### STARTER
 # times = ...  # ask as in the cell above; append one number for each piece of text
 ### END SOLUTION
-check("01.streaming", times)
+check("01.streaming", times, wire.facts())
 
 # %%
 plots.tokens(times)

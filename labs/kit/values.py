@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from datetime import timedelta
 from inspect import isroutine
 from itertools import islice
 from numbers import Complex, Integral, Real
@@ -18,7 +19,8 @@ SHOWN = 60  # characters of a value in a message
 def plain(value: Any) -> Any:
     """Return a scalar as bool, int, float or str, and anything else as it is.
 
-    Scalars are numbers of any library (NumPy, pandas, PyTorch, Fraction, Decimal) and arrays without a dimension.
+    Scalars are numbers of any library (NumPy, pandas, PyTorch, Fraction, Decimal) and arrays without a dimension; a
+    timedelta is its seconds.
     """
     if isinstance(value, str):
         return str.__str__(value)  # also of numpy.str_ and of an Enum of texts
@@ -28,6 +30,8 @@ def plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, Real):
         return _to_float(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, Complex):
         return value
     try:
