@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A")  # fmt: skip
 
-# JupyterLab marks its theme on the body. In a dark theme, a picture's white becomes the dark of a notebook, #111111, and
-# its hues stay. Elsewhere, and in a notebook that is not trusted, a picture stays white.
+# JupyterLab marks its theme on the body. In a dark theme, white becomes the dark of a notebook, #111111, and hues stay.
+# Elsewhere, and in a notebook that is not trusted, a picture stays white.
 DARK_THEME = (
     '<style>body[data-jp-theme-light="false"] img.engineroom-picture '
     "{ filter: invert(0.94) hue-rotate(180deg) saturate(1.15) brightness(1.12); }</style>"
