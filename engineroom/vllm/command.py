@@ -77,13 +77,15 @@ def environment(model: str, target: Machine) -> dict[str, str]:
 
 
 def serve(
-    model: str = "course", *, timeout: float = 300, env: dict[str, str] | None = None, **flags: object
-) -> Server:
+    model: str = "course", *, name: str = "vllm", timeout: float = 300, env: dict[str, str] | None = None,
+    **flags: object,
+) -> Server:  # fmt: skip
     """Start vLLM on ``model`` and return when it answers; ``flags`` as in ``command``.
 
-    The process kit stops the server together with this process, whatever happens. A second call replaces the first
-    server. Raises ModelNotFound, VllmMissing, and ServerFailed with the reason and the end of the log.
+    The process kit stops the server together with this process, whatever happens. A second call with the same
+    ``name`` replaces the first server. Raises ModelNotFound, VllmMissing, and ServerFailed with the reason and the end
+    of the log.
     """
     target = machine()
     settings = environment(model, target) | (env or {})
-    return start(command(model, target=target, **flags), name="vllm", env=settings, timeout=timeout)
+    return start(command(model, target=target, **flags), name=name, env=settings, timeout=timeout)
