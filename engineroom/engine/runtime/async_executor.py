@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
 from collections import defaultdict, deque
@@ -30,12 +31,16 @@ class EngineStopped(RuntimeError):
 class EngineStats:
     """How busy an engine is; each value is NaN where it is not known.
 
-    `kv_cache_usage`: the share, from 0 to 1, of the KV cache's blocks that running requests hold.
+    `kv_cache_usage`: the share, from 0 to 1, of the KV cache's blocks that running requests hold. `num_blocks` and
+    `tokens_per_block` are the KV cache's size. `num_preemptions` has been counted since the start.
     """
 
     num_running_requests: float
     num_waiting_requests: float
     kv_cache_usage: float
+    num_blocks: float = math.nan
+    tokens_per_block: float = math.nan
+    num_preemptions: float = math.nan
 
 
 OutputQueue = asyncio.Queue[TokenOutput | Exception]
@@ -83,8 +88,10 @@ class AsyncExecutor:
                 output = await queue.get()
                 if isinstance(output, Exception):
                     raise output
+                if output.error:
+                    raise output.error
                 finished = output.finish_reason is not None
-                yield _with_queue_time(output, request) if is_first else output
+                yield replace(output, metrics=request.metrics) if is_first else output
                 is_first = False
         finally:
             request.cancelled = True
@@ -96,7 +103,14 @@ class AsyncExecutor:
         scheduler, block_manager = self.executor.scheduler, self.executor.block_manager
         num_waiting = len(scheduler.waiting) + len(self._new_requests)
         usage = 1 - block_manager.num_free_blocks / block_manager.num_blocks
-        return EngineStats(len(scheduler.running), num_waiting, usage)
+        return EngineStats(
+            num_running_requests=len(scheduler.running),
+            num_waiting_requests=num_waiting,
+            kv_cache_usage=usage,
+            num_blocks=block_manager.num_blocks,
+            tokens_per_block=block_manager.tokens_per_block,
+            num_preemptions=scheduler.num_preemptions,
+        )
 
     def problem(self) -> str | None:
         """Why no output can be expected now: the engine was shut down, or its last step failed. None if all is well."""
@@ -162,13 +176,6 @@ class AsyncExecutor:
         self.executor.abort_all()
         self._new_requests.clear()
         self._send([(request, error) for request in list(self._queues)])
-
-
-def _with_queue_time(output: TokenOutput, request: Request) -> TokenOutput:
-    if request.first_scheduled_time is None:
-        return output
-    queue_seconds = request.first_scheduled_time - request.arrival_time
-    return replace(output, queue_seconds=queue_seconds, num_cached_tokens=request.num_cached_tokens)
 
 
 def _put_all(batch: Sequence[tuple[OutputQueue, TokenOutput | Exception]]) -> None:

@@ -8,22 +8,27 @@ which is dropped.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 
 from engineroom.engine.directory import EngineDir, open_engine
 from engineroom.engine.model import PLACEHOLDER_TOKEN_ID, KvCacheShape
+from engineroom.engine.runtime.block_allocator import BlockAllocator, RefCountAllocator
+from engineroom.engine.runtime.grammar import GrammarError
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.model_runner import ContextChunk, ModelRunner
-from engineroom.engine.runtime.request import Request, TokenOutput
-from engineroom.engine.runtime.sampling import SamplingParams, logprobs, sample
+from engineroom.engine.runtime.request import Request, RequestError, TokenLogprob, TokenOutput
+from engineroom.engine.runtime.sampler import PendingStep, prompt_logprobs, sample_tokens
+from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import CapacitySchedulerPolicy, Scheduler
+from engineroom.kit import cgroup
 
 # The share of the available memory that a KV cache on a CPU takes, unless KvCacheConfig.max_tokens is set.
 CPU_FREE_MEMORY_FRACTION = 0.2
@@ -42,28 +47,6 @@ class KvCacheConfig:
     enable_block_reuse: bool = True
 
 
-@dataclass
-class PendingStep:
-    """Tokens of one step on their way from the device to the host.
-
-    token_ids: int64 [num_requests]; logprobs: float32 [num_requests], or None if no request asked for them. Both are
-    on the host, and valid once the event `copied` has completed. On a CPU there is no copy, and `copied` is None.
-    """
-
-    step_number: int
-    requests: list[Request]
-    token_ids: Tensor
-    logprobs: Tensor | None
-    copied: torch.cuda.Event | None
-
-    def read(self) -> list[tuple[Request, int, float]]:
-        """(request, token id, log-probability or 0.0) for each request; waits for the device."""
-        if self.copied:
-            self.copied.synchronize()
-        log_probabilities = [0.0] * len(self.requests) if self.logprobs is None else self.logprobs.tolist()
-        return list(zip(self.requests, self.token_ids.tolist(), log_probabilities, strict=True))
-
-
 class Executor:
     """An engine that serves many requests together. Not thread-safe; see AsyncExecutor."""
 
@@ -75,8 +58,11 @@ class Executor:
         kv_cache_config: KvCacheConfig | None = None,
         policy: CapacitySchedulerPolicy = "guaranteed_no_evict",
         overlap: int | None = None,
+        make_block_allocator: Callable[[int], BlockAllocator] = RefCountAllocator,
     ) -> None:
         """`overlap`: how many steps the host may be behind the device; the default is 1 on a GPU and 0 on a CPU.
+
+        `make_block_allocator` returns the allocator of that many blocks, which the block manager uses.
 
         Raises EngineError for an engine that cannot run here.
         """
@@ -85,7 +71,8 @@ class Executor:
         self.model_runner = self.model_runner_class(self.engine)
         num_blocks = num_kv_cache_blocks(self.engine, kv_cache_config)
         tokens_per_block = self.engine.limits.tokens_per_block
-        self.block_manager = BlockManager(num_blocks, tokens_per_block, kv_cache_config.enable_block_reuse)
+        reuse = kv_cache_config.enable_block_reuse
+        self.block_manager = BlockManager(num_blocks, tokens_per_block, reuse, make_block_allocator)
         self.scheduler = Scheduler(self.engine.limits, self.block_manager, policy)
         self.model_runner.allocate_kv_cache(num_blocks)
         self.overlap = int(self.model_runner.device == "cuda") if overlap is None else overlap
@@ -101,14 +88,16 @@ class Executor:
         outputs: list[tuple[Request, TokenOutput]] = []
         if any(self._has_placeholders(request, num_tokens) for request, num_tokens in batch.context):
             outputs = self._read_steps(self.num_steps)  # may end some of the batch's requests
-        self._run_context([chunk for chunk in batch.context if not chunk[0].finished])
-        self._run_generation([request for request in batch.generation if not request.finished])
+        self.model_runner.copy_blocks(self.block_manager.pop_block_copies())
+        outputs += self._run_context([chunk for chunk in batch.context if not chunk[0].finished])
+        outputs += self._run_generation([request for request in batch.generation if not request.finished])
         return outputs + self._read_steps(self.num_steps - self.overlap)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[int]]:
         """The output token ids of each prompt; all are served together.
 
-        Raises RequestError for a prompt beyond the limits, before any of them runs.
+        Raises RequestError for a prompt beyond the limits, before any of them runs; later for an output that cannot
+        follow its grammar.
         """
         requests = [Request(list(prompt), params) for prompt in prompts]
         for request in requests:
@@ -116,7 +105,9 @@ class Executor:
         for request in requests:
             self.scheduler.add(request)
         while self.scheduler.has_requests:
-            self.step()
+            for _, output in self.step():
+                if output.error:
+                    raise output.error
         return [request.output_token_ids for request in requests]
 
     def abort_all(self) -> None:
@@ -133,29 +124,43 @@ class Executor:
         begin = request.num_computed_tokens
         return PLACEHOLDER_TOKEN_ID in request.token_ids[begin : begin + num_tokens]
 
-    def _run_context(self, chunks: list[tuple[Request, int]]) -> None:
-        """Compute (request, number of tokens) chunks, and sample a token for each request whose context is complete."""
-        if not chunks:
-            return
+    def _run_context(self, batch: list[tuple[Request, int]]) -> list[tuple[Request, TokenOutput]]:
+        """Compute the next (request, number of tokens), and sample a token where the context is then complete.
+
+        Returns what was read of earlier steps.
+        """
+        if not batch:
+            return []
+        chunks = [_context_chunks(request, num_tokens) for request, num_tokens in batch]
         # float32 [num_chunks, vocab_size], int64 [num_chunks]
-        logits, greedy_token_ids = self.model_runner.run_context(
-            [_context_chunk(request, num_tokens) for request, num_tokens in chunks]
-        )
-        complete_rows = []
-        for row, (request, num_tokens) in enumerate(chunks):
+        logits, greedy_token_ids = self.model_runner.run_context(list(chain(*chunks)))
+        complete_rows: list[int] = []
+        requests: list[Request] = []
+        end_row = 0
+        for (request, num_tokens), request_chunks in zip(batch, chunks, strict=True):
+            begin_row, end_row = end_row, end_row + len(request_chunks)
+            if request.needs_prompt_logits:
+                request.prompt_logprobs += prompt_logprobs(request, logits[begin_row:end_row])
             request.num_computed_tokens += num_tokens
             computed_token_ids = request.token_ids[: request.num_computed_tokens]
             self.block_manager.cache_full_blocks(request.block_table, computed_token_ids)
             if request.num_computed_tokens == len(request.token_ids):
-                complete_rows.append(row)
-        if complete_rows:
-            requests = [chunks[row][0] for row in complete_rows]
-            self._sample(requests, logits[complete_rows], greedy_token_ids[complete_rows])
-
-    def _run_generation(self, requests: list[Request]) -> None:
-        """Compute the newest token of each request, and sample the next one."""
+                complete_rows.append(end_row - 1)
+                requests.append(request)
+                if (
+                    request.num_known_tokens == request.num_prompt_tokens
+                ):  # no recomputation after a preemption
+                    request.context_blocks = request.block_table.counts
         if not requests:
-            return
+            return []
+        if end_row > len(batch):  # several chunks of one request have written its last token
+            self._set_last_tokens(requests, greedy_token_ids[complete_rows])
+        return self._sample(requests, logits[complete_rows], greedy_token_ids[complete_rows])
+
+    def _run_generation(self, requests: list[Request]) -> list[tuple[Request, TokenOutput]]:
+        """Compute the newest token of each request, and sample the next one. Returns what was read of earlier steps."""
+        if not requests:
+            return []
         # float32 [num_requests, vocab_size], int64 [num_requests]
         logits, greedy_token_ids = self.model_runner.run_generation(
             [request.token_ids[-1] for request in requests],
@@ -165,32 +170,36 @@ class Executor:
         )
         for request in requests:
             request.num_computed_tokens += 1
-        self._sample(requests, logits, greedy_token_ids)
+        return self._sample(requests, logits, greedy_token_ids)
 
-    def _sample(self, requests: list[Request], logits: Tensor, greedy_token_ids: Tensor) -> None:
+    def _sample(
+        self, requests: list[Request], logits: Tensor, greedy_token_ids: Tensor
+    ) -> list[tuple[Request, TokenOutput]]:
         """Choose the next token of each request on the device and start its copy to the host.
 
-        logits: float32 [num_requests, vocab_size]; greedy_token_ids: int64 [num_requests].
+        logits: float32 [num_requests, vocab_size]; greedy_token_ids: int64 [num_requests]. Some parameters need all
+        tokens of a request on the host. Then the earlier steps are read first, while the device computes this one.
+        Returns what was read.
         """
-        params = [request.params for request in requests]
-        token_ids = greedy_token_ids
-        if not all(request_params.greedy for request_params in params):
-            seeds = [request.seed for request in requests]
-            positions = [len(request.token_ids) for request in requests]
-            token_ids = sample(logits, greedy_token_ids, params, seeds, positions)
-            self.model_runner.set_last_token_ids([_slot(request) for request in requests], token_ids)
-        host_logprobs = None
-        if any(request_params.logprobs for request_params in params):
-            host_logprobs = logprobs(logits, token_ids).to("cpu", non_blocking=True)
-        host_token_ids = token_ids.to("cpu", non_blocking=True)
-        copied = torch.cuda.Event() if token_ids.is_cuda else None
-        if copied:
-            copied.record()
+        outputs: list[tuple[Request, TokenOutput]] = []
+        if any(request.params.reads_output for request in requests):
+            outputs = self._read_steps(self.num_steps - 1)  # may end some of the requests
+            rows = [row for row, request in enumerate(requests) if not request.finished]
+            if len(rows) < len(requests):
+                requests = [requests[row] for row in rows]
+                logits, greedy_token_ids = logits[rows], greedy_token_ids[rows]
+        if not requests:
+            return outputs
+        sampled = sample_tokens(logits, greedy_token_ids, requests)
+        if sampled.token_ids is not greedy_token_ids:
+            self._set_last_tokens(requests, sampled.token_ids)
+        self._pending_steps.append(PendingStep(self.num_steps, requests, sampled))
         for request in requests:
             request.append_placeholder()
-        self._pending_steps.append(
-            PendingStep(self.num_steps, requests, host_token_ids, host_logprobs, copied)
-        )
+        return outputs
+
+    def _set_last_tokens(self, requests: list[Request], token_ids: Tensor) -> None:
+        self.model_runner.set_last_token_ids([_slot(request) for request in requests], token_ids)
 
     def _read_steps(self, last_step: int) -> list[tuple[Request, TokenOutput]]:
         """Read the tokens of all pending steps up to step number `last_step`."""
@@ -201,22 +210,42 @@ class Executor:
                     outputs.append((request, self._receive(request, token_id, logprob)))
         return outputs
 
-    def _receive(self, request: Request, token_id: int, logprob: float) -> TokenOutput:
+    def _receive(self, request: Request, token_id: int, logprob: TokenLogprob) -> TokenOutput:
         """Record a token that the host has read; finish the request, or cache the block that the token filled."""
-        finish_reason = request.resolve_placeholder(token_id)
+        is_first = request.num_known_tokens == request.num_prompt_tokens
+        try:
+            finish_reason = request.resolve_placeholder(token_id)
+        except GrammarError as error:
+            self.scheduler.finish(request)
+            return TokenOutput(token_id, logprob.logprob, "stop", error=RequestError(str(error)))
         if finish_reason:
             self.scheduler.finish(request)
         elif request.is_running:
             num_tokens = min(request.num_known_tokens, request.num_computed_tokens)
             if num_tokens % self.block_manager.tokens_per_block == 0:
                 self.block_manager.cache_full_blocks(request.block_table, request.token_ids[:num_tokens])
-        return TokenOutput(token_id, logprob, finish_reason)
+        return TokenOutput(
+            token_id,
+            logprob.logprob,
+            finish_reason,
+            time.perf_counter(),
+            top_logprobs=logprob.top,
+            prompt_logprobs=tuple(request.prompt_logprobs) if is_first else (),
+        )
 
 
-def _context_chunk(request: Request, num_tokens: int) -> ContextChunk:
-    begin = request.num_computed_tokens
-    token_ids = request.token_ids[begin : begin + num_tokens]
-    return ContextChunk(token_ids, begin, _slot(request), request.block_table.block_ids)
+def _context_chunks(request: Request, num_tokens: int) -> list[ContextChunk]:
+    """The next tokens of a request as one chunk, or one token a chunk where the logits of each are needed."""
+    begin, step = request.num_computed_tokens, 1 if request.needs_prompt_logits else num_tokens
+    return [
+        ContextChunk(
+            request.token_ids[position : position + step],
+            position,
+            _slot(request),
+            request.block_table.block_ids,
+        )
+        for position in range(begin, begin + num_tokens, step)
+    ]
 
 
 def _slot(request: Request) -> int:
@@ -233,5 +262,5 @@ def num_kv_cache_blocks(engine: EngineDir, config: KvCacheConfig) -> int:
     elif engine.device == "cuda":
         num_blocks = int(torch.cuda.mem_get_info()[0] * config.free_gpu_memory_fraction) // block_bytes
     else:
-        num_blocks = int(psutil.virtual_memory().available * CPU_FREE_MEMORY_FRACTION) // block_bytes
+        num_blocks = int(cgroup.memory()[1] * CPU_FREE_MEMORY_FRACTION) // block_bytes
     return max(1, min(num_blocks, limits.max_blocks_per_sequence * limits.max_batch_size))

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from engineroom.engine.runtime.grammar import Grammar
 from engineroom.kit.errors import UserError
+
+MAX_LOGIT_BIAS = 100  # OpenAI's limit
 
 
 class SamplingError(UserError, ValueError):
@@ -23,8 +27,22 @@ class SamplingError(UserError, ValueError):
 class SamplingParams:
     """How the tokens of one request are chosen. The names are those of TensorRT-LLM's SamplingParams.
 
-    `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 mean no limit. `end_id` and each of `stop_words`, sequences of
-    token ids, end the output. `logprobs`: whether to return the log-probability of each chosen token.
+    `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 mean no limit. `end_id` and each of `stop_words`,
+    sequences of token ids, end the output; those of one token are impossible before `min_tokens` tokens.
+
+    `logprobs`: None, or how many of the likeliest tokens are returned with their log-probabilities, beside the chosen
+    token's. `prompt_logprobs`: the same for each token of the prompt.
+
+    `presence_penalty` and `frequency_penalty` reduce the logits of tokens in the output so far, once and once for each
+    time; logits of tokens in prompt or output are divided by `repetition_penalty` (multiplied if negative), as in vLLM.
+    `logit_bias`, vLLM's name: pairs of a token id and what is added to its logit. `grammar`: the only texts that the
+    output may be.
+
+    Penalties and a grammar need the last token on the host. A step with such a request waits until the tokens of the
+    step before it were read, but only after its own computation was launched, so a GPU has work meanwhile. A request
+    with `prompt_logprobs` computes a context of at most max_batch_size tokens a step, without cached blocks, and the
+    host waits for each of these steps.
+
     Raises SamplingError for a value out of its range.
     """
 
@@ -32,10 +50,18 @@ class SamplingParams:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
     seed: int | None = None
     end_id: int | None = None
     stop_words: tuple[tuple[int, ...], ...] = ()
-    logprobs: bool = False
+    min_tokens: int = 0
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         ranges = {
@@ -43,15 +69,56 @@ class SamplingParams:
             "temperature": (self.temperature >= 0, "from 0 up"),
             "top_k": (self.top_k >= 0, "from 0 up, 0 for all"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "min_p": (0 <= self.min_p <= 1, "from 0 to 1"),
             "seed": (self.seed is None or -(2**63) <= self.seed < 2**63, "of 64 bits"),
+            "min_tokens": (
+                0 <= self.min_tokens <= self.max_tokens,
+                f"from 0 to max_tokens, {self.max_tokens}",
+            ),
+            "logprobs": (self.logprobs is None or self.logprobs >= 0, "from 0 up"),
+            "prompt_logprobs": (self.prompt_logprobs is None or self.prompt_logprobs >= 0, "from 0 up"),
+            "presence_penalty": (-2 <= self.presence_penalty <= 2, "from -2 to 2"),
+            "frequency_penalty": (-2 <= self.frequency_penalty <= 2, "from -2 to 2"),
+            "repetition_penalty": (0 < self.repetition_penalty < float("inf"), "above 0"),
         }
         for name, (is_valid, expected) in ranges.items():
             if not is_valid:
                 raise SamplingError(f"{name} is {getattr(self, name)}; expected a number {expected}.")
+        for token_id, bias in self.logit_bias:
+            if not -MAX_LOGIT_BIAS <= bias <= MAX_LOGIT_BIAS:
+                raise SamplingError(
+                    f"logit_bias is {bias} for token {token_id}; expected a number from -100 to 100."
+                )
+        if self.grammar and self.min_tokens:
+            raise SamplingError(
+                f"min_tokens is {self.min_tokens}, but the grammar of the output decides when it may end; "
+                "expected one of the two."
+            )
 
-    @property
+    @cached_property
     def greedy(self) -> bool:
         return self.temperature == 0 or self.top_k == 1
+
+    @cached_property
+    def has_penalties(self) -> bool:
+        penalties = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty)
+        return penalties != (0, 0, 1)
+
+    @cached_property
+    def reads_output(self) -> bool:
+        """Whether the host must know all tokens of the output before it can choose the next one."""
+        return self.has_penalties or self.grammar is not None
+
+    @cached_property
+    def changes_logits(self) -> bool:
+        """Whether the greedy token may be another one than that with the model's largest logit."""
+        return self.reads_output or bool(self.logit_bias) or self.min_tokens > 0
+
+    @cached_property
+    def end_token_ids(self) -> list[int]:
+        """The tokens that end the output by themselves."""
+        end_ids = [] if self.end_id is None else [self.end_id]
+        return end_ids + [stop_word[0] for stop_word in self.stop_words if len(stop_word) == 1]
 
 
 def sample(
@@ -74,17 +141,21 @@ def sample(
     row_indices = torch.tensor(rows, device=logits.device)  # [num_rows]
     keys = torch.tensor([[seeds[row], positions[row]] for row in rows], device=logits.device)  # [num_rows, 2]
     temperatures = _column([row_param.temperature for row_param in row_params], logits)  # [num_rows, 1]
-    scores = apply_top_k_top_p(logits[row_indices] / temperatures, row_params)  # [num_rows, vocab_size]
+    scores = apply_min_p(logits[row_indices] / temperatures, row_params)  # [num_rows, vocab_size]
+    scores = apply_top_k_top_p(scores, row_params)
     token_ids[row_indices] = (scores + gumbel_noise(keys, logits.shape[1])).argmax(-1)
     return token_ids
 
 
-def logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
-    """Log-probability of each row's token before temperature, top-k and top-p, float32 [num_requests].
+def apply_min_p(scores: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+    """`scores`, float32 [num_requests, vocab_size], with minus infinity for improbable tokens.
 
-    logits: float32 [num_requests, vocab_size]; token_ids: int64 [num_requests].
+    These are tokens whose probability is less than `min_p` times that of the likeliest token.
     """
-    return logits.log_softmax(-1).gather(1, token_ids[:, None])[:, 0]
+    if all(request_params.min_p == 0 for request_params in params):
+        return scores
+    min_p = _column([request_params.min_p for request_params in params], scores)  # [num_requests, 1]
+    return scores.masked_fill(scores < scores.amax(-1, keepdim=True) + min_p.log(), -torch.inf)
 
 
 def apply_top_k_top_p(scores: Tensor, params: Sequence[SamplingParams]) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from engineroom.engine.config import Limits
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.request import ContextLengthError, Request, RequestError
+from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit.errors import UserError
 
 CapacitySchedulerPolicy = Literal["guaranteed_no_evict", "max_utilization"]
@@ -34,6 +35,11 @@ class ScheduledBatch:
 
     context: list[tuple[Request, int]] = field(default_factory=list)
     generation: list[Request] = field(default_factory=list)
+
+    @property
+    def num_context_logits(self) -> int:
+        """Rows of logits that the context graph computes; it can compute max_batch_size of them."""
+        return sum(num_tokens if request.needs_prompt_logits else 1 for request, num_tokens in self.context)
 
     @property
     def is_empty(self) -> bool:
@@ -61,6 +67,7 @@ class Scheduler:
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.free_slots = list(range(limits.max_batch_size))
+        self.num_preemptions = 0
 
     @property
     def has_requests(self) -> bool:
@@ -103,6 +110,33 @@ class Scheduler:
         self._start_waiting(budget, batch)
         return batch
 
+    def fork(self, parent: Request, params: SamplingParams) -> Request:
+        """Start a request that continues the tokens of `parent`, for several answers to one prompt.
+
+        The tokens of `parent` so far are the prompt of the new request, which shares all blocks of `parent`. The last
+        one is copied before either request writes to it.
+
+        Raises RequestError if `parent` is not generating, if its newest token was not read yet, if the new request is
+        beyond the limits, or if no slot or too few blocks are free.
+        """
+        if not (parent.is_running and parent.is_generating) or parent.num_placeholders:
+            raise RequestError(
+                "only a running request whose tokens were all read can be forked; use overlap=0."
+            )
+        child = Request(list(parent.token_ids), params)
+        self.check(child)
+        child.num_computed_tokens = child.num_cached_tokens = parent.num_computed_tokens
+        child.block_table = self.block_manager.fork(parent.block_table)
+        if not self.free_slots or not self.admits(child):
+            self.block_manager.free(child.block_table)
+            raise RequestError(
+                "the fork cannot start now: no slot is free, or too few blocks of the KV cache."
+            )
+        child.first_scheduled_time = time.perf_counter()
+        child.slot = self.free_slots.pop()
+        self.running.append(child)
+        return child
+
     def finish(self, request: Request) -> None:
         """Remove a running or waiting request, and free its blocks and its slot."""
         request.finished = True
@@ -122,7 +156,10 @@ class Scheduler:
 
     def _blocks_to_come(self, request: Request) -> int:
         """Blocks that a request still needs if its output gets as long as max_tokens allows."""
-        return self.block_manager.blocks_needed(request.max_total_tokens) - len(request.block_table.block_ids)
+        num_missing = self.block_manager.blocks_needed(request.max_total_tokens) - len(
+            request.block_table.block_ids
+        )
+        return num_missing + self.block_manager.is_shared(request.block_table, request.num_computed_tokens)
 
     def _schedule_generation(self, request: Request, batch: ScheduledBatch) -> None:
         if self._allocate(request, len(request.token_ids)):
@@ -131,6 +168,9 @@ class Scheduler:
     def _schedule_context(self, request: Request, budget: int, batch: ScheduledBatch) -> int:
         """Add the next chunk of a request's context, at most `budget` tokens; returns how many tokens it has."""
         num_tokens = min(budget, len(request.token_ids) - request.num_computed_tokens)
+        num_logits = self.limits.max_batch_size - batch.num_context_logits
+        if request.needs_prompt_logits or not num_logits:
+            num_tokens = min(num_tokens, num_logits)
         if self.policy == "max_utilization":
             num_blocks = len(request.block_table.block_ids) + self.block_manager.num_free_blocks
             free_tokens = num_blocks * self.block_manager.tokens_per_block - request.num_computed_tokens
@@ -155,11 +195,11 @@ class Scheduler:
 
     def _match_and_admit(self, request: Request) -> bool:
         """Look a request's prefix up in the cache and decide whether it may start; if not, free its blocks."""
-        request.block_table = self.block_manager.match_prefix(request.token_ids)
+        prefix = [] if request.needs_prompt_logits else request.token_ids
+        request.block_table = self.block_manager.match_prefix(prefix)
         num_reused_tokens = len(request.block_table.block_ids) * self.block_manager.tokens_per_block
         if not self.admits(request):
-            self.block_manager.free(request.block_table)
-            self.block_manager.num_reused_tokens -= num_reused_tokens  # the next step looks them up again
+            self.block_manager.forget_match(request.block_table, prefix)  # the next step looks again
             return False
         request.num_computed_tokens = num_reused_tokens
         if request.first_scheduled_time is None:
@@ -173,7 +213,7 @@ class Scheduler:
         The newest request is never in the batch yet, since requests are scheduled in the order of `running`. Returns
         False if `request` itself was the newest and is preempted.
         """
-        while not self.block_manager.allocate(request.block_table, num_tokens):
+        while not self.block_manager.allocate(request.block_table, num_tokens, request.num_computed_tokens):
             newest = self.running[-1]
             self._preempt(newest)
             if newest is request:
@@ -184,6 +224,7 @@ class Scheduler:
         self._release(request)
         request.num_computed_tokens = 0
         request.num_preemptions += 1
+        self.num_preemptions += 1
         self.waiting.appendleft(request)
 
     def _release(self, request: Request) -> None:

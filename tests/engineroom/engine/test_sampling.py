@@ -9,7 +9,6 @@ from engineroom.engine.runtime.sampling import (
     SamplingError,
     SamplingParams,
     gumbel_noise,
-    logprobs,
     sample,
 )
 from engineroom.kit.errors import UserError
@@ -55,6 +54,15 @@ def test_top_k_and_top_p_cut_the_tail() -> None:
     assert set(drawn(top_k=99)) >= {0, 1, 2, 3}
 
 
+def test_min_p_cuts_tokens_that_are_much_less_likely_than_the_likeliest() -> None:
+    """The probabilities of tokens 2, 1 and 0 are 0.37, 0.14 and 0.05 times that of token 3."""
+    assert drawn(min_p=1.0) == [3]
+    assert drawn(min_p=0.38) == [3]
+    assert drawn(min_p=0.36) == [2, 3]
+    assert drawn(min_p=0.1) == [1, 2, 3]
+    assert drawn(min_p=0.36, top_k=1) == [3]
+
+
 def test_a_seed_gives_the_same_token_in_any_batch() -> None:
     params, neighbour = (
         SamplingParams(temperature=1.0, seed=5),
@@ -80,11 +88,6 @@ def test_noise_is_uniform_and_independent_of_neighbours() -> None:
     assert torch.corrcoef(torch.stack([uniform[0, 1:], uniform[0, :-1]]))[0, 1].abs() < 0.02
 
 
-def test_logprobs() -> None:
-    actual = logprobs(LOGITS, torch.tensor([2]))
-    assert actual.tolist() == pytest.approx([float(LOGITS.log_softmax(-1)[0, 2])])
-
-
 @pytest.mark.parametrize(
     "params",
     [
@@ -93,7 +96,20 @@ def test_logprobs() -> None:
         {"top_k": -1},
         {"top_p": 0.0},
         {"top_p": 1.1},
+        {"min_p": 1.1},
+        {"min_p": -0.1},
         {"seed": 2**63},
+        {"min_tokens": -1},
+        {"min_tokens": 33},  # above max_tokens
+        {"logprobs": -1},
+        {"prompt_logprobs": -1},
+        {"presence_penalty": 2.1},
+        {"presence_penalty": -2.1},
+        {"frequency_penalty": 2.1},
+        {"frequency_penalty": -2.1},
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": float("inf")},
+        {"repetition_penalty": float("nan")},
     ],
 )
 def test_out_of_range(params: dict[str, float]) -> None:
