@@ -34,6 +34,8 @@ def panel_json(panel: Panel, panel_id: int, x: int, y: int, width: int) -> dict[
         for index, query in enumerate(panel.queries)
     ]
     custom = {"lineWidth": 2, "showPoints": "never", "spanNulls": False}
+    no_data = f"No data: published by {' and '.join(panel.jobs)}."  # for a machine where none of them runs
+    defaults = {"unit": panel.unit, "min": 0, "custom": custom, "noValue": no_data}
     return {
         "id": panel_id,
         "type": "timeseries",
@@ -41,7 +43,7 @@ def panel_json(panel: Panel, panel_id: int, x: int, y: int, width: int) -> dict[
         "description": panel.description,
         "datasource": SOURCE,
         "gridPos": {"h": HEIGHT, "w": width, "x": x, "y": y},
-        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0, "custom": custom}, "overrides": []},
+        "fieldConfig": {"defaults": defaults, "overrides": []},
         "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
         "targets": targets,
     }

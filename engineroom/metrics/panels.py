@@ -43,6 +43,11 @@ class Panel:
     description: str
     queries: tuple[Query, ...]
 
+    @property
+    def jobs(self) -> list[str]:
+        """The servers that publish what the panel shows."""
+        return [job for job in JOBS if job in {query.job for query in self.queries}]
+
 
 def for_jobs(
     make_expression: Callable[[str], Expression], jobs: str = "openai engine vllm", suffix: str = ""

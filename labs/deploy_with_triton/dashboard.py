@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,9 +52,12 @@ def draw(history: MetricsHistory, window: float = 5) -> None:
     with show.picture(alt, num_rows, num_columns, size=size, sharex=True) as (_, grid):
         for axes, panel in zip(grid.flat, PANELS, strict=True):
             lines = [line for query in panel.queries for line in query_lines(query, history, window)]
-            _draw_panel(axes, panel, lines, start)
+            no_data = "" if lines else reason_for_no_data(panel, jobs)
+            _draw_panel(axes, panel, lines, start, no_data)
             maxima = [f"{line.legend} at most {max(line.values):.3g}" for line in lines]
-            alt.append(f"{panel.title}, {UNITS[panel.unit]}: {', '.join(maxima) or 'nothing to show'}.")
+            alt.append(
+                f"{panel.title}, {UNITS[panel.unit]}: {', '.join(maxima) or ' '.join(no_data.split())}."
+            )
         for axes in grid[-1]:
             axes.set_xlabel("seconds")
 
@@ -77,7 +81,15 @@ def query_lines(query: Query, history: MetricsHistory, window: float) -> list[Li
     return lines
 
 
-def _draw_panel(axes: Any, panel: Panel, lines: list[Line], start: float) -> None:
+def reason_for_no_data(panel: Panel, jobs: Sequence[str]) -> str:
+    """Why a panel without a line has none, in lines of a few words. `jobs`: the servers that were recorded."""
+    recorded = [job for job in panel.jobs if job in jobs]
+    if not recorded:
+        return f"no data: published by\n{' and '.join(panel.jobs)},\nwhich this recording does not contain"
+    return f"no data: {' and '.join(recorded)}\ncounted nothing of this kind"
+
+
+def _draw_panel(axes: Any, panel: Panel, lines: list[Line], start: float, no_data: str) -> None:
     from matplotlib.ticker import EngFormatter  # slow to import
 
     for line in lines:
@@ -92,6 +104,7 @@ def _draw_panel(axes: Any, panel: Panel, lines: list[Line], start: float) -> Non
             linewidth=max(1, 2.8 - 0.6 * layer),  # a later line is thinner: equal lines all stay visible
         )
     axes.set_title(panel.title, fontsize=10, loc="left")
+    axes.text(0.5, 0.5, no_data, transform=axes.transAxes, ha="center", va="center", fontsize=8)
     axes.set_ylabel(UNITS[panel.unit], fontsize=8)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # space for the legend
     axes.tick_params(labelsize=8)

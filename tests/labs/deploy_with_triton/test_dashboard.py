@@ -170,7 +170,7 @@ def test_the_notebook_draws_every_panel_with_its_alternative_text(
 ) -> None:
     dashboard.draw(recording.history, WINDOW)
     alt = capsys.readouterr().out
-    assert "nothing to show" not in alt
+    assert "no data" not in alt
     for panel in panels.PANELS:
         assert f"{panel.title}, {panels.UNITS[panel.unit]}: " in alt
 
@@ -229,7 +229,24 @@ def test_a_server_that_does_not_answer_is_drawn_as_down(capsys: pytest.CaptureFi
     [line] = dashboard.query_lines(up, history, 1)
     assert line.legend == "triton" and len(line.values) > 2 and set(line.values) == {0}
     dashboard.draw(history)
-    assert "Up, 1 is up: triton at most 0." in capsys.readouterr().out
+    alt = capsys.readouterr().out
+    assert "Up, 1 is up: triton at most 0." in alt
+    assert "Running, requests: no data: triton counted nothing of this kind." in alt
+
+
+def test_an_empty_panel_says_which_servers_publish_it() -> None:
+    """Without the engine's own server and vLLM, as in the lesson, two panels have no line."""
+    recorded = ("triton", "openai")
+    reasons = {
+        panel.title: dashboard.reason_for_no_data(panel, recorded)
+        for panel in panels.PANELS
+        if not set(panel.jobs) & set(recorded)
+    }
+    reason = "no data: published by\nengine and vllm,\nwhich this recording does not contain"
+    assert reasons == dict.fromkeys(("Prefix cache hits", "Queue of the engine"), reason)
+    for panel in grafana.dashboard()["panels"]:
+        if panel["title"] in reasons:
+            assert panel["fieldConfig"]["defaults"]["noValue"] == "No data: published by engine and vllm."
 
 
 def test_what_cannot_be_recorded_or_drawn_is_refused(tmp_path: Path) -> None:
