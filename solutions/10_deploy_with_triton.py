@@ -29,7 +29,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -50,11 +49,12 @@ from engineroom.triton.lint import lint
 from engineroom.triton.render import render
 from engineroom.triton.server import serve as serve_triton
 from engineroom.vllm.model import dtype, local_folder
-from labs.deploy_with_triton import dashboard, plots
+from labs.deploy_with_triton import attempts, dashboard, plots
 from labs.deploy_with_triton import requests as lesson
 from labs.kit import show
 from labs.kit.check import check, needs
 from labs.kit.finetune import fine_tune
+from labs.kit.scratch import scratch_folder
 from labs.preflight import time_and_money
 
 print(time_and_money(10))
@@ -73,14 +73,8 @@ print(f"{program.executable().name} is here")
 # Build an engine as in lesson 06.
 
 # %%
-folder = Path(tempfile.mkdtemp(prefix="lesson-10-"))
-
-
-def fresh(name: str) -> Path:
-    shutil.rmtree(folder / name, ignore_errors=True)
-    return folder / name
-
-
+scratch = scratch_folder("lesson-10")
+folder, fresh = scratch.path, scratch.fresh
 model_dir, precision = local_folder(model), dtype(machine())
 device = "cuda" if torch.cuda.is_available() else "cpu"
 limits = engine.BuildConfig(max_batch_size=8, max_input_len=512, max_seq_len=1536, max_num_tokens=512)
@@ -198,6 +192,8 @@ print(source.read_text().split("class ", 1)[1].split("def call")[0])
 #
 # The model's name is `in_order`; the backend `python` runs its `model.py`.
 #
+# Replace each `...`:
+#
 # - it takes batches, like the other models: any `max_batch_size` from 1 up
 # - inputs: `text_input`, one string, and `max_tokens`, one 32-bit integer. Output: `text_output`, strings
 # - it sends many responses per request. The engine's configuration shows how to declare that:
@@ -221,15 +217,27 @@ instance_group [ { count: 1 kind: KIND_CPU } ]
 parameters { key: "tensorrt_llm_model_name" value { string_value: "tensorrt_llm" } }
 """
 ### STARTER
-# in_order = ...
+# in_order = """
+# name: "in_order"
+# backend: ...
+# max_batch_size: ...
+# model_transaction_policy { ... }
+# input [
+#   { name: "text_input" data_type: ... dims: [ 1 ] },
+#   { ... }
+# ]
+# output [ { name: "text_output" data_type: ... dims: [ -1 ] } ]
+# instance_group [ { ... } ]
+# parameters { key: ... value { string_value: ... } }
+# """
 ### END SOLUTION
-check("10.config", in_order)
+config_result = check("10.config", in_order)
 
 # %% [markdown]
 # Now let Triton itself read your configuration.
 
 # %%
-needs("10.config", in_order)
+needs("10.config", config_result or None)
 (shelf / "in_order" / "1").mkdir(parents=True, exist_ok=True)
 (shelf / "in_order" / "config.pbtxt").write_text(in_order)
 shutil.copy(source, shelf / "in_order" / "1" / "model.py")
@@ -251,19 +259,22 @@ questions = [questions[n % len(questions)] for n in range(together)]
 
 
 async def readers(name: str) -> list[lesson.TritonResponse]:
-    more = {} if name == "in_order" else {"stream": True}
-    asks = [lesson.infer(client, name, text_input=text, max_tokens=200, **more) for text in questions]
+    flags = {} if name == "in_order" else {"stream": True}
+    asks = [lesson.infer(client, name, text_input=text, max_tokens=200, **flags) for text in questions]
     return await asyncio.gather(*asks)
 
 
+# %%
+needs("10.config", config_result or None)
 for name in ("ensemble", "in_order", "tensorrt_llm_bls"):  # once, so that nobody is measured cold
     await readers(name)
-streams = {"ensemble": await readers("ensemble"), "in_order, one instance": await readers("in_order")}
-more = re.sub(r"count: \d+", f"count: {together}", in_order)
-(repository / "in_order" / "config.pbtxt").write_text(more)
-await client.load_model("in_order")
-streams[f"in_order, {together} instances"] = await readers("in_order")
-streams["tensorrt_llm_bls, one instance, threads"] = await readers("tensorrt_llm_bls")
+streams = {"ensemble": await readers("ensemble")}
+for instances in (1, together):
+    (repository / "in_order" / "config.pbtxt").write_text(lesson.with_instances(in_order, instances))
+    await client.load_model("in_order", client_timeout=120)
+    running = await lesson.num_instances(client, "in_order")
+    streams[f"in_order, instances: {running}"] = await readers("in_order")
+streams["tensorrt_llm_bls, one instance with threads"] = await readers("tensorrt_llm_bls")
 plots.streams(streams)
 
 # %% [markdown]
@@ -286,16 +297,23 @@ texts = lesson.infer_inputs(QUERY=questions[0], REQUEST_OUTPUT_LEN=1)
 
 
 async def prepare(after: float = 0) -> float:
+    """Send one text after that many seconds; returns the seconds until its tokens are here."""
     await asyncio.sleep(after)
     began = time.perf_counter()
-    await client.infer("preprocessing", texts)
+    await client.infer("preprocessing", texts, client_timeout=60)
     return time.perf_counter() - began
 
 
-file, sizes, waits = repository / "preprocessing" / "config.pbtxt", {}, {}
+async def set_delay(microseconds: int) -> None:
+    file = repository / "preprocessing" / "config.pbtxt"
+    file.write_text(re.sub(r"(delay_microseconds:) \d+", rf"\1 {microseconds}", file.read_text()))
+    await client.load_model("preprocessing", client_timeout=120)
+
+
+# %%
+sizes, waits = {}, {}
 for delay in (20_000, 0):
-    file.write_text(re.sub(r"(delay_microseconds:) \d+", rf"\1 {delay}", file.read_text()))
-    await client.load_model("preprocessing")
+    await set_delay(delay)
     before = await lesson.batch_sizes(client, "preprocessing")
     await asyncio.gather(*(prepare(after=n / 1000) for n in range(64)))
     sizes[f"{delay} µs"] = await lesson.new_batch_sizes(client, "preprocessing", before, num_requests=64)
@@ -337,7 +355,8 @@ print(f"{steps()} steps until now")
 # ### Exercise: cancel, and prove it
 #
 # Read some responses from the stream `answers`, then cancel the stream, and prove with the engine's own counter that
-# the engine stopped. Return a dictionary of whole numbers:
+# the engine stopped. The counter is published once in a period, so wait before you read it. Return a dictionary of
+# whole numbers:
 #
 # - `before`: `steps()` before the first response
 # - `received`: the number of responses that you read
@@ -362,20 +381,21 @@ async def leave(answers) -> dict[str, int]:
     ### END SOLUTION
 
 
-proof = await leave(long_answer("tensorrt_llm"))
-check("10.cancel", proof, asked, steps())
+departure = await attempts.try_leave(leave, lambda: long_answer("tensorrt_llm"), server)
+leave_result = check("10.cancel", leave, departure, asked)
 
 # %% [markdown]
+# `try_leave` runs your function, and afterwards ends what it may have left running: you can try as often as you like.
 # Now do the same with the other two models in front.
 
 # %%
-needs("10.cancel", proof)
+needs("10.cancel", leave_result or None)
 rows = []
 for name in ("tensorrt_llm", "ensemble", "tensorrt_llm_bls"):
-    proof, last = await leave(long_answer(name)), -1
-    while last != (last := steps()):
-        await asyncio.sleep(0.3)
-    rows.append({"asked": name, "pieces read": proof["received"], "steps of the engine": last - proof["before"]})
+    before = steps()
+    departure = await attempts.try_leave(leave, lambda name=name: long_answer(name), server)
+    read, computed = departure.num_responses, departure.steps_at_rest - before
+    rows.append({"asked": name, "responses read": read, "steps of the engine": computed})
 show.table(rows, f"A reader leaves early; the answer would have had {asked} tokens")
 
 # %% [markdown]
@@ -402,14 +422,20 @@ rendered = render(second_model, fresh("llmapi")) / "tensorrt_llm"
 (rendered / "config.pbtxt").write_text((rendered / "config.pbtxt").read_text().replace("tensorrt_llm", "second"))
 shutil.copytree(rendered, shelf / "second", dirs_exist_ok=True)
 await put("second")
+
+# %%
 first_answer = await lesson.infer(client, "ensemble", text_input=chat(question), max_tokens=60, stream=True)
 second_answer = await lesson.infer(
     client, "second", flat=True, text_input=chat(question), sampling_param_max_tokens=60, streaming=True
 )
 print(f"ensemble: {first_answer.text}\nsecond:   {second_answer.text}{second_answer.error}")
-await client.unload_model("second")
-while set((await lesson.model_versions(client, "second")).values()) - {"UNAVAILABLE"}:
-    await asyncio.sleep(0.1)
+
+# %% [markdown]
+# Two answers to one question, from two engines in one server. The second one has shown what it can do: unload it.
+
+# %%
+await lesson.unload(client, "second")
+print(await lesson.model_versions(client, "second"))
 
 # %% [markdown]
 # Two engines mean two processes and two KV caches. On a GPU, the first takes `kv_cache_free_gpu_mem_fraction` of the
@@ -453,9 +479,10 @@ for (name, labels), value in lesson.read_metrics(server, "nv_trt_llm").items():
 # - `served / "config.pbtxt"` names the engine. `rollout.replace_engine(text, engine_dir)` returns that text with
 #   another engine in it, and `write_atomic(file, text)` replaces a file atomically
 # - `await client.load_model("tensorrt_llm")`, `await client.unload_model("tensorrt_llm")`
-# - `await lesson.model_versions(client, "tensorrt_llm")` returns the state of each version: `{"1": "READY"}`
+# - `await lesson.model_versions(client, "tensorrt_llm")` returns the state of each version: `{"1": "READY"}`. A version
+#   that was unloaded stays in that list, as `UNAVAILABLE`
 #
-# `roll_out` must return once the new version is ready and the old one is gone. No request may fail.
+# `roll_out` must return once the new version is ready and the old one is unloaded. No request may fail.
 
 # %%
 served = repository / "tensorrt_llm"
@@ -466,16 +493,13 @@ async def roll_out(engine_dir: Path) -> None:
     shutil.copytree(served / "1", served / "2")
     text = (served / "config.pbtxt").read_text()
     write_atomic(served / "config.pbtxt", rollout.replace_engine(text, engine_dir))
-    await client.load_model("tensorrt_llm")
+    await client.load_model("tensorrt_llm", client_timeout=120)
     while (await lesson.model_versions(client, "tensorrt_llm")).get("1") not in (None, "UNAVAILABLE"):
         await asyncio.sleep(0.1)
     ### STARTER
     # ...
     ### END SOLUTION
 
-
-# %% [markdown]
-# The next cell restores version 1, so you can try as often as you like.
 
 # %%
 asked_ids = tokenizer.encode(chat(question), add_special_tokens=False)
@@ -486,17 +510,21 @@ async def ask_once() -> lesson.TritonResponse:
     return await lesson.infer(client, "tensorrt_llm", streaming=True, exclude_input_in_output=True, **tokens, **end)
 
 
-shutil.rmtree(served)
-await put("tensorrt_llm")
-old = (await ask_once()).token_ids
-answers, began, ended = await lesson.run_under_load(lambda: roll_out(second.path), ask_once)
-left = await lesson.model_versions(client, "tensorrt_llm")
-check("10.rollout", roll_out, answers, left, old)
+# %% [markdown]
+# The next cell restores version 1 and runs your `roll_out` under load, for two minutes at most. So you can try as often
+# as you like.
 
 # %%
-plots.rollout(answers, began, ended)
+shutil.rmtree(served, ignore_errors=True)
+await put("tensorrt_llm")
+old = (await ask_once()).token_ids
+attempt = await attempts.try_roll_out(roll_out, second.path, client, served, ask_once)
+roll_out_result = check("10.rollout", roll_out, attempt, str(second.path), old)
+
+# %%
+plots.rollout(attempt.responses, attempt.start_time, attempt.end_time)
 for version in ("1", "2"):
-    token_ids = next((answer.token_ids for answer in answers if answer.version == version), None)
+    token_ids = next((response.token_ids for response in attempt.responses if response.version == version), None)
     text = tokenizer.decode(token_ids) if token_ids else "did not answer"
     print(f"version {version}: {text}")
 
@@ -506,7 +534,7 @@ for version in ("1", "2"):
 # loaded. Here the new engine's file is damaged:
 
 # %%
-needs("10.rollout", *answers[:1])
+needs("10.rollout", roll_out_result or None)
 damaged = Path(shutil.copytree(second.path, fresh("damaged")))
 code = bytearray((damaged / "rank0.pt2").read_bytes())
 code[len(code) // 2] ^= 1
@@ -603,4 +631,4 @@ print(f"\n{launch}")
 await client.close()
 door.stop()
 server.stop()
-shutil.rmtree(folder)
+scratch.remove()

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf import text_format
 from tritonclient.grpc import InferInput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -19,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from engineroom.metrics.prometheus import fetch
 from engineroom.triton import client as triton_client
 from engineroom.triton.deployment import Deployment
-from engineroom.triton.render import CONFIG, TEMPLATES
+from engineroom.triton.render import CONFIG, TEMPLATES, parse_config
 from engineroom.triton.server import Triton
 
 DTYPES = {int: np.int32, float: np.float32, bool: np.bool_, str: np.object_}
@@ -139,6 +140,25 @@ def engine_steps(triton: Triton) -> int:
     return int(sum(value for (_, labels), value in values.items() if "iteration_counter" in labels))
 
 
+async def wait_until_idle(triton: Triton) -> None:
+    """Return when the engine has no request left. Raises TimeoutError when that takes longer than TIMEOUT.
+
+    The engine publishes its gauges once in a period, so a single reading may be old: two must agree.
+    """
+    before = None
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            gauges = read_metrics(triton, "nv_trt_llm_request")
+            num_active = sum(
+                value for (_, labels), value in gauges.items() if "request_type active" in labels
+            )
+            reading = num_active, engine_steps(triton)
+            if reading == before and not num_active:
+                return
+            before = reading
+            await asyncio.sleep(0.2)  # longer than a period
+
+
 async def batch_sizes(client: InferenceServerClient, model: str) -> Counter[int]:
     """How many calls the model's program has had with each number of requests, since it was loaded."""
     statistics: Any = await client.get_inference_statistics(model)
@@ -165,9 +185,33 @@ async def new_batch_sizes(
 
 
 async def model_versions(client: InferenceServerClient, model: str) -> dict[str, str]:
-    """Each version of a model that Triton knows, with its state."""
+    """Each version of a model that Triton knows, with its state: LOADING, READY, UNLOADING or UNAVAILABLE.
+
+    A version that was unloaded stays in Triton's list, UNAVAILABLE.
+    """
     index: Any = await client.get_model_repository_index()
     return {entry.version: entry.state for entry in index.models if entry.name == model and entry.version}
+
+
+async def unload(client: InferenceServerClient, model: str) -> None:
+    """Unload a model; returns when none of its versions is loaded. Raises TimeoutError after TIMEOUT seconds."""
+    await client.unload_model(model, client_timeout=TIMEOUT)
+    async with asyncio.timeout(TIMEOUT):
+        while set((await model_versions(client, model)).values()) - {"UNAVAILABLE"}:
+            await asyncio.sleep(0.1)
+
+
+def with_instances(config: str, count: int) -> str:
+    """The text of a config.pbtxt with `count` instances in its first instance group."""
+    parsed = parse_config(config)
+    parsed.instance_group[0].count = count
+    return text_format.MessageToString(parsed)
+
+
+async def num_instances(client: InferenceServerClient, model: str) -> int:
+    """How many processes or threads of a model the server runs, by the configuration that it has loaded."""
+    response: Any = await client.get_model_config(model)
+    return sum(group.count * max(1, len(group.gpus)) for group in response.config.instance_group)
 
 
 def fill_template_commands(deployment: Deployment, repository: str, models: Sequence[str]) -> list[str]:
