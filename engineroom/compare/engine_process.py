@@ -79,7 +79,7 @@ class EngineProcess(AbstractContextManager["EngineProcess"]):
         try:
             response = self._http.post("/", json=batch.model_dump())
         except httpx.TransportError:
-            log = self.server.logs(LOG_LINES)
+            log = self.server.excerpt(LOG_LINES)
             raise CompareError(f"{self.name} did not answer. The last lines of its log:\n{log}") from None
         if response.is_error:
             error = response.json()["detail"]

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from engineroom.compare.engine_process import Batch, BatchResult, StartTimes
 from engineroom.compare.engines import ENGINES, OfflineEngine
 from engineroom.compare.settings import EngineSettings
-from engineroom.kit.diagnose import HOST
+from engineroom.kit.ports import HOST
 
 
 def create_app(engine: OfflineEngine, times: StartTimes) -> FastAPI:

@@ -59,7 +59,7 @@ def serve(
         print(f"HTTP {triton.url}\ngRPC {triton.grpc}\nmetrics {triton.metrics}", flush=True)
         while triton.server.alive():
             time.sleep(0.5)
-        print(triton.server.logs(3), file=sys.stderr)
+        print(triton.server.excerpt(3), file=sys.stderr)
     raise typer.Exit(1)
 
 

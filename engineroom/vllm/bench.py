@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 from pathlib import Path
 
-from engineroom.kit.environment import child_environment
 from engineroom.kit.errors import UserError
-from engineroom.kit.process import Server
+from engineroom.kit.process import ProgramFailed, Server, run
 from engineroom.vllm.command import executable
 from engineroom.vllm.model import locate
 
@@ -44,13 +42,9 @@ def bench_serve(
         result = Path(folder) / "result.json"
         line = bench_command(server, result, model, **flags)
         try:
-            process = subprocess.run(
-                line, capture_output=True, text=True, timeout=timeout, env=child_environment()
-            )
-        except subprocess.TimeoutExpired as error:
-            message = f"vllm bench serve took longer than {timeout:g} s. Ask for fewer prompts."
-            raise BenchFailed(message) from error
-        if process.returncode or not result.exists():
-            output = (process.stdout + process.stderr).splitlines()
-            raise BenchFailed("vllm bench serve failed:\n" + "\n".join(output[-15:]))
+            output = run(line, name="vllm bench serve", timeout=timeout)
+        except ProgramFailed as error:
+            raise BenchFailed(str(error)) from None
+        if not result.exists():
+            raise BenchFailed(f"vllm bench serve wrote no result. Its output:\n{output[-2000:]}")
         return json.loads(result.read_text())

@@ -13,7 +13,7 @@ import httpx
 import psutil
 
 from engineroom.kit import process
-from engineroom.kit.diagnose import port_holder
+from engineroom.kit.ports import port_holder
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

@@ -139,7 +139,7 @@ CASES: dict[str, Case] = {
         printed("is running at"),
         program="JupyterLab, which asks in the terminal whether Ctrl-C is meant",
     ),
-    "run": Case(lambda inputs, folder: ["00"], has_child("ipykernel_launcher")),
+    "run": Case(lambda inputs, folder: ["00"], imported("labs.preflight")),
     "stop": Case(),
     "machine": Case(),
     "bill": Case(),
