@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from engineroom.load.workload import Turn
-from labs.build_engine.memory import MemoryBudget
+from labs.kit.memory import MemoryBudget
 from labs.kit import show
 
 PARTS = {"weights": show.BLUE, "kv_cache": show.GREEN, "activations": show.ORANGE, "unused": "#D9D9D9"}

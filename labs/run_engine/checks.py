@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from labs.kit.check import Mistake, exercise, require, require_function, require_names, require_number
-from labs.run_engine.replay import AdmissionRule, Arrival, Replay
+from labs.kit.replay import AdmissionRule, Arrival, Replay
 from labs.run_engine.simulation import CacheSituation, reference_rule, simulate
 
 RUN_NAMES = ("alone", "together", "paused", "reused")

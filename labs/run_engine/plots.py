@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from engineroom.kit.record import Record
 from labs.kit import show
-from labs.run_engine.replay import Replay
+from labs.kit.replay import Replay
 
 COLORS = (show.BLUE, show.ORANGE, show.GREEN, show.PURPLE)
 LIGHT_GREY = "#D9D9D9"

@@ -10,7 +10,7 @@ from engineroom.engine.config import Limits
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.request import Request, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingParams
-from labs.run_engine.replay import AdmissionRule, Arrival, RecordingScheduler, Replay, drive
+from labs.kit.replay import AdmissionRule, Arrival, RecordingScheduler, Replay, drive
 
 TOKENS_PER_BLOCK = 32
 LIMITS = Limits(max_batch_size=8, max_input_len=512, max_seq_len=1024, max_num_tokens=512)

@@ -21,7 +21,7 @@ from engineroom.engine.runtime.request import Request
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import Scheduler
 from engineroom.trtllm import tools
-from labs.build_engine import memory
+from labs.kit import memory
 from tests.engineroom.engine.conftest import checkpoint, engine
 
 __all__ = ["checkpoint", "engine"]

@@ -8,7 +8,7 @@ from typing import Any
 from engineroom.checkpoint import ModelConfig
 from engineroom.load.workload import Turn
 from labs.build_engine.checks import TOY
-from labs.build_engine.memory import max_concurrent_requests
+from labs.kit.memory import max_concurrent_requests
 
 TRACE = [Turn(100, 50)] * 98 + [Turn(400, 20), Turn(150, 330)]  # longest prompt 400, longest request 480
 LIMITS = {"max_batch_size": 24, "max_input_len": 400, "max_seq_len": 480, "max_num_tokens": 256}

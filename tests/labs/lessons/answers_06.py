@@ -11,7 +11,7 @@ from typing import Any
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.request import Request
 from labs.run_engine import Arrival, Replay
-from labs.run_engine.replay import RecordingScheduler, drive
+from labs.kit.replay import RecordingScheduler, drive
 from labs.run_engine.simulation import LIMITS, TOKENS_PER_BLOCK, SimulatedExecutor, reference_rule, simulate
 
 

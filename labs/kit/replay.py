@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from engineroom.engine.config import Limits
 from engineroom.engine.directory import EngineDir
+from engineroom.engine.runtime.block_allocator import BlockAllocator, RefCountAllocator
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.request import Request, TokenOutput
@@ -130,22 +131,31 @@ def replay(
     policy: CapacitySchedulerPolicy = "guaranteed_no_evict",
     kv_tokens: int | None = None,
     reuse: bool = False,
+    make_block_allocator: Callable[[int], BlockAllocator] = RefCountAllocator,
+    watch: Callable[[BlockManager, Sequence[Request]], None] | None = None,
     **limits: int,
 ) -> Replay:
     """Serve a trace with an empty KV cache of `kv_tokens` tokens. The host reads every token before the next step.
 
-    `rule` admits requests instead of `policy`. `reuse`: whether requests share the blocks of equal prefixes. `limits`
-    such as max_num_tokens=64 replace the engine's own and must not exceed them. Raises RequestError for a request
-    beyond the limits, ValueError for an arrival before step 0, and RuntimeError if the rule lets no request start while
-    none runs.
+    `rule` admits requests instead of `policy`. `reuse`: whether requests share the blocks of equal prefixes.
+    `make_block_allocator` returns the allocator of that many blocks. `watch` is called after each step, with the
+    requests in the order of the trace. `limits` such as max_num_tokens=64 replace the engine's own and must not exceed
+    them. Raises RequestError for a request beyond the limits, ValueError for an arrival before step 0, and RuntimeError
+    if the rule lets no request start while none runs.
     """
-    executor = Executor(engine, KvCacheConfig(kv_tokens, enable_block_reuse=reuse), policy, overlap=0)
+    kv_cache_config = KvCacheConfig(kv_tokens, enable_block_reuse=reuse)
+    executor = Executor(engine, kv_cache_config, policy, 0, make_block_allocator)
     scheduler = RecordingScheduler(replace(engine.limits, **limits), executor.block_manager, policy, rule)
     executor.scheduler = scheduler
-    return drive(executor, scheduler, trace)
+    return drive(executor, scheduler, trace, watch)
 
 
-def drive(loop: StepLoop, scheduler: RecordingScheduler, trace: Sequence[Arrival]) -> Replay:
+def drive(
+    loop: StepLoop,
+    scheduler: RecordingScheduler,
+    trace: Sequence[Arrival],
+    watch: Callable[[BlockManager, Sequence[Request]], None] | None = None,
+) -> Replay:
     """Run the steps of `loop`, which uses `scheduler`, until every request is finished. Raises what `replay` raises."""
     requests = [
         Request(list(arrival.token_ids), SamplingParams(max_tokens=arrival.max_tokens)) for arrival in trace
@@ -161,6 +171,8 @@ def drive(loop: StepLoop, scheduler: RecordingScheduler, trace: Sequence[Arrival
             if arrival.step == len(steps):
                 scheduler.add(request)
         steps.append(_record_step(loop, scheduler, indices))
+        if watch:
+            watch(scheduler.block_manager, requests)
         if not steps[-1].batch_size and scheduler.waiting:
             raise RuntimeError("No request runs, and the rule lets none start: they would wait for ever.")
     return Replay(trace, requests, steps, scheduler.block_manager.num_reused_tokens)
