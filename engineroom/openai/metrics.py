@@ -5,12 +5,13 @@ Names, labels and meaning are those of vLLM (vllm/v1/metrics/loggers.py), with a
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from engineroom.engine.runtime.async_executor import EngineStats, EngineStopped, QueueFull
@@ -28,7 +29,7 @@ REFUSALS = (RequestError, QueueFull, EngineStopped)
 
 
 class EngineStatsCollector(Collector):
-    """Gauges that ask the backend for its stats each time Prometheus asks for the metrics."""
+    """Metrics that ask the backend for its stats each time Prometheus asks; those that it does not know are NaN."""
 
     def __init__(self, stats: Callable[[], EngineStats], model: str) -> None:
         self.stats, self.model = stats, model
@@ -43,6 +44,22 @@ class EngineStatsCollector(Collector):
             gauge = GaugeMetricFamily(PREFIX + name, documentation, labels=["model_name"])
             gauge.add_metric([self.model], value)
             yield gauge
+        preemptions = CounterMetricFamily(
+            f"{PREFIX}num_preemptions", "Requests that lost their blocks", labels=["model_name"]
+        )
+        preemptions.add_metric([self.model], stats.num_preemptions)
+        yield preemptions
+        if not math.isnan(stats.num_blocks):
+            yield self._cache_config(stats)
+
+    def _cache_config(self, stats: EngineStats) -> Metric:
+        """The size of the KV cache; as in vLLM, it stands in the labels of a gauge that is always 1."""
+        config = {"num_gpu_blocks": f"{stats.num_blocks:.0f}", "block_size": f"{stats.tokens_per_block:.0f}"}
+        info = GaugeMetricFamily(
+            f"{PREFIX}cache_config_info", "Size of the KV cache", labels=["model_name", *config]
+        )
+        info.add_metric([self.model, *config.values()], 1)
+        return info
 
 
 class ServerMetrics:
