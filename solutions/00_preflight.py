@@ -25,7 +25,7 @@ import sys
 
 from engineroom.kit import process
 from engineroom.kit.machine import machine
-from labs.kit import progress, show
+from labs.kit import show
 from labs.kit.bill import bill, price_per_hour
 from labs.kit.check import check
 from labs.preflight import Answerer, Meter, draw_memory, problems, time_and_money
@@ -178,15 +178,13 @@ meter
 # The same cells run there. The card then shows the GPU, its driver and its compute capability; in NVIDIA's container,
 # `trtllm` joins the engines; and the meter runs. `deploy/README.md` explains how to rent a GPU and how to give it back.
 #
-# ## What you have done so far
+# ## Where you are
 #
-# Your progress stays on this machine and survives restarts and updates of the course.
+# Your progress stays on this machine and survives restarts and updates of the course. Each lesson ends with a map of
+# the course that shows it. In a terminal, `engineroom progress map` prints the same map.
 
 # %%
-from IPython.display import HTML
-
 meter.stop()
-HTML(progress.report())
 
 # %% [markdown]
 # ## Recap
@@ -198,3 +196,8 @@ HTML(progress.report())
 # **Keep:** the machine card and the budget.
 #
 # Next: [01 · Serve with vLLM](01_serve_with_vllm.ipynb)
+
+# %%
+from labs.kit.course_map import show_map
+
+show_map()

@@ -263,3 +263,8 @@ record.find("vllm-h200-8b-streams")
 # **Keep:** `vllm.serve`, the counters you know by name, and the picture of sixteen requests.
 #
 # Next: [02 · Measure](02_measure.ipynb)
+
+# %%
+from labs.kit.course_map import show_map
+
+show_map()

@@ -261,3 +261,8 @@ record.find("vllm-h200-8b-tpot")
 # **Keep:** your SLO, the highest rate that met it, and `load.sweep`.
 #
 # Next: [04 · Convert a checkpoint](04_convert_checkpoint.ipynb)
+
+# %%
+from labs.kit.course_map import show_map
+
+show_map()

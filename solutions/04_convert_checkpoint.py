@@ -305,4 +305,9 @@ else:
 # Next: [05 · Build an engine](05_build_engine.ipynb)
 
 # %%
+from labs.kit.course_map import show_map
+
+show_map()
+
+# %%
 scratch.remove()

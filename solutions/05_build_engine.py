@@ -446,5 +446,10 @@ else:
 # Next: [06 · Run the engine](06_run_engine.ipynb)
 
 # %%
+from labs.kit.course_map import show_map
+
+show_map()
+
+# %%
 del executor, after
 shutil.rmtree(folder)

@@ -486,5 +486,10 @@ else:
 # Next: [10 · Deploy with Triton](10_deploy_with_triton.ipynb)
 
 # %%
+from labs.kit.course_map import show_map
+
+show_map()
+
+# %%
 del executor
 shutil.rmtree(folder)

@@ -628,6 +628,11 @@ print(f"\n{launch}")
 # **Keep:** your `config.pbtxt`, your `leave`, and `engineroom triton render | check | serve | openai`.
 
 # %%
+from labs.kit.course_map import show_map
+
+show_map()
+
+# %%
 await client.close()
 door.stop()
 server.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -115,21 +114,6 @@ def machine() -> None:
 
     card = probe_machine()
     print(card, *(f"! {problem}" for problem in problems(card)), sep="\n")
-
-
-@app.command()
-def progress(
-    report: Annotated[Path | None, typer.Option(help="write a page to hand in: .html or .json")] = None,
-) -> None:
-    """Show what you have done so far."""
-    from engineroom.kit.files import write_atomic
-    from labs.kit.progress import report as progress_report
-
-    for lesson in json.loads(progress_report("json"))["lessons"]:
-        print(f"{lesson['lesson']:24} {lesson['done']} of {lesson['total']}")
-    if report:
-        write_atomic(report, progress_report("json" if report.suffix == ".json" else "html"))
-        print(f"written: {report}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import html
 import json
+import re
 import shlex
 import statistics
 import subprocess
@@ -234,6 +235,11 @@ def commit() -> str | None:
         return subprocess.run(describe, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def short_commit(commit: str | None) -> str | None:
+    """Return the commit as people read it: 10 digits of 40, and ``-dirty`` where it is."""
+    return commit and re.sub(r"^([0-9a-f]{10})[0-9a-f]{30}", r"\1", commit)
 
 
 def schema() -> str:

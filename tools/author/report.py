@@ -10,6 +10,7 @@ from pydantic import BaseModel, computed_field
 
 from engineroom.kit.files import write_atomic
 from engineroom.kit.machine import Machine
+from engineroom.kit.record import short_commit
 
 CellResult = Literal["ok", "failed", "not run"]
 
@@ -88,4 +89,4 @@ class RunReport(BaseModel):
         """Return a page that needs no other file."""
         loader = jinja2.FileSystemLoader(Path(__file__).parent)
         environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-        return environment.get_template("report.html.j2").render(report=self)
+        return environment.get_template("report.html.j2").render(report=self, short_commit=short_commit)

@@ -112,7 +112,7 @@ def command_paths() -> Iterator[str]:
         commands = getattr(command, "commands", {})
         for name, subcommand in commands.items():
             yield from walk([*words, name], subcommand)
-        if not commands:
+        if not commands or command.invoke_without_command:
             yield " ".join(words)
 
     for name, target in COMMANDS.items():
@@ -144,6 +144,8 @@ CASES: dict[str, Case] = {
     "machine": Case(),
     "bill": Case(),
     "progress": Case(lambda inputs, folder: ["--report", folder / "progress.html"]),
+    "progress map": Case(),
+    "progress verify": Case(lambda inputs, folder: [inputs.model / "README.md"], statuses=(1,)),
     "sync": Case(lambda inputs, folder: ["--work", folder / "work"]),
     "lessons": Case(lambda inputs, folder: ["00", "--check"], statuses=(0, 1)),
     "gates": Case(lambda inputs, folder: ["00"], statuses=(0, 1)),
