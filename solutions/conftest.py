@@ -1,13 +1,15 @@
-"""A stricter ``pytest --nbval-lax solutions/*.ipynb``.
+"""A stricter ``pytest --nbval-lax solutions/*.ipynb``, in which every cell runs twice in a row.
 
 nbval compares nothing in a cell whose stored count is missing, and it passes when every cell is skipped. So a notebook
 that was not run from top to bottom is refused, and a session in which no cell ran fails. Each notebook runs in a fresh
-work folder with a fresh progress file, as a learner's does.
+work folder with a fresh progress file, as a learner's does. A learner also runs a cell again: each cell is followed by
+a second run of itself, which must not fail either, and each check must pass both times.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -19,7 +21,8 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 
 from tools.author.execute import workspace
 from tools.author.gates.executed import comparable, ran_in_order
-from tools.author.gates.notebook_file import NotebookFile
+from tools.author.gates.exercises import check_calls
+from tools.author.gates.notebook_file import NotebookFile, output_text
 
 CELL_SECONDS = 600  # on a busy machine
 WORKSPACES = ExitStack()
@@ -38,6 +41,16 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         violations = ran_in_order(file) + comparable(file)
         if violations:
             collector.collect = partial(_refuse, collector, "\n".join(map(str, violations)))
+        else:
+            collector.collect = partial(_each_cell_twice, collector)
+
+
+def _each_cell_twice(file: IPyNbFile) -> Iterator[IPyNbCell]:
+    for cell in IPyNbFile.collect(file):
+        yield cell
+        yield IPyNbCell.from_parent(
+            file, name=f"{cell.name}, second run", cell_num=cell.cell_num, cell=cell.cell, options=cell.options
+        )
 
 
 def _refuse(collector: pytest.Collector, message: str) -> None:
@@ -49,6 +62,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, IPyNbCell):
             item.add_marker(pytest.mark.timeout(CELL_SECONDS))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a cell whose check did not pass: to nbval, a hint is an output like any other."""
+    yield
+    if isinstance(item, IPyNbCell):
+        printed = "\n".join(map(output_text, item.test_outputs))
+        for name in check_calls(item.cell.source):
+            if f"PASSED {name}" not in printed:
+                pytest.fail(f"the check of {name} did not pass:\n{printed}", pytrace=False)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

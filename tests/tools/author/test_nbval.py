@@ -16,6 +16,13 @@ from tools.author.files import ROOT
 from tools.author.source import METADATA
 
 CHECKED = ["nbval-check-output"]
+CHECK = """\
+verdict = globals().get("verdict", "PASSED")
+def check(name):
+    print(verdict, name)
+check("00.fresh")
+verdict = "NOT YET"
+"""
 
 
 def write(
@@ -58,6 +65,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
     write(folder / "b_wrong.ipynb", "print(6 * 7)", "41\n", tags=CHECKED)
     write(folder / "d_raises.ipynb", "1 / 0", "")
     write(folder / "e_place.ipynb", show_workspace, "work True []\n", tags=CHECKED)
+    write(folder / "f_once.ipynb", "os.mkdir('results')", "")
+    write(folder / "g_check.ipynb", CHECK, "PASSED 00.fresh\n")
     status, text = run(folder)
     assert status == 1, text
     return text
@@ -70,10 +79,15 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("b_wrong.ipynb::Cell 1", "FAILED"),
         ("d_raises.ipynb::Cell 1", "FAILED"),
         ("e_place.ipynb::Cell 1", "PASSED"),
+        ("a_right.ipynb::Cell 1, second run", "PASSED"),
+        ("f_once.ipynb::Cell 1", "PASSED"),
+        ("f_once.ipynb::Cell 1, second run", "FAILED"),
+        ("g_check.ipynb::Cell 1", "PASSED"),
+        ("g_check.ipynb::Cell 1, second run", "FAILED"),
     ],
 )
 def test_each_notebook_gets_what_it_deserves(cell: str, result: str, outcome: str) -> None:
-    assert re.search(rf"^{result} .*{cell}", outcome, re.MULTILINE), outcome
+    assert re.search(rf"^{result} .*{cell}(?!,)", outcome, re.MULTILINE), outcome
 
 
 def test_a_notebook_without_counts_is_refused(tmp_path: Path) -> None:
