@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from labs.kit.requirements import TOLERANCE, Mistake, close, require_number
@@ -12,6 +13,40 @@ Formula = Callable[..., Any]  # returns a number
 Range = tuple[float, float]  # the least and the greatest right number
 Inputs = Mapping[str, tuple[object, ...]]  # what an input is, for a message -> arguments
 Mistakes = Sequence[tuple[Formula, str]]  # a wrong formula, and the hint that names the mistake
+
+
+@dataclass(frozen=True)
+class FormulaCheck:
+    """What a formula is judged by; see ``require_formula``."""
+
+    reference: Callable[..., float | Range]
+    inputs: Inputs
+    hints: tuple[str, ...]
+    mistakes: Mistakes
+    subject: str
+
+    def judge(self, function: Formula) -> None:
+        """Raise Mistake unless ``function`` is right."""
+        expected = {name: _range(self.reference(*arguments)) for name, arguments in self.inputs.items()}
+        outputs = {
+            name: require_number(function(*arguments), subject=f"For {name} {self.subject}")
+            for name, arguments in self.inputs.items()
+        }
+        wrong = [name for name in self.inputs if not _within(outputs[name], expected[name])]
+        if wrong:
+            raise self._name(outputs, expected, wrong)
+
+    def _name(
+        self, outputs: Mapping[str, float], expected: Mapping[str, Range], wrong: Sequence[str]
+    ) -> Mistake:
+        for formula, hint in self.mistakes:
+            if all(close(outputs[name], formula(*self.inputs[name])) for name in wrong):
+                return Mistake(hint, *self.hints[1:])
+        name, nudge = wrong[0], _common_mistake(outputs, expected, wrong) or "".join(self.hints[:1])
+        numbers = (
+            f"For {name} {self.subject} should be {_text(expected[name])}, and is {_number(outputs[name])}."
+        )
+        return Mistake(f"{numbers} {nudge}".strip(), *self.hints[1:])
 
 
 def require_formula(
@@ -24,26 +59,13 @@ def require_formula(
 ) -> None:
     """Raise Mistake unless ``function`` agrees with ``reference`` in three significant digits on all ``inputs``.
 
-    Where ``function`` is wrong and agrees with one of ``mistakes``, the hint is that mistake's. Choose inputs on which
-    right and wrong formulas differ: several, of different sizes, no round numbers. A function that drops fractions,
-    reverses the sign or returns a constant is named without an entry. ``hints`` follow the numbers of the first wrong
-    output. ``subject`` is what the formula computes, in a sentence: "`tpot`".
+    ``reference`` returns a number, or the least and the greatest right one. Where ``function`` is wrong and agrees with
+    one of ``mistakes``, the hint is that mistake's. Choose inputs on which right and wrong formulas differ: several, of
+    different sizes, no round numbers. A function that drops fractions, reverses the sign or returns a constant is named
+    without an entry. ``hints`` follow the numbers of the first wrong output. ``subject`` is what the formula computes,
+    in a sentence: "`tpot`".
     """
-    ranges = {name: _range(reference(*arguments)) for name, arguments in inputs.items()}
-    outputs = {
-        name: require_number(function(*arguments), subject=f"For {name} {subject}")
-        for name, arguments in inputs.items()
-    }
-    wrong = [name for name in inputs if not _within(outputs[name], ranges[name])]
-    if not wrong:
-        return
-    for formula, hint in mistakes:
-        if all(close(outputs[name], formula(*inputs[name])) for name in wrong):
-            raise Mistake(hint, *hints[1:])
-    name = wrong[0]
-    nudge = _common_mistake(outputs, ranges, wrong) or (hints[0] if hints else "")
-    numbers = f"For {name} {subject} should be {_text(ranges[name])}, and is {_number(outputs[name])}."
-    raise Mistake(f"{numbers} {nudge}".strip(), *hints[1:])
+    FormulaCheck(reference, inputs, hints, mistakes, subject).judge(function)
 
 
 def _range(expected: float | Range) -> Range:
