@@ -34,6 +34,8 @@ from engineroom.engine.kernels.cpu import pack, packed_is_faster
 from engineroom.engine.model import EMBEDDING, fuse, meta_decoder
 from engineroom.kit.output import output_directory
 
+TOKENIZER_BYTES = 16 << 20  # upper bounds: the space on the disk is checked before the minute of compiling
+CODE_BYTES = (16 << 20) + TOKENIZER_BYTES
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -70,7 +72,7 @@ def build(
 
     for explanation in explanations:
         log_and_keep(explanation)
-    with output_directory(output_dir, checkpoint.nbytes) as folder:
+    with output_directory(output_dir, checkpoint.nbytes + CODE_BYTES) as folder:
         seconds = _write_code(checkpoint, limits, device, packed, folder / package(), log_and_keep)
         _write_weights(checkpoint, folder / weights(), packed)
         write_config(folder, checkpoint.config, limits)
@@ -93,7 +95,8 @@ def refit(engine_dir: str | Path, checkpoint_dir: str | Path, output_dir: str | 
         raise BuildError(
             f"{checkpoint_dir} differs from the engine's model in {', '.join(differences)}. Build a new engine."
         )
-    with output_directory(output_dir, checkpoint.nbytes) as folder:
+    needed_bytes = checkpoint.nbytes + engine.package.stat().st_size + TOKENIZER_BYTES
+    with output_directory(output_dir, needed_bytes) as folder:
         start = time.perf_counter()
         for file in (engine.package, engine.path / CONFIG, engine.path / LOG):
             shutil.copy(file, folder)

@@ -19,17 +19,17 @@ from typing import Any
 from engineroom.checkpoint import config as checkpoint_config
 from engineroom.engine.config import Limits
 from engineroom.engine.directory import target
-from engineroom.kit.files import home
+from engineroom.kit.files import home, make_folder, require_writable
 
 PACKAGE = Path(__file__).parent
 SUFFIXES = (".py", ".cpp", ".h")
 
 
 def cache_folder() -> Path:
-    """The folder that ENGINEROOM_BUILDS names, or one in ENGINEROOM_HOME; created if missing."""
+    """The folder that ENGINEROOM_BUILDS names, or one in ENGINEROOM_HOME; created if missing. Raises FolderError."""
     folder = Path(os.environ.get("ENGINEROOM_BUILDS") or home("engine-cache"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    remedy = "Set ENGINEROOM_BUILDS to"
+    return require_writable(make_folder(folder, remedy), remedy)
 
 
 def cache_key(
@@ -67,7 +67,18 @@ def fetch_or_compile(
             shutil.copyfile(cached, path)
             return {"cached": 0.0}
         seconds = compile_package(path)
-        temporary = cached.with_suffix(f".{os.getpid()}")
+        try:
+            _keep(path, cached)
+        except OSError as error:  # the engine is complete without it
+            log(f"not kept in the build cache: {error.strerror}")
+    return seconds
+
+
+def _keep(path: Path, cached: Path) -> None:
+    temporary = cached.with_suffix(f".{os.getpid()}")
+    try:
         shutil.copyfile(path, temporary)
         temporary.replace(cached)
-    return seconds
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

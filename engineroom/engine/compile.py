@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,12 +21,15 @@ from engineroom.engine.fork import run_in_fork
 from engineroom.engine.kernels.cpu import linked_kernels
 from engineroom.engine.layers import tokens_per_tile
 from engineroom.engine.model import Decoder, Generation, KvCacheShape
-from engineroom.engine.torch_private import aot_compile, package_graphs
+from engineroom.engine.torch_private import aot_compile, package_graphs, plain_inductor_cache
+from engineroom.kit.temporary import Requirements, temporary_folder
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 MAX_BLOCKS = 2**20
+# torch does not quote the paths of what it compiles
+SCRATCH = Requirements(plain=True, free_bytes=128 << 20)
 OPTIONS = {
     "aot_inductor.package": True,
     "aot_inductor.package_constants_in_so": False,  # weights stay outside: all graphs share one copy, and refit works
@@ -52,8 +54,9 @@ def compile_graphs(
     with ExitStack() as stack:
         # a folder of our own instead of torch's cache: two builds of the same graph would write the same files there,
         # and one could package what the other has half written
-        output_path = stack.enter_context(TemporaryDirectory(dir=path.parent))
-        options = OPTIONS | {"aot_inductor.output_path": output_path}
+        output_path = stack.enter_context(temporary_folder(SCRATCH))
+        stack.enter_context(plain_inductor_cache())
+        options = OPTIONS | {"aot_inductor.output_path": str(output_path)}
         if device == "cpu":
             options |= stack.enter_context(linked_kernels(cache))
         results = {

@@ -8,6 +8,8 @@ torch._inductor and torch.export take seconds to import. Only a build needs them
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +19,13 @@ import torch
 from torch import Tensor
 
 from engineroom.engine.config import BuildError
+from engineroom.kit.temporary import PLAIN, Requirements, temporary_base, tmpdir_for
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+
+LIBRARIES = Requirements(executable=True)
 
 
 class CompiledGraph(Protocol):
@@ -48,7 +54,8 @@ def load_package(path: Path, graph_name: str) -> CompiledGraph:
     """
     run_single_threaded, num_runners, device_index = True, 1, -1
     loader = torch._C._aoti.AOTIModelPackageLoader  # pyright: ignore[reportAttributeAccessIssue]  # not in the stub
-    return loader(str(path), graph_name, run_single_threaded, num_runners, device_index)
+    with tmpdir_for(LIBRARIES):  # where it unpacks the graph's library
+        return loader(str(path), graph_name, run_single_threaded, num_runners, device_index)
 
 
 def package_graphs(path: Path, files: Mapping[str, list[Any]]) -> None:
@@ -70,7 +77,7 @@ def aot_compile(program: ExportedProgram, options: dict[str, Any]) -> list[Any]:
     graph = cast(torch.fx.GraphModule, program.module())
     inputs = program.example_inputs
     assert inputs is not None, "torch.export keeps the example inputs"
-    with _int_arrays_declared_anew():
+    with _int_arrays_declared_anew(), _library_folders_quoted():
         return cast(list[Any], torch._inductor.aot_compile(graph, *inputs, options=options))
 
 
@@ -99,6 +106,41 @@ def _int_arrays_declared_anew() -> Iterator[None]:
         yield
     finally:
         CppWrapperCpu.codegen_int_array_var = cached
+
+
+@contextmanager
+def plain_inductor_cache() -> Iterator[None]:
+    """Let torch keep what it compiles where no path needs quotes (torch/_inductor/runtime/cache_dir_utils.py).
+
+    By default that is a folder in TMPDIR, which torch notes in the environment at its first use.
+    """
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    current = os.environ.get(name)
+    if current is None or not PLAIN.fullmatch(current):
+        os.environ[name] = str(temporary_base(Requirements(plain=True)) / f"torchinductor_{os.getuid()}")
+    try:
+        yield
+    finally:
+        if current is None:
+            os.environ.pop(name)
+        else:
+            os.environ[name] = current
+
+
+@contextmanager
+def _library_folders_quoted() -> Iterator[None]:
+    """Let torch's own folder have spaces and quotes in its path (torch/_inductor/cpp_builder.py).
+
+    torch quotes the folders of headers in the compiler's command line, but not those of libraries.
+    """
+    from torch._inductor.cpp_builder import BuildOptionsBase
+
+    unquoted = BuildOptionsBase.get_libraries_dirs
+    BuildOptionsBase.get_libraries_dirs = lambda self: [shlex.quote(folder) for folder in unquoted(self)]
+    try:
+        yield
+    finally:
+        BuildOptionsBase.get_libraries_dirs = unquoted
 
 
 def cpp_compiler() -> str:

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from engineroom.kit import prctl, signals, tmpdir
+from engineroom.kit import limits, prctl, signals, terminal, tmpdir
 from engineroom.kit.errors import UserError
 
 if TYPE_CHECKING:
     import typer
 
 USAGE, FAULT, INTERRUPTED = 2, 70, 130  # exit statuses: click's, EX_SOFTWARE of sysexits.h, 128 + SIGINT
-UNWRITABLE = 1  # the output could not be written: click's
+MACHINE = 1  # the output cannot be written, or the machine lacks something: click's
 TERMINATED = 143  # 128 + SIGTERM
 
 
@@ -39,6 +39,9 @@ def run(command: Callable[[], object]) -> NoReturn:
     its path. Standard streams that are closed are /dev/null to the command.
     """
     _open_closed_streams()
+    terminal.use_utf8()
+    terminal.replace_unprintable()
+    limits.raise_open_files()
     signals.end_at_signals()
     prctl.set_subreaper()  # so that orphans of the command's children are seen at the end
     tmpdir.own_folder()
@@ -68,11 +71,19 @@ def _status(command: Callable[[], object]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else _report(end.code, 1 if end.code else 0)
     except BrokenPipeError:
-        return UNWRITABLE
+        return MACHINE
     except Exception as error:  # noqa: BLE001 (the net below all commands; the traceback goes to a file)
         if signals.received is not None:  # a library has turned the interrupt into an error of its own
             return INTERRUPTED
-        return _report(f"error: {type(error).__name__}: {error}\n{_write_traceback()}", FAULT)
+        return _report_fault(error)
+
+
+def _report_fault(error: Exception) -> int:
+    from engineroom.kit.diagnose import fault_of_machine  # Ctrl-C during an import is caught inside of `run` alone
+
+    if fault := fault_of_machine(error):
+        return _report(f"error: {fault}", MACHINE)
+    return _report(f"error: {type(error).__name__}: {error}\n{_write_traceback()}", FAULT)
 
 
 def _report(message: object, status: int) -> int:
@@ -121,12 +132,12 @@ def _flush(status: int) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the end
         reader_has_ended = error.errno == errno.EPIPE
         message = "" if reader_has_ended else f"error: the output could not be written: {error.strerror}"
-        return _report(message, status or UNWRITABLE)
+        return _report(message, status or MACHINE)
 
 
 def _write_traceback() -> str:
     """Write the traceback of the exception that is being handled to a file; return a sentence with its path."""
-    from engineroom.kit.files import home  # Ctrl-C during an import is caught only when `run` is called
+    from engineroom.kit.files import home
 
     try:
         path = home("logs") / f"fault-{time.strftime('%Y%m%dT%H%M%S')}.log"

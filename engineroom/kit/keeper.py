@@ -41,7 +41,9 @@ MARK = "ENGINEROOM_SERVER"  # environment variable that holds the ledger's name
 
 def shm_files() -> set[str]:
     """Return ``<inode> <path>`` of every file that is in /dev/shm now."""
-    return {f"{entry.inode()} {entry.path}" for entry in os.scandir("/dev/shm")}
+    with suppress(OSError):  # there is none in some sandboxes
+        return {f"{entry.inode()} {entry.path}" for entry in os.scandir("/dev/shm")}
+    return set()
 
 
 def shm_used_by(processes: Iterable[psutil.Process]) -> set[str]:
@@ -68,7 +70,7 @@ def remove_shm(files: set[str]) -> None:
 
 def temporary_folder(ledger: Path) -> Path:
     """Return the server's TMPDIR."""
-    return tmpdir.base() / f"{tmpdir.PREFIX}{ledger.name[-8:]}"
+    return tmpdir.server_base() / f"{tmpdir.PREFIX}{ledger.name[-8:]}"
 
 
 def remove_leftovers(ledger: Path, shm: set[str]) -> None:
@@ -116,7 +118,7 @@ class Keeper:
         self.shm_before = shm_files()
         self.shm = set[str]()
         self.ledger_descriptor = tmpdir.create_locked(ledger)
-        folder = tmpdir.create_folder(ledger.name[-8:])
+        folder = tmpdir.create_folder(tmpdir.server_base(), ledger.name[-8:])
         # SPT_NOENV: setproctitle would overwrite the mark in the process's environment
         environment = {MARK: ledger.name, "SPT_NOENV": "1", "TMPDIR": str(folder)}
         self.server = subprocess.Popen(
@@ -174,7 +176,7 @@ def _mark_of_orphan(process: psutil.Process) -> str:
     with suppress(psutil.Error):  # it has ended, or belongs to another user
         environment = process.environ()
         mark, folder = environment.get(MARK, ""), Path(environment.get("TMPDIR", ""))
-        is_ours = mark and folder == tmpdir.base() / f"{tmpdir.PREFIX}{mark[-8:]}"
+        is_ours = mark and folder == tmpdir.server_base() / f"{tmpdir.PREFIX}{mark[-8:]}"
         if is_ours and not any(map(is_keeper, process.parents())):
             return mark
     return ""

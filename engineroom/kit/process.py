@@ -7,7 +7,6 @@ process dies, even by SIGKILL. ``reap`` cleans up after a keeper that was killed
 from __future__ import annotations
 
 import atexit
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from engineroom.kit import keeper
 from engineroom.kit.environment import child_environment
 from engineroom.kit.errors import UserError
 from engineroom.kit.files import home
+from engineroom.kit.limits import too_few_open_files
 from engineroom.kit.ports import HOST, free_port, free_ports, port_holder, responds
 from engineroom.kit.server import Server, ServerFailed
 from engineroom.kit.status import StatusLine
@@ -79,7 +79,9 @@ def start(command: Sequence[str | Path], *, name: str, env: Mapping[str, str] | 
             f"Port {port} is in use by {holder}. Stop it, or leave out port to get a free one."
         )
     parts = [str(part).replace("{port}", str(port)) for part in command]
-    server = Server(name, port, parts, {**os.environ, **(env or {})})
+    if problem := too_few_open_files():
+        raise ServerFailed(f"{name} was not started. {problem}")
+    server = Server(name, port, parts, child_environment(env))
     _servers.append(server)
     status = StatusLine()
     try:

@@ -56,7 +56,7 @@ class Server(AbstractContextManager["Server"]):
         self._start_log(command)
         with self.log.open("a") as output:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-EP", "-c", keeper.START, ROOT, self._ledger, *command],
+                [sys.executable, "-EP", "-X", "utf8", "-c", keeper.START, ROOT, self._ledger, *command],
                 env=env,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -70,7 +70,7 @@ class Server(AbstractContextManager["Server"]):
         try:
             for log in sorted(self.log.parent.glob("*.log"), key=os.path.getmtime)[:-MAX_LOGS]:
                 log.unlink(missing_ok=True)
-            self.log.write_text(f"$ {' '.join(command)}\n")
+            self.log.write_text(f"$ {' '.join(command)}\n", "utf-8", "replace")
         except OSError as error:
             remedy = "Free some disk space, or set ENGINEROOM_HOME to another folder."
             raise ServerFailed(f"Cannot write the log of {self.name}: {error}. {remedy}") from error

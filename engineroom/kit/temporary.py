@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +55,12 @@ class Requirements:
         return None
 
 
-def temporary_base(requirements: Requirements, places: Sequence[str] = PLACES) -> Path:
-    """Return the first suitable folder of TMPDIR, the `places` and XDG_RUNTIME_DIR. Raises TemporaryFolderError."""
-    folders = [os.environ.get("TMPDIR"), *places, os.environ.get("XDG_RUNTIME_DIR")]
+def temporary_base(requirements: Requirements, first: Path | None = None) -> Path:
+    """Return the first suitable folder of `first` (default: TMPDIR), PLACES and XDG_RUNTIME_DIR.
+
+    Raises TemporaryFolderError.
+    """
+    folders = [str(first or os.environ.get("TMPDIR", "")), *PLACES, os.environ.get("XDG_RUNTIME_DIR")]
     obstacles = dict[str, str]()
     for folder in filter(None, folders):
         obstacle = requirements.obstacle(Path(folder).absolute())
@@ -78,8 +81,15 @@ def temporary_folder(requirements: Requirements, prefix: str = "engineroom-") ->
         yield Path(folder)
 
 
-def fallback_tmpdir(requirements: Requirements) -> dict[str, str]:
-    """Return {} when this process's TMPDIR suits, else {"TMPDIR": another folder}. Raises TemporaryFolderError."""
-    base = str(temporary_base(requirements))
-    current = str(Path(tempfile.gettempdir()).absolute())
-    return {} if base == current else {"TMPDIR": base}
+@contextmanager
+def tmpdir_for(requirements: Requirements) -> Iterator[None]:
+    """Let TMPDIR name a suitable folder within the block, for libraries that read it. Raises TemporaryFolderError."""
+    current = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(temporary_base(requirements))
+    try:
+        yield
+    finally:
+        if current is None:
+            os.environ.pop("TMPDIR", None)
+        else:
+            os.environ["TMPDIR"] = current

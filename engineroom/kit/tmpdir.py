@@ -17,7 +17,12 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from engineroom.kit.temporary import SOCKET_PATH_BYTES, Requirements, temporary_base
+
 PREFIX = "engineroom-"
+SOCKET = "/engineroom-01234567/" + 36 * "x"  # vLLM names its sockets by a UUID
+PROGRAMS = Requirements(executable=True)
+SERVERS = Requirements(executable=True, name_bytes=len(SOCKET), path_bytes=SOCKET_PATH_BYTES)
 OWNER = ".owner"  # the locked file
 _folders: dict[Path, int] = {}  # those of this process, each with the descriptor of its lock
 _before: tuple[str | None, str | None] | None = None  # TMPDIR and tempfile.tempdir before own_folder
@@ -29,6 +34,19 @@ def base() -> Path:
     while folder.name.startswith(PREFIX) and (folder / OWNER).exists():
         folder = folder.parent
     return folder
+
+
+def program_base() -> Path:
+    """Return `base`, or another folder if libraries that are unpacked there cannot be loaded.
+
+    Raises TemporaryFolderError.
+    """
+    return temporary_base(PROGRAMS, base())
+
+
+def server_base() -> Path:
+    """Return `program_base`, or another folder if its path is too long for sockets. Raises TemporaryFolderError."""
+    return temporary_base(SERVERS, base())
 
 
 def create_locked(file: Path) -> int:
@@ -45,9 +63,9 @@ def create_locked(file: Path) -> int:
         os.close(descriptor)
 
 
-def create_folder(name: str = "") -> Path:
-    """Create the folder `engineroom-NAME` (default: a random name), owned by this process. Raises OSError."""
-    folder = base() / f"{PREFIX}{name or uuid.uuid4().hex[:8]}"
+def create_folder(place: Path, name: str = "") -> Path:
+    """Create the folder `place`/engineroom-NAME, by default a random name, owned by this process. Raises OSError."""
+    folder = place / f"{PREFIX}{name or uuid.uuid4().hex[:8]}"
     folder.mkdir(mode=0o700)
     _folders[folder] = create_locked(folder / OWNER)
     return folder
@@ -64,7 +82,7 @@ def own_folder() -> None:
         return
     remove_abandoned()
     try:
-        folder = create_folder()
+        folder = create_folder(program_base())
     except OSError:
         return
     _before = os.environ.get("TMPDIR"), tempfile.tempdir
@@ -94,8 +112,11 @@ def _release_at_exit(owner: int) -> None:
 
 def remove_abandoned() -> list[Path]:
     """Remove the folders whose owner has ended, however it ended, and no others; return their paths."""
-    with suppress(OSError):  # TMPDIR cannot be read
-        return [folder for folder in sorted(base().glob(f"{PREFIX}*")) if _remove_if_abandoned(folder)]
+    with suppress(OSError):  # TMPDIR cannot be read, or no folder suits
+        folders = {
+            folder for place in (base(), program_base(), server_base()) for folder in place.glob(f"{PREFIX}*")
+        }
+        return [folder for folder in sorted(folders) if _remove_if_abandoned(folder)]
     return []
 
 

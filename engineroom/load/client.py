@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import openai
 
+from engineroom.kit.limits import raise_open_files
 from engineroom.kit.network import async_http_client, is_loopback
 from engineroom.kit.process import Server
 from engineroom.load.answer import AnswerReader, StreamError
@@ -97,6 +98,7 @@ def _import_backend() -> None:
 def session(server: Server, timeout: float = 300) -> httpx.AsyncClient:
     """An HTTP session without a limit on connections. No proxy is used for a server on loopback."""
     _import_backend()
+    raise_open_files()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     return async_http_client(server.url, timeout=timeout, limits=limits)
 

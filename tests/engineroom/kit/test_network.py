@@ -231,6 +231,5 @@ def test_one_place_creates_clients() -> None:
     assert found == {
         ("engineroom/kit/network.py", "httpx.Client"),
         ("engineroom/kit/network.py", "httpx.AsyncClient"),
-        ("engineroom/kit/process.py", "httpx.get"),
         ("engineroom/load/client.py", "openai.OpenAI"),
     }
