@@ -60,12 +60,15 @@ def has_display() -> bool:
 def run(
     lessons: Lessons = None,
     parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, e.g. model=course")] = None,
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="run each cell twice in a row, then all cells again")
+    ] = False,
 ) -> None:
     """Execute lessons and write out/report.html: what ran in each cell, where, and how long it took."""
     from tools.author.run import parse_parameters
     from tools.author.run import run as run_lessons
 
-    report = run_lessons(lessons or [], parameters=parse_parameters(parameter or []))
+    report = run_lessons(lessons or [], parameters=parse_parameters(parameter or []), repeat=repeat)
     finish(report, report.ok)
 
 

@@ -23,8 +23,10 @@ from engineroom.kit.record import commit
 from tools.author.execute import CELL_TIMEOUT, Workspace, workspace
 from tools.author.files import ROOT, lesson_sources
 from tools.author.gates.notebook_file import output_text
+from tools.author.repeat import repeated, run_name
 from tools.author.report import CellRun, LessonRun, RunReport
 from tools.author.source import LessonSource, read
+from tools.kernel import IpcKernelManager
 
 ERROR_MARK = "papermill-error-cell-tag"
 
@@ -39,12 +41,14 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     out: Path = ROOT / "out",
     timeout: int = CELL_TIMEOUT,
+    repeat: bool = False,
     root: Path = ROOT,
 ) -> RunReport:
     """Execute the solutions with papermill; write ``report.html``, ``report.json`` and ``run/*.ipynb`` to ``out``.
 
     ``parameters`` are passed to each lesson whose cell with the tag ``parameters`` sets them. ``timeout`` is in seconds
-    for each cell. A lesson that fails does not stop the others; the report is written after each. ``report.ok`` is
+    for each cell. ``repeat`` runs each cell twice in a row, and then all of them again in the same kernel. A lesson
+    that fails does not stop the others; the report is written after each. ``report.ok`` is
     false when anything failed or nothing ran. Raises LessonNotFound for an unknown lesson, SourceError for an invalid
     source and ParameterError for a parameter that no lesson has.
     """
@@ -60,7 +64,7 @@ def run(
     start = time.monotonic()
     for lesson in lessons:
         with workspace() as folders:
-            report.lessons.append(_run(lesson, values, folders, out / "run", timeout))
+            report.lessons.append(_run(lesson, values, folders, out / "run", timeout, repeat))
         report.seconds = round(time.monotonic() - start, 1)
         report.save(out)
     return report
@@ -98,7 +102,7 @@ def _check_parameters(values: Mapping[str, Any], lessons: Sequence[LessonSource]
 
 
 def _run(
-    lesson: LessonSource, values: Mapping[str, Any], folders: Workspace, out: Path, timeout: int
+    lesson: LessonSource, values: Mapping[str, Any], folders: Workspace, out: Path, timeout: int, repeat: bool
 ) -> LessonRun:
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{lesson.path.stem}.ipynb"
@@ -108,10 +112,11 @@ def _run(
     error = None
     try:
         papermill.execute_notebook(
-            lesson.solution(),
+            repeated(lesson.solution()) if repeat else lesson.solution(),
             path,
             parameters={name: value for name, value in values.items() if name in names},
             kernel_name="python3",
+            kernel_manager_class=IpcKernelManager,
             progress_bar=False,
             execution_timeout=timeout,
             cwd=folders.work,
@@ -140,9 +145,10 @@ def _cell_run(number: int, cell: NotebookNode) -> CellRun:
     timing = cell.metadata.papermill
     texts = [output_text(output) for output in cell.outputs]
     errors = [output_text(output) for output in cell.outputs if output.output_type == "error"]
+    first_line = next((line for line in cell.source.splitlines() if line.strip()), "")
     return CellRun(
         number=number,
-        title=next((line for line in cell.source.splitlines() if line.strip()), ""),
+        title=f"({run_name(cell)}) {first_line}" if run_name(cell) else first_line,
         result="ok" if timing.start_time else "not run",
         seconds=timing.duration,
         passed=[text.split()[1] for text in texts if text.startswith("PASSED ")],

@@ -109,6 +109,47 @@ def test_a_run_of_good_lessons_is_ok(tmp_path: Path) -> None:
     assert report.ok and "everything ran" in (root / "out" / "report.html").read_text()
 
 
+ONCE = """\
+# %% tags=["parameters"]
+model = "models/course"
+
+# %%
+count = 0
+
+# %%
+print("model is", model)
+"""
+SECOND_RUN_FAILS = (
+    ONCE
+    + """
+# %%
+assert count == 0
+count += 1
+"""
+)
+ALL_AGAIN_FAILS = (
+    ONCE
+    + """
+# %%
+import shelve
+with shelve.open("results") as results:
+    results[str(len(results))] = True
+    assert len(results) < 3
+"""
+)
+
+
+def test_a_repeated_run_finds_cells_that_cannot_be_run_again(tmp_path: Path) -> None:
+    root = lessons(tmp_path, ONCE, SECOND_RUN_FAILS, ALL_AGAIN_FAILS)
+    assert run(out=root / "out", root=root).ok
+    report = run(out=root / "out", root=root, repeat=True, parameters={"model": "models/draft"})
+    passes, second, again = report.lessons
+    assert passes.ok and [cell.title.partition(")")[0] for cell in passes.cells].count("(all again") == 2
+    assert (root / "out" / "run" / "00_lesson.ipynb").read_text().count("model is models/draft") == 3
+    failed = [next(cell for cell in lesson.cells if cell.result == "failed") for lesson in (second, again)]
+    assert [cell.title for cell in failed] == ["(second run) assert count == 0", "(all again) import shelve"]
+
+
 def test_a_lesson_without_code_is_a_failure(tmp_path: Path) -> None:
     root = lessons(tmp_path, "# %% [markdown]\n# # Only words\n")
     assert not run(out=root / "out", root=root).ok
