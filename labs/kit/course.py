@@ -30,6 +30,7 @@ LESSONS = [
     Lesson(0, "00_preflight", "Preflight", "What have I got, and what will it cost?", 15, 15),
     Lesson(1, "01_serve_with_vllm", "Serve with vLLM", "How far do good defaults go?", 35, 25),
     Lesson(2, "02_measure", "Measure", "Is it fast, and for whom?", 45, 35),
+    Lesson(3, "03_kv_cache_and_batching", "KV cache and batching", "Where does the memory go?", 45, 40),
     Lesson(4, "04_convert_checkpoint", "Convert a checkpoint", "What does conversion do to the weights?", 40, 30),
     Lesson(5, "05_build_engine", "Build an engine", "What do we trade for speed?", 45, 40),
     Lesson(6, "06_run_engine", "Run the engine", "What does the runtime add?", 45, 40),

@@ -1,0 +1,1 @@
+"""Lesson 03: where the memory goes, and who computes with whom."""

@@ -1,0 +1,530 @@
+# %% [markdown]
+# # 03 · KV cache and batching
+#
+# **Where does the memory go?**
+#
+# The weights of a model are a fixed cost. The **KV cache** is not: it grows with every token of every request in flight.
+# It decides how many users you can serve at once, and so it decides throughput and cost. In this lesson you compute its
+# size, manage it, fill it to the last block, and see what it means for batching.
+#
+# ## What you will be able to do
+#
+# - compute the KV cache of a model from its `config.json`, and predict what vLLM reports
+# - write a block allocator with reference counts and copy on write, and run an engine on it
+# - predict how many requests fit at once, and prove it
+# - say what static batching wastes, what a prefix cache saves, and what one long prompt does to everybody else
+#
+# ## Time and money
+
+# %% tags=["parameters"]
+model = "course"
+
+# %%
+import json
+import math
+import secrets
+import statistics
+from collections import deque
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+# %%
+from engineroom import checkpoint, engine, load, vllm
+from engineroom.engine.config import Limits
+from engineroom.engine.runtime.block_allocator import RefCountAllocator
+from engineroom.kit.machine import machine
+from engineroom.load.shape import SHAPES
+from engineroom.metrics.kv_cache import kv_cache_stats
+from engineroom.vllm.model import dtype, local_folder
+from labs.kit import memory, show
+from labs.kit.check import check, needs
+from labs.kit.replay import Arrival, replay
+from labs.kit.scratch import scratch_folder
+from labs.kv_cache_and_batching import challenge, plots, runs
+from labs.kv_cache_and_batching.strip import BlockStrips
+from labs.preflight import time_and_money
+
+print(time_and_money(3))
+
+# %% [markdown]
+# ## What one token costs
+#
+# To compute the next token, attention reads one **key** and one **value** for every earlier token. Both are vectors, and
+# each layer has its own. Computing them again for every token would be waste, so engines keep them: that is the KV
+# cache. A model with several query heads to one key and value head uses **grouped-query attention** (GQA); only the KV
+# heads are cached.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+model_dir, precision = local_folder(model), dtype(machine())
+config = json.loads((model_dir / "config.json").read_text())
+sizes = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size")
+print({name: config[name] for name in sizes})
+
+# %% [markdown]
+# ### Exercise: bytes for one token
+#
+# `config` is a dictionary such as the one above; `head_dim` is the length of one key. `itemsize` is the number of bytes
+# of one value: 4 for float32, 2 for bfloat16.
+
+# %%
+def bytes_per_token(config: dict, itemsize: int) -> int:
+    ### BEGIN SOLUTION
+    vectors = 2 * config["num_hidden_layers"] * config["num_key_value_heads"]
+    return vectors * config["head_dim"] * itemsize
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+check("03.kv", bytes_per_token)
+
+# %% [markdown]
+# What would Llama 3.1 8B need with a KV head for each of its 32 query heads? It has 8. The answer changes by the ratio of
+# the two, and with it the number of users.
+
+# %%
+needs("03.kv", bytes_per_token(config, 4))
+llama = SHAPES["llama-3.1-8b"]
+every_head = llama | {"num_key_value_heads": llama["num_attention_heads"]}
+plots.heads({
+    f"the course model, {precision}": bytes_per_token(config, memory.itemsize(precision)),
+    "Llama 3.1 8B, bfloat16": bytes_per_token(llama, 2),
+    "the same without GQA": bytes_per_token(every_head, 2),
+})
+
+# %% [markdown]
+# ## Does vLLM agree?
+#
+# vLLM divides its memory for the KV cache into **blocks** of a fixed number of tokens. The next cell gives it one
+# gibibyte. Then it lets vLLM use only 33 blocks of 128 tokens, so that they can run out within this lesson. (On a CPU,
+# 128 is the default block size; on a GPU it is 16.) <!-- fact: vllm 0.32, vllm/platforms/cpu.py and config/cache.py -->
+
+# %%
+KV_BYTES, BLOCK_SIZE, NUM_BLOCKS = 2**30, 128, 33
+server = vllm.serve(
+    model, dtype=precision, kv_cache_memory_bytes=KV_BYTES, block_size=BLOCK_SIZE, num_gpu_blocks_override=NUM_BLOCKS,
+    max_num_seqs=64, max_num_batched_tokens=8192,
+)  # fmt: skip
+
+# %%
+needs("03.kv", bytes_per_token(config, 4))
+per_block = BLOCK_SIZE * bytes_per_token(config, memory.itemsize(precision))
+print(f"predicted: one gibibyte holds {KV_BYTES // per_block} blocks;", end=" ")
+print(f"{NUM_BLOCKS} blocks hold {NUM_BLOCKS * BLOCK_SIZE:,} tokens")
+print(*runs.kv_cache_lines(server), sep="\n")
+
+# %% [markdown]
+# The first number of the log is the number of blocks that the gibibyte would have held: your formula, to the block. The
+# second is the size in tokens of the blocks that vLLM was allowed to use. One of them is never given away: vLLM keeps
+# block 0 for itself.
+#
+# Its metrics say the same. Our engine's server uses the same names, so one function reads both.
+
+# %%
+stats = kv_cache_stats(server)
+print(f"{stats.num_blocks} blocks of {stats.block_size} tokens, {stats.num_usable_blocks} for requests,", end=" ")
+print(f"{stats.num_used_blocks} in use")
+
+# %% [markdown]
+# ## Blocks, seen from inside
+#
+# Why blocks? Nobody knows how long an answer will be. Before 2023, engines reserved memory for the longest possible
+# answer of each request, in one piece, and most of it stayed empty. With blocks, a request takes the next one only when
+# the last one is full, from anywhere in memory. Its **block table** lists them in order: that is **paged attention**.
+# <!-- fact: Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023 -->
+#
+# To watch it, build our engine (lesson 05 explains how) and serve eight requests whose prompts begin alike. The first
+# one arrives alone; the others arrive two steps later.
+
+# %%
+folder = scratch_folder("lesson-03")
+device = "cuda" if torch.cuda.is_available() else "cpu"
+limits = engine.BuildConfig(max_batch_size=8, max_input_len=1024, max_seq_len=1536, max_num_tokens=1024)
+converted = checkpoint.convert(model_dir, folder.fresh("checkpoint"), dtype=precision)
+engine_dir = engine.build(converted, folder.fresh("engine"), limits, device=device, tokenizer_dir=model_dir)
+tokens_per_block = engine_dir.limits.tokens_per_block
+
+# %%
+tokenizer = AutoTokenizer.from_pretrained(model_dir)
+manner = "You are the assistant of an engine room, and a patient one. Answer in one sentence and in plain words. "
+manner += "Never guess a number: say that you do not know it, and where one could measure it."
+terms = ["TTFT", "goodput", "prefill", "the KV cache", "paged attention", "a tokenizer", "latency", "the roofline"]
+
+
+def tokens_of(question: str) -> list[int]:
+    chat = [{"role": "system", "content": manner}, {"role": "user", "content": question}]
+    return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+
+
+questions = [
+    Arrival(tokens_of(f"What is {term}?"), 24 + 10 * n, step=2 * min(n, 1)) for n, term in enumerate(terms)
+]
+
+# %%
+strips = BlockStrips()
+shared = replay(engine_dir, questions, kv_tokens=48 * tokens_per_block, reuse=True, watch=strips)
+
+# %% [markdown]
+# Read a strip from left to right: each square is one block, and its colour and number say whose it is. Hatched blocks
+# hold the common beginning of the prompts, stored once. The free blocks shrink as the answers grow. When a request ends,
+# its blocks are free at once; a dot marks those whose content is kept until somebody needs the space.
+#
+# Where is the waste? Only in the last block of each request:
+
+# %%
+empty = [tokens for blocks in strips.maps for tokens in blocks.num_empty_tokens]
+reserved = engine_dir.limits.max_seq_len - statistics.mean(len(a.token_ids) + a.max_tokens for a in questions)
+print(f"empty places of a request: {statistics.mean(empty):.1f} of {tokens_per_block} on average;", end=" ")
+print(f"half a block is {tokens_per_block / 2:g}")
+print(f"one piece of max_seq_len {engine_dir.limits.max_seq_len} for each request would leave {reserved:.0f} empty")
+
+# %% [markdown]
+# ### Exercise: the allocator
+#
+# Under the block tables lies an allocator that knows only block ids and how many tables refer to each. Write it. The
+# engine calls:
+#
+# - `allocate()`: take a free block, set its count to 1, return its id. Called only when a block is free.
+# - `share(block_id)`: one more table refers to it.
+# - `free(block_id)`: one table less; without references the block is free again.
+# - `copy_on_write(block_id)`: the caller is about to write. If nobody else refers to the block, return `block_id`. Else
+#   give up the reference, and return a new block. (The engine copies the contents.)
+
+# %%
+# allow long-cell: one class, of which you write four short methods
+class Blocks:
+    def __init__(self, num_blocks: int):
+        self.free_block_ids = deque(range(1, num_blocks + 1))
+        self.ref_counts = [0] * (num_blocks + 1)  # by block id; the engine keeps block 0 for itself
+
+    @property
+    def num_free_blocks(self) -> int:
+        return len(self.free_block_ids)
+
+    ### BEGIN SOLUTION
+    def allocate(self) -> int:
+        block_id = self.free_block_ids.popleft()
+        self.ref_counts[block_id] = 1
+        return block_id
+
+    def share(self, block_id: int) -> None:
+        self.ref_counts[block_id] += 1
+
+    def free(self, block_id: int) -> None:
+        self.ref_counts[block_id] -= 1
+        if self.ref_counts[block_id] == 0:
+            self.free_block_ids.append(block_id)
+
+    def copy_on_write(self, block_id: int) -> int:
+        if self.ref_counts[block_id] == 1:
+            return block_id
+        self.free(block_id)
+        return self.allocate()
+    ### STARTER
+    # def allocate(self) -> int: ...
+    # def share(self, block_id: int) -> None: ...
+    # def free(self, block_id: int) -> None: ...
+    # def copy_on_write(self, block_id: int) -> int: ...
+    ### END SOLUTION
+
+
+# %%
+allocator_is_right = check("03.allocator", Blocks)
+
+# %% [markdown]
+# Now the engine runs on your allocator. The same eight requests must get the same tokens.
+
+# %%
+needs("03.allocator", allocator_is_right or None)
+yours = replay(engine_dir, questions, kv_tokens=48 * tokens_per_block, reuse=True, make_block_allocator=Blocks)
+same = sum(a == b for a, b in zip(yours.answers, shared.answers, strict=True))
+print(f"{same} of {len(questions)} answers are the same; {yours.num_reused_tokens} prompt tokens came from shared blocks")
+
+# %% [markdown]
+# When is a block copied? When one prompt gets several answers: the request **forks**, and all branches share the prompt's
+# blocks, the last one included. That one has free places, and each branch wants to write its own next token there.
+
+# %%
+prompt = tokens_of("What is a GPU?")
+three = {name: runs.branch(engine_dir, prompt, [1, 2, 3], 40, make_block_allocator=make)
+         for name, make in {"yours": Blocks, "ours": RefCountAllocator}.items()}  # fmt: skip
+alone = sum(runs.branch(engine_dir, prompt, [seed], 40).num_blocks for seed in (1, 2, 3))
+print(f"three answers to {len(prompt)} tokens: {three['yours'].num_blocks} blocks instead of {alone};", end=" ")
+print(f"{three['yours'].num_copied_blocks} blocks copied; same tokens as with our allocator:", end=" ")
+print(three["yours"].answers == three["ours"].answers)
+
+# %% [markdown]
+# Three branches and two copies: the last branch to write is alone with the original, and writes in place.
+#
+# ## How many fit?
+#
+# ### Exercise: the largest concurrency
+#
+# A cache has `num_blocks` blocks of `block_size` tokens. Every request has a prompt of `prompt` tokens and an answer of
+# `answer` tokens. How many requests can run at once, none waiting and none paused?
+
+# %%
+def max_concurrency(num_blocks: int, block_size: int, prompt: int, answer: int) -> int:
+    ### BEGIN SOLUTION
+    return num_blocks // math.ceil((prompt + answer) / block_size)
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+check("03.concurrency", max_concurrency)
+
+# %% [markdown]
+# Prove it on vLLM, with one load that just fits and one with a single request more. All requests are sent at the same
+# moment. If all run at once, each has its first token before any has its last.
+
+# %%
+PROMPT, ANSWER = 140, 110
+fits = max_concurrency(stats.num_usable_blocks, stats.block_size, PROMPT, ANSWER)
+needs("03.concurrency", fits)
+by_load = {}
+for seed, users in enumerate((fits, fits + 1)):
+    prompts = load.random_prompts(users, PROMPT, seed=seed)
+    by_load[f"{users} requests"] = await load.fire(server, prompts, ANSWER, model=model, ignore_eos=True)
+plots.loads(by_load)
+
+# %%
+for name, traces in by_load.items():
+    print(f"{name}: at most {runs.most_streams_at_once(traces)} at once,", end=" ")
+    print(f"{runs.waits_for_a_block(traces)} waited until another one had ended")
+print(f"predicted: {fits} at once; preemptions: {kv_cache_stats(server).num_preemptions}")
+
+# %% [markdown]
+# One request too many, and one waits: there is no slowing down before that point that would warn you. The queue is where
+# the memory shows.
+#
+# ## Who computes with whom?
+#
+# The oldest way to use the memory is **static batching**: fill the slots, serve this batch to the end, then fill them
+# again. Answers have different lengths, so slots stand idle.
+#
+# ### Exercise: predict the idle slots
+#
+# `lengths` are the lengths of the answers, in the order of arrival; a request takes one step for each token. How many
+# slots are idle, summed over all steps? Count all `slots` in each step, also in the last batch, which may be smaller.
+
+# %%
+def idle_slots(lengths: list[int], slots: int) -> int:
+    ### BEGIN SOLUTION
+    batches = [lengths[begin : begin + slots] for begin in range(0, len(lengths), slots)]
+    return sum(slots * max(batch) - sum(batch) for batch in batches)
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+check("03.idle", idle_slots)
+
+# %% [markdown]
+# Now run it both ways. **In-flight batching** (vLLM says *continuous batching*) lets a waiting request take a slot in the
+# very next step after it became free.
+
+# %%
+def random_tokens(lengths: list[int], seed: int = 3) -> list[list[int]]:
+    """Token ids at random; how long a step takes does not depend on them."""
+    draw = np.random.default_rng(seed)
+    return [draw.integers(2, engine_dir.model.vocab_size, length).tolist() for length in lengths]
+
+
+lengths = [20, 9, 14, 30, 6, 12, 25, 8, 16, 10, 22, 7, 11, 28]
+waiting = [Arrival(*pair) for pair in zip(random_tokens([40] * len(lengths)), lengths, strict=True)]
+batched = {
+    "static": replay(engine_dir, waiting, rule=runs.one_batch_at_a_time, max_batch_size=4),
+    "in flight": replay(engine_dir, waiting, max_batch_size=4),
+}
+plots.slots(batched, 4)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+needs("03.idle", idle_slots([1], 1))
+print(f"static: {idle_slots(lengths, 4)} idle slots predicted, {runs.count_idle_slots(batched['static'], 4)} counted")
+print(f"in flight: {runs.count_idle_slots(batched['in flight'], 4)} idle slots, all of them at the end")
+print("same answers:", batched["static"].answers == batched["in flight"].answers)
+
+# %% [markdown]
+# ## A prefix that is there already
+#
+# You saw shared blocks above. A **prefix cache** goes further: it also keeps the blocks of requests that have ended, and
+# finds them by a hash of their tokens and of all tokens before them.
+#
+# ### Exercise: what is found?
+#
+# The cache has computed the prompt `earlier`, in blocks of `block_size` tokens. How many tokens of `prompt` does it
+# find? Only whole blocks have a hash. The last token of a prompt is always computed: its output is the first token of the
+# answer.
+
+# %%
+def cached_tokens(earlier: list[int], prompt: list[int], block_size: int) -> int:
+    ### BEGIN SOLUTION
+    equal = 0
+    while equal < min(len(earlier), len(prompt)) and earlier[equal] == prompt[equal]:
+        equal += 1
+    return min(equal, len(prompt) - 1) // block_size * block_size
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+check("03.prefix", cached_tokens)
+
+# %% [markdown]
+# vLLM counts what it finds, and how many steps it runs. Send two prompts that begin alike, one after the other: first
+# with 100 tokens in common, then with 900.
+
+# %%
+needs("03.prefix", cached_tokens([1, 2], [1, 2], 1))
+requests, found = {}, []
+for common in (100, 900):
+    start, *ends = random_tokens([common, 40, 40], seed=common + len(requests))
+    salt = {"cache_salt": secrets.token_hex(8)}  # nothing of an earlier run of this cell is found
+    for name, end in zip(("first", "second"), ends, strict=True):
+        label = f"{common} in common, {name}"
+        requests[label] = await runs.send_counted(server, start + end, 16, model, **salt)
+    found.append((cached_tokens(start + ends[0], start + ends[1], BLOCK_SIZE), requests[label].found))
+plots.prefixes(requests)
+print("tokens found, (predicted, counted by vLLM):", *found)
+
+# %% [markdown]
+# With blocks of 128 tokens, a common beginning of 100 is worth nothing. And the number of steps never changes: a hit
+# saves prompt tokens *before* the first token of the answer, and nothing after it. Look at the times of the longer
+# prompt:
+
+# %%
+ratios = []
+for number in range(5):
+    start, *ends = random_tokens([900, 40, 40], seed=100 + number)
+    salt = {"cache_salt": secrets.token_hex(8)}
+    cold, warm = [(await runs.send_counted(server, start + end, 32, model, **salt)).trace for end in ends]
+    itl = [statistics.median(load.itl(trace)) for trace in (cold, warm)]
+    ratios.append((load.ttft(warm) / load.ttft(cold), itl[1] / itl[0]))
+ttft_ratio, itl_ratio = (statistics.median(pair) for pair in zip(*ratios, strict=True))
+print(f"with a hit, TTFT is {ttft_ratio:.2f} of what it was, and ITL {itl_ratio:.2f}; median of {len(ratios)} pairs")
+
+# %% [markdown]
+# ## One long prompt, everybody's wait
+#
+# A step takes as long as its tokens. Four users read their streams when somebody sends a prompt of 1,000 tokens. If the
+# whole prompt goes into one step, every stream waits for that step. **Chunked prefill** (TensorRT-LLM: *chunked context*)
+# bounds the tokens of a step: the prompt is computed in pieces, between which everybody gets their next token.
+#
+# The next cell serves the same arrival with three bounds. For each it keeps the quickest of three runs, since other
+# programs on your machine cause gaps too.
+
+# %%
+readers = [Arrival(tokens, 120) for tokens in random_tokens([20, 30, 40, 50])]
+arrivals = [*readers, Arrival(random_tokens([1000])[0], 10, step=40)]
+chunked = {}
+for max_num_tokens in (1024, 256, 64):
+    tries = [replay(engine_dir, arrivals, max_num_tokens=max_num_tokens) for _ in range(3)]
+    chunked[max_num_tokens] = min(tries, key=lambda run: run.step_end_times[-1])
+plots.chunks(chunked, watched=0, long=4)
+
+# %%
+rows = []
+for max_num_tokens, run in chunked.items():
+    gaps, ttft = plots.milliseconds(run, 0, 4)
+    usual = statistics.median(later - earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    largest = max(sum(step.context.values()) + len(step.generation) for step in run.steps if step.generation)
+    rows.append({
+        "max_num_tokens": max_num_tokens, "tokens in the largest step": largest,
+        "longest gap / usual gap": plots.longest_gap(gaps, ttft)[0] / usual,
+        "steps to the long prompt's first token": run.ttft_steps[4],
+    })
+show.table(rows, "What the long prompt does to a reader, and what the bound does to the long prompt")
+
+# %% [markdown]
+# The readers' longest gap follows the largest step. Small chunks mean more steps, and a later first token for the long
+# prompt. No value is right for everybody: a small bound helps ITL, a large one helps TTFT and throughput. vLLM calls it
+# `--max-num-batched-tokens`; chunked prefill is on by default there.
+#
+# ## The cost
+#
+# Paging wastes half a block per request on average, and attention must look up the table for every block: small blocks
+# waste less and cost more look-ups.
+#
+# A prefix cache that is shared between tenants tells one of them, by time, what another one has asked: a quick first
+# token means that somebody sent this beginning before. The remedy is a salt in the hash of the first block, here one for
+# each tenant. It costs the hits between tenants:
+
+# %%
+secret = random_tokens([600], seed=secrets.randbits(32))[0]
+asked = {}
+for asking, salt in (("tenant A", "a"), ("tenant B, same salt", "a"), ("tenant B, own salt", "b")):
+    asked[asking] = await runs.send_counted(server, secret, 4, model, cache_salt=salt)
+    print(f"{asking}: {asked[asking].found} tokens found in the cache")
+server.stop()
+
+# %% [markdown]
+# ## On an H100
+#
+# The arithmetic stays the same; the numbers grow. An H100 has 80 GB, an H200 141 GB. The two engines read their setting
+# differently:
+#
+# - vLLM's `gpu_memory_utilization` is a share of the *whole* GPU, for weights, activations and KV cache together.
+# - TensorRT-LLM's `kv_cache_free_gpu_mem_fraction` is a share of what weights and activations leave *free*.
+#
+# Here is what each leaves for the KV cache of Llama 3.1 8B in bfloat16, with both at their defaults.
+
+# %%
+public = memory.public_model("llama-3.1-8b")
+large = Limits(max_batch_size=256, max_input_len=8192, max_seq_len=8192, max_num_tokens=8192)
+rules = {"vLLM": memory.vllm_budget, "TensorRT-LLM": memory.tensorrt_llm_budget}
+gpus = {"H100, 80 GB": 80e9, "H200, 141 GB": 141e9}
+remaining = {
+    gpu: {name: rule(total, public, large).kv_cache / 1e9 for name, rule in rules.items()} for gpu, total in gpus.items()
+}
+plots.budgets(remaining)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+needs("03.kv and 03.concurrency", bytes_per_token(llama, 2), max_concurrency(1, 1, 1, 0))
+rows = []
+for gpu, by_rule in remaining.items():
+    for name, gigabytes in by_rule.items():
+        num_blocks = int(gigabytes * 1e9 // (32 * bytes_per_token(llama, 2)))
+        at_once = {f"{tokens:,} tokens": max_concurrency(num_blocks, 32, tokens - 256, 256) for tokens in (1024, 8192)}
+        rows.append({"GPU": gpu, "engine": name, "blocks of 32": num_blocks, **at_once})
+show.table(rows, "Requests of Llama 3.1 8B that fit at once")
+
+# %% [markdown]
+# Real engines measure their activations and keep some memory for CUDA graphs, so they get a little less. The order of
+# magnitude holds, and so does the lesson: with 8,192 tokens for each request, memory decides how many run at once; with
+# 1,024, some other limit will.
+#
+# ## An open challenge
+#
+# Here are 25 prompts with five different beginnings. All wait at the start, four run at once, and the cache is too small
+# to keep everything. `order` gets the prompts and returns their indices in the order in which to serve them. The judge
+# serves them on the engine and counts the prompt tokens computed; every answer must stay the same. There is no single
+# answer: your next bar is always above your best.
+
+# %%
+def order(prompts: list[list[int]]) -> list[int]:
+    return sorted(range(len(prompts)), key=lambda index: prompts[index])
+
+
+await challenge.CHALLENGE.judge(challenge.measure(engine_dir, order))
+
+# %% [markdown]
+# ## Recap
+#
+# - KV cache per token is 2 × layers × KV heads × head size × bytes. GQA divides it by the ratio of heads.
+# - Blocks reduce the waste to half a block per request. Reference counts share them; copy on write keeps branches apart.
+# - Requests that fit: whole blocks of the cache by whole blocks of a request. One more, and it waits.
+# - In-flight batching fills a slot in the next step. Static batching waits for the longest answer of the batch.
+# - A prefix hit shortens TTFT and never ITL. A long prompt lengthens everybody's ITL until it is computed in chunks.
+#
+# **Keep:** `bytes_per_token` and `max_concurrency`: the first two numbers to compute for any new model.
+#
+# Next: [04 · Convert a checkpoint](04_convert_checkpoint.ipynb)
+
+# %%
+folder.remove()
