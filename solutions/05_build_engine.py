@@ -27,7 +27,6 @@ import math
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from dataclasses import replace
@@ -44,6 +43,8 @@ from labs.build_engine import memory, plots
 from labs.kit import show
 from labs.kit.check import check, needs
 from labs.kit.finetune import fine_tune
+from labs.kit.scratch import scratch_folder
+from labs.kit.values import to_dict
 from labs.preflight import time_and_money
 
 print(time_and_money(5))
@@ -52,13 +53,8 @@ print(time_and_money(5))
 # Everything goes into one temporary folder. Each step gets a fresh folder inside it, so you can run any cell again.
 
 # %%
-folder = Path(tempfile.mkdtemp(prefix="lesson-05-"))
-
-
-def fresh(name: str) -> Path:
-    shutil.rmtree(folder / name, ignore_errors=True)
-    return folder / name
-
+scratch = scratch_folder("lesson-05")
+folder, fresh = scratch.path, scratch.fresh
 
 # %% [markdown]
 # ## A workload
@@ -119,13 +115,14 @@ limits = {
 #     "max_num_tokens": ...,
 # }
 ### END SOLUTION
-check("05.limits", limits, trace, in_flight)
+limits_result = check("05.limits", limits, trace, in_flight)
 
 # %%
-needs("05.limits", *limits.values())
+needs("05.limits", limits_result or None)
+limits = {name: int(limit) for name, limit in to_dict(limits).items()}
 config = engine.BuildConfig(**limits)
 print(config)
-plots.workload(trace, limits["max_input_len"], limits["max_seq_len"])
+plots.workload(trace, config.max_input_len, config.max_seq_len)
 
 # %% [markdown]
 # Requests outside the blue area are refused, with an error that names the limit. That is the first trade. vLLM has
@@ -159,8 +156,8 @@ print(f"built for this machine's {device} in {build_seconds:.1f} s")
 
 # %%
 line = [sys.executable, "-m", "engineroom.engine", "inspect", engine_dir.path]
-done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
-print(done.stdout)
+inspection = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
+print(inspection.stdout)
 
 # %% [markdown]
 # The first line names the machine that the engine was built for: that is the second trade. The package is a zip file
@@ -271,7 +268,7 @@ budgets["TensorRT-LLM,\nwhole context at once"] = memory.tensorrt_llm_budget(gpu
 plots.memory(budgets, memory.max_kv_cache_bytes(llama, engine_dir.limits), "H100")
 
 # %% [markdown]
-# The black line marks the most that your limits can use. A larger cache does not serve more requests at once; it keeps
+# The thick line marks the most that your limits can use. A larger cache does not serve more requests at once; it keeps
 # old prefixes, which then need not be computed again. It is a coincidence that TensorRT-LLM and vLLM arrive at similar
 # sizes here. vLLM takes a share of the GPU and subtracts the weights; TensorRT-LLM subtracts the weights and takes a
 # share of the rest. The heavier the weights, the further the two drift apart.
@@ -441,7 +438,8 @@ else:
 #   the whole GPU.
 # - A refusal at start is worth more than a crash at night. Refit when weights change; build when limits change.
 #
-# **Keep:** `engineroom build | inspect | refit`, and your four limits with the trace they came from.
+# **Keep:** `engineroom build`, `engineroom inspect`, `engineroom refit`, and your four limits with the
+# trace they came from.
 #
 # Next: [06 · Run the engine](06_run_engine.ipynb)
 
@@ -451,5 +449,5 @@ from labs.kit.course_map import show_map
 show_map()
 
 # %%
-del executor, after
-shutil.rmtree(folder)
+executor = after = None
+scratch.remove()

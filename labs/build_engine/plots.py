@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from engineroom.load.workload import Turn
-from labs.kit.memory import MemoryBudget
 from labs.kit import show
+from labs.kit.memory import MemoryBudget
 
 PARTS = {"weights": show.BLUE, "kv_cache": show.GREEN, "activations": show.ORANGE, "unused": "#D9D9D9"}
 MIN_LABEL_GIGABYTES = 3  # a narrower bar has no space for its number

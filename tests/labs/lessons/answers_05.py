@@ -1,9 +1,17 @@
-"""Lesson 05: the right answers, and wrong ones with the hint that each must get."""
+"""Lesson 05: right answers in several styles, and wrong ones with the hint that each must get."""
 
 from __future__ import annotations
 
-from math import ceil
+from collections import OrderedDict
+from dataclasses import make_dataclass
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil, inf
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
+import pandas
 
 from engineroom.checkpoint import ModelConfig
 from engineroom.load.workload import Turn
@@ -25,11 +33,31 @@ def kv(model: ModelConfig, itemsize: int) -> int:
 
 MEASURED = {"vLLM": kv(TOY, 4)}
 
-RIGHT: dict[str, tuple[Any, ...]] = {
-    "05.limits": limits(),
+GENEROUS = {"max_batch_size": 48, "max_input_len": 512, "max_seq_len": 1024, "max_num_tokens": 512}
+SMALL = {"max_batch_size": 10, "max_input_len": 100, "max_seq_len": 150, "max_num_tokens": 128}
+SETTINGS = make_dataclass("Settings", LIMITS)
+
+RIGHT: dict[str, list[tuple[Any, ...]] | tuple[Any, ...]] = {
+    "05.limits": [
+        limits(),
+        limits(**GENEROUS),
+        limits(max_batch_size=np.int64(24), max_input_len=np.float32(400), max_seq_len=Fraction(480)),
+        limits(max_batch_size=24.0, max_num_tokens=Decimal(256)),
+        (pandas.Series(LIMITS), TRACE, 16.0),
+        (MappingProxyType(LIMITS), TRACE, np.float64(16)),
+        (SETTINGS(**LIMITS), TRACE, 16.0),
+        (SMALL, [Turn(100, 50)] * 10, 4.0),  # as many slots as requests, by chance
+    ],
     "05.kv": (kv, TOY, 4, MEASURED),
     "05.fit": (max_concurrent_requests,),
-    "05.refusals": (REMEDY,),
+    "05.refusals": [
+        (REMEDY,),
+        (OrderedDict(reversed(REMEDY.items())),),
+        ({name: letter.upper() for name, letter in REMEDY.items()},),
+        ({"prompt": "a: send a shorter prompt", "machine": "b: build again", "file": "c: copy the engine"},),
+        (pandas.Series(REMEDY),),
+        ({name: np.str_(f" ({letter})") for name, letter in REMEDY.items()},),
+    ],
 }
 
 WRONG: list[tuple[str, tuple[Any, ...], str]] = [
@@ -37,7 +65,18 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("05.limits", limits(max_output_len=80), "a dictionary with"),
     ("05.limits", limits(max_seq_len=...), "Still `...`: max_seq_len"),
     ("05.limits", limits(max_batch_size=23.9), "round up with"),
-    ("05.limits", limits(max_input_len=0), "whole number from 1 up"),
+    ("05.limits", limits(max_input_len=0), "must be 1 or more"),
+    ("05.limits", limits(max_seq_len="480"), "`max_seq_len` must be a whole number"),
+    ("05.limits", limits(max_num_tokens=True), "`max_num_tokens` must be a whole number"),
+    ("05.limits", limits(max_num_tokens=inf), "a whole number: round up"),
+    ("05.limits", limits(max_input_len=100), "is the median of the prompts: 2 of 100 prompts are longer"),
+    ("05.limits", limits(max_input_len=104), "is the mean of the prompts"),
+    ("05.limits", limits(max_seq_len=330), "is the longest answer"),
+    (
+        "05.limits",
+        (LIMITS | {"max_batch_size": 200}, TRACE * 2, 16.0),
+        "is the number of requests in the trace",
+    ),
     ("05.limits", limits(max_input_len=399), "1 of 100 prompts are longer"),
     ("05.limits", limits(max_input_len=131072, max_seq_len=131073), "delays every request"),
     ("05.limits", limits(max_seq_len=400), "gets no answer"),
