@@ -518,7 +518,7 @@ async def ask_once() -> lesson.TritonResponse:
 shutil.rmtree(served, ignore_errors=True)
 await put("tensorrt_llm")
 old = (await ask_once()).token_ids
-attempt = await attempts.try_roll_out(roll_out, second.path, client, served, ask_once)
+attempt = await attempts.try_roll_out(roll_out, second.path, server, served, ask_once)
 roll_out_result = check("10.rollout", roll_out, attempt, str(second.path), old)
 
 # %%
@@ -625,7 +625,8 @@ print(f"\n{launch}")
 # - Load the new version beside the old one, switch, then drain: no request is lost, and you can go back until the last
 #   step.
 #
-# **Keep:** your `config.pbtxt`, your `leave`, and `engineroom triton render | check | serve | openai`.
+# **Keep:** your `config.pbtxt`, your `leave`, and `engineroom triton render`, `engineroom triton check`,
+# `engineroom triton serve`, `engineroom triton openai`.
 
 # %%
 from labs.kit.course_map import show_map

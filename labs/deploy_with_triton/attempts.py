@@ -17,6 +17,8 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc.aio import InferenceServerClient
 
+from engineroom.kit.diagnose import diagnose
+from engineroom.kit.process import ServerFailed
 from engineroom.triton.render import CONFIG, parse_config, version_numbers
 from engineroom.triton.rollout import ENGINE_PATH
 from engineroom.triton.server import Triton
@@ -123,12 +125,17 @@ async def try_leave(
     triton: Triton,
     seconds: float = SECONDS,
 ) -> Departure:
-    """Let `leave` read a new stream. Returns when the engine has no request; raises TimeoutError if that never is."""
+    """Let `leave` read a new stream. Returns when the engine has no request.
+
+    Raises TimeoutError when it still has some after requests.TIMEOUT seconds, and ServerFailed when Triton has ended.
+    """
+    require_alive(triton)
     await wait_until_idle(triton)
     answer = LongAnswer(open_stream())
     outcome = await run(leave, answer, seconds=seconds)
     cancelled = answer.cancelled
     answer.cancel()
+    require_alive(triton)
     await wait_until_idle(triton)
     steps_at_rest = engine_steps(triton)
     return Departure(
@@ -156,23 +163,36 @@ class RollOut:
 async def try_roll_out(
     roll_out: Callable[..., object],
     engine_dir: Path,
-    client: InferenceServerClient,
+    triton: Triton,
     folder: Path,
     send_request: Callable[[], Awaitable[TritonResponse]],
     seconds: float = SECONDS,
 ) -> RollOut:
-    """Run `roll_out(engine_dir)` while users send requests to the model in `folder`."""
+    """Run `roll_out(engine_dir)` while users send requests to the model in `folder`.
+
+    Raises ServerFailed when Triton has ended.
+    """
     outcome, states = Outcome(), dict[str, str]()
 
     async def action() -> None:
         nonlocal outcome, states
         outcome = await run(roll_out, engine_dir, seconds=seconds)
-        states = await model_versions(client, folder.name)
+        require_alive(triton)
+        async with InferenceServerClient(triton.grpc) as client:
+            states = await model_versions(client, folder.name)
 
     responses, start_time, end_time = await run_under_load(action, send_request)
     return RollOut(
         outcome, responses, start_time, end_time, states, version_numbers(folder), _engine_path(folder)
     )
+
+
+def require_alive(triton: Triton) -> None:
+    """Raise ServerFailed with cause and remedy when the server has ended: no answer can be judged then."""
+    if not triton.server.alive():
+        triton.stop()
+        reason, remedy = diagnose(triton.server.logs(300), triton.server.exit_code)
+        raise ServerFailed(f"Triton has ended. {reason}\nWhat to do: {remedy}")
 
 
 def _engine_path(folder: Path) -> str:

@@ -173,7 +173,7 @@ def rolling_out(
                 return await lesson.infer(client, MODEL, request_output_len=8, **ANSWER)
 
             attempt = await attempts.try_roll_out(
-                lambda engine_dir: roll_out(engine_dir, client, served), engine_dir, client, served, ask
+                lambda engine_dir: roll_out(engine_dir, client, served), engine_dir, triton, served, ask
             )
             return attempt, check("10.rollout", roll_out, attempt, str(engine_dir), [0])
 
