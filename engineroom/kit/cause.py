@@ -11,7 +11,8 @@ ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 PREFIX = re.compile(
     r"\((?:EngineCore|APIServer|ApiServer|Worker|DPCoordinator|VllmWorker)[^()]*\)"
     r"|\[(?:rank|default|stderr|stdout)\d*\]:"
-    r"|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\b:?(?: \d\d-\d\d \d\d:\d\d:\d\d)?"
+    r"|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\b(?::\s+| \d\d-\d\d \d\d:\d\d:\d\d)?"
+    r"|\[libprotobuf ERROR [^\]]*\]"
     r"|[IWEF]\d{4} [\d:.]+ +\d+ [\w.]+:\d+\]"
     r"|\[?\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?\]?"
     r"|\[[\w./-]+:\d+\]"
@@ -25,6 +26,7 @@ EXCEPTION = re.compile(
 WRAPPER = re.compile(
     r"Engine core initialization failed|See root cause above|failed to start|background process|EngineDeadError"
     r"|BrokenProcessPool|KeyboardInterrupt|SystemExit|ChildFailedError|CalledProcessError|CancelledError"
+    r"|failed to load all models|failed to read text proto"
 )
 # How a program ends without an exception: the dynamic linker, C++, the kernel, a shell, argparse, click and Triton.
 FATAL = re.compile(
@@ -34,7 +36,9 @@ FATAL = re.compile(
     r"|^failed to (?:load|start)|\bcreating server: "
 )
 IGNORED = "Exception ignored in"  # by Python, in a destructor: the traceback that follows is no cause
+NOISE = re.compile(r"NVML|DCGM|CudaDriverHelper")  # what Triton calls an error on a machine without a GPU
 CONTINUED = 4  # lines of an exception's message that are read after its first
+CONTINUATION = re.compile(r' {1,3}(?![ ]|File "|For further information)')
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,15 @@ def candidates(lines: Sequence[str]) -> list[Candidate]:
     for index, line in enumerate(lines):
         prefix, text = _split_prefix(line)
         is_ignored = is_ignored or text.startswith(IGNORED)
-        if MILD.search(prefix):
+        if MILD.search(prefix) or NOISE.search(text):
             continue
         if EXCEPTION.match(text):
             if not is_ignored:
                 errors.append(_exception(lines, index, text))
             is_ignored = False
         elif FATAL.search(text) or (SEVERE.search(prefix) and not text.startswith((" ", "Traceback"))):
-            errors.append(Candidate(text.strip(), index, bool(WRAPPER.search(text))))
+            text = text.partition("\\n")[0].strip(' "')  # Triton writes the lines of a message as one
+            errors.append(Candidate(text, index, bool(WRAPPER.search(text))))
     return errors
 
 
@@ -88,11 +93,11 @@ def _split_prefix(line: str) -> tuple[str, str]:
 
 
 def _exception(lines: Sequence[str], index: int, text: str) -> Candidate:
-    """The exception that begins at this line; the lines of its message are indented or, in C++, have a prefix too."""
+    """The exception that begins at this line; the further lines of its message are indented."""
     end = index
     for line in lines[index + 1 : index + 1 + CONTINUED]:
         continued = _split_prefix(line)[1]
-        if not continued.startswith(" ") or "errors.pydantic.dev" in continued:
+        if not CONTINUATION.match(continued):
             break
         text += f" {continued.strip()}"
         end += 1

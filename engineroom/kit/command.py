@@ -79,7 +79,9 @@ def _status(command: Callable[[], object]) -> int:
 
 
 def _report_fault(error: Exception) -> int:
-    from engineroom.kit.diagnose import fault_of_machine  # Ctrl-C during an import is caught inside of `run` alone
+    from engineroom.kit.diagnose import (
+        fault_of_machine,  # Ctrl-C during an import is caught inside of `run` alone
+    )
 
     if fault := fault_of_machine(error):
         return _report(f"error: {fault}", MACHINE)

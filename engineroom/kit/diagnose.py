@@ -29,7 +29,7 @@ PAUSED = "A model's process stalled for a second while it loaded, which makes Tr
 
 # What happened, what to do, and a pattern. The first pattern that matches an error decides.
 CAUSES = [
-    ("The port is in use.", PORT, r"address already in use|Errno 98\b|\bport \d+ is (already )?in use"),
+    ("The port is in use.", PORT, r"already in use|Errno 98\b|\bport \d+ is in use"),
     ("The GPU is out of memory.", GPU, r"CUDA (error: )?out of memory|Free memory on device|CUDA_ERROR_OUT_OF_MEMORY"),
     ("Too little KV cache.", KV, r"No available memory for the cache blocks|KV cache is needed, which is larger"),
     ("The context is longer than the model's.", LENGTH, r"max_model_len.* is greater than the derived"),
@@ -38,7 +38,7 @@ CAUSES = [
     ("The machine is out of memory.", RAM, r"MemoryError|(Cannot|can't) allocate memory|bad_alloc"),
     ("The machine is out of memory.", RAM, r"DefaultCPUAllocator|Out of memory: Kill|\bKilled\b"),
     ("Too many files are open.", FILES, r"Too many open files|Errno 24\b"),
-    ("The path of a socket is too long.", SOCKET, r"path too long|path is longer than 107|AF_UNIX path"),
+    ("The path of a socket is too long.", SOCKET, r"path too long|is longer than 107|AF_UNIX path"),
     (UNSUPPORTED, SUPPORT, r"architectures .* (are|is) not supported|does not recognize this architecture"),
     (UNSUPPORTED, SUPPORT, r"Unrecognized model|Unsupported model|has no vLLM implementation"),
     ("The model's weights cannot be read.", WEIGHTS, r"SafetensorError|PytorchStreamReader|any model weights"),
@@ -48,15 +48,16 @@ CAUSES = [
     ("The system's C library is too old.", GLIBC, r"version `(GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found"),
     ("There is no usable GPU driver.", DRIVER, r"Found no NVIDIA driver|driver version is insufficient|libcuda\.so"),
     ("There is no usable GPU driver.", DRIVER, r"No CUDA GPUs are available"),
-    ("A shared library is missing.", LIBRARY, r"cannot open shared object file"),
+    ("A shared library is missing.", LIBRARY, r"cannot open shared object file|undefined symbol"),
     ("A Python package is missing.", "Install the environment again.", r"No module named "),
     ("This build uses an instruction that this CPU lacks.", CPU, r"Illegal instruction"),
     ("A file may not be read or written.", RIGHTS, r"Permission denied|PermissionError|Read-only file system"),
     ("A file or folder is missing.", "Check the paths in the command.", r"No such file or directory"),
     ("A wrong option in the command.", "See its --help.", r"unrecognized arguments:|No such option:|invalid choice:"),
 ]  # fmt: skip
+OF_MACHINE = {PORT, GPU, RAM, DISK, FILES, DRIVER, RIGHTS}
 KNOWN = re.compile("|".join(pattern for _, _, pattern in CAUSES), re.IGNORECASE)
-QUOTED = 240  # characters of an error that a message quotes
+QUOTED, LINE = 240, 500  # characters of an error that a message quotes, and of a line of an excerpt
 
 
 def diagnose(log: str, exit_code: int | None) -> tuple[str, str]:
@@ -76,12 +77,21 @@ def diagnose(log: str, exit_code: int | None) -> tuple[str, str]:
     return (f"{what} The log says: {_quote(cause.text)}" if cause else what), remedy
 
 
+def fault_of_machine(error: Exception) -> str | None:
+    """Say what this machine lacked and what to do about it; None for an error that has another reason."""
+    text = f"{type(error).__name__}: {error}"
+    for what, remedy, pattern in CAUSES:
+        if remedy in OF_MACHINE and re.search(pattern, text, re.IGNORECASE):
+            return f"{what} {text}. {remedy}"
+    return None
+
+
 def excerpt(log: str, count: int) -> str:
     """Return ``count`` lines of a log up to the error that is its cause, or its last lines when it has no error."""
     lines = split(log)
     cause = find_cause(lines, KNOWN)
     end = cause.end + 1 if cause else len(lines)
-    return "\n".join(lines[max(0, end - count) : end])
+    return "\n".join(_quote(line, size=LINE) for line in lines[max(0, end - count) : end])
 
 
 def _end(exit_code: int | None) -> tuple[str, str]:
@@ -94,8 +104,8 @@ def _end(exit_code: int | None) -> tuple[str, str]:
     return f"It ended with exit code {exit_code} before it was ready.", READ
 
 
-def _quote(text: str, position: int = 0) -> str:
-    """Return the text, or as much of it around the position as a message has room for."""
-    start = max(0, min(position - 40, len(text) - QUOTED)) if len(text) > QUOTED else 0
-    quoted = text[start : start + QUOTED].strip()
-    return ("…" if start else "") + quoted + ("…" if start + QUOTED < len(text) else "")
+def _quote(text: str, position: int = 0, size: int = QUOTED) -> str:
+    """Return the text, or ``size`` characters of it around the position."""
+    start = max(0, min(position - 40, len(text) - size))
+    quoted = text[start : start + size].rstrip()
+    return ("…" if start else "") + quoted + ("…" if start + size < len(text) else "")

@@ -160,8 +160,10 @@ def test_nohup_keeps_a_command_running() -> None:
 
 
 def test_output_that_cannot_be_written_is_reported() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:
-        result = run("from engineroom.kit.command import run; run(lambda: print(1))", stdout=full)
+        code = "from engineroom.kit.command import run; run(lambda: print(1))"
+        result = run(code, stdout=full, env=environment)
     assert result.returncode == 1
     assert result.stderr == "error: the output could not be written: No space left on device\n"
 
