@@ -181,7 +181,8 @@ meter
 # ## Where you are
 #
 # Your progress stays on this machine and survives restarts and updates of the course. Each lesson ends with a map of
-# the course that shows it. In a terminal, `engineroom progress map` prints the same map.
+# the course that shows it. In a terminal, `engineroom progress map` prints it too. Terminals of JupyterLab know
+# the course's commands; in any other, first run `source .venv/bin/activate` in the course's folder.
 
 # %%
 meter.stop()

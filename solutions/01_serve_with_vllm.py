@@ -34,10 +34,11 @@ print(time_and_money(1))
 # %% [markdown]
 # ## One command
 #
-# This command starts the server; `{port}` becomes a free port. You can type the same command into a terminal.
+# This command starts the server. Type it into a terminal of JupyterLab (**File > New > Terminal**) if you like; Ctrl-C
+# stops it. Terminals outside JupyterLab know the command after `source .venv/bin/activate` in the course's folder.
 
 # %%
-print(shlex.join(["vllm", *vllm.command(model)[1:]]))
+print(shlex.join(["vllm", *vllm.command(model, port=8000)[1:]]))
 
 # %% [markdown]
 # Starting takes a while, mostly for Python's imports. On a CPU, three processes appear: one speaks HTTP, one schedules,

@@ -235,7 +235,8 @@ server.stop()
 # ## On an H100
 #
 # Run the same cells with a model that needs the GPU, with longer prompts and answers, and with more users. NVIDIA's own
-# load generator is AIPerf, the successor of GenAI-Perf:
+# load generator is AIPerf, the successor of GenAI-Perf. `python3 bootstrap.py --aiperf` installs it into
+# `.venv/aiperf/bin`. Here it measures the server that the last command of lesson 01 starts, on port 8000:
 #
 # ```
 # aiperf profile --model Qwen/Qwen2.5-7B-Instruct --url http://127.0.0.1:8000 --endpoint-type chat --streaming \

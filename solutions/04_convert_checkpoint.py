@@ -300,7 +300,8 @@ else:
 # - With more ranks than KV heads, weights and cache hold copies.
 # - Shapes prove nothing. Logits do.
 #
-# **Keep:** `engineroom checkpoint convert | inspect | diff`, and one prompt whose logits you compare.
+# **Keep:** `engineroom checkpoint convert`, `engineroom checkpoint inspect`, `engineroom checkpoint diff`,
+# and one prompt whose logits you compare.
 #
 # Next: [05 · Build an engine](05_build_engine.ipynb)
 

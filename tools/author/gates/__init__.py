@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools.author.build import executed_path, learner_path
 from tools.author.files import ROOT, lesson_sources
-from tools.author.gates import code, executed, exercises, prose
+from tools.author.gates import code, executed, exercises, prose, terminal
 from tools.author.gates.notebook_file import NotebookFile, Violation
 from tools.author.source import LessonSource, read
 
@@ -48,5 +48,6 @@ def all_rules(
     violations = [
         violation for file in (learner, solution) for rule in code.RULES for violation in rule(file)
     ]
-    violations += [violation for rule in (*prose.RULES, *executed.RULES) for violation in rule(solution)]
+    rules = (*prose.RULES, *executed.RULES, *terminal.RULES)
+    violations += [violation for rule in rules for violation in rule(solution)]
     return violations + exercises.learner_file(learner, lesson) + exercises.exercises(solution, lesson, known)
