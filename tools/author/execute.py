@@ -16,8 +16,10 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from engineroom.kit import openmp
+from engineroom.kit.environment import child_environment
 from tools.author.files import ROOT
 from tools.author.work import prepare
+from tools.kernel import IpcKernelManager, private_runtime
 
 CELL_TIMEOUT = 1800  # seconds
 
@@ -40,14 +42,18 @@ class Workspace:
 
 @contextmanager
 def workspace() -> Iterator[Workspace]:
-    """Yield a fresh Workspace; until the block ends, this process and its children use its data home."""
-    with tempfile.TemporaryDirectory(prefix="engineroom-", ignore_cleanup_errors=True) as folder:
+    """Yield a fresh Workspace; until the block ends, this process and its children use its data home.
+
+    Their environment is built as that of a server. The kernel's sockets are in a private folder.
+    """
+    temporary = tempfile.TemporaryDirectory(prefix="engineroom-", ignore_cleanup_errors=True)
+    with temporary as folder, private_runtime() as runtime:
         folders = Workspace(Path(folder, "work"), Path(folder, "home"))
         folders.home.mkdir()
         openmp.apply()  # kernels may import torch before our engine
         prepare(folders.work)
-        python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        with _environment({"ENGINEROOM_HOME": str(folders.home), "PYTHONPATH": python_path}):
+        own = {"ENGINEROOM_HOME": str(folders.home), "PYTHONPATH": str(ROOT), **runtime}
+        with _environment(child_environment(own)):
             yield folders
 
 
@@ -60,6 +66,7 @@ def execute(notebook: NotebookNode, folders: Workspace, timeout: int = CELL_TIME
         notebook,
         timeout=timeout,
         kernel_name="python3",
+        kernel_manager_class=IpcKernelManager,
         coalesce_streams=True,
         record_timing=False,
         resources={"metadata": {"path": str(folders.work)}},
@@ -70,13 +77,16 @@ def execute(notebook: NotebookNode, folders: Workspace, timeout: int = CELL_TIME
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    """Let the environment consist of these variables only, until the block ends."""
+    before = dict(os.environ)
+    _replace_environment(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _replace_environment(before)
+
+
+def _replace_environment(values: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - values.keys():
+        del os.environ[name]
+    os.environ.update(values)

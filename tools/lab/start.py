@@ -8,8 +8,10 @@ from pathlib import Path
 
 from engineroom.kit import openmp
 from engineroom.kit.command import replace
+from engineroom.kit.environment import child_environment
 from engineroom.kit.machine import machine
 from engineroom.vllm.command import environment as vllm_environment
+from tools.kernel import TRANSPORT, lasting_runtime
 
 SETTINGS = Path(__file__).with_name("settings")  # no news from the network, no tours but the course's own
 EXTENSIONS = Path(__file__).with_name("extensions")  # offers the course's tour
@@ -23,7 +25,9 @@ def start_lab(work: Path, *, port: int, host: str, browser: bool) -> None:
     first on their PATH.
     """
     openmp.apply()
-    os.environ |= environment()
+    variables = child_environment(environment() | lasting_runtime())
+    os.environ.clear()
+    os.environ.update(variables)
     work = work.resolve()
     os.chdir(work)
     command = lab_command(work, port=port, host=host, browser=browser)
@@ -34,7 +38,12 @@ def lab_command(work: Path, *, port: int, host: str, browser: bool) -> list[str]
     """Return the command line of JupyterLab on the first lesson of ``work``, an absolute path."""
     first_lesson = next(iter(sorted(work.glob("00_*.ipynb"))), work)
     command = [sys.executable, "-m", "jupyterlab", str(first_lesson), f"--ServerApp.root_dir={work}"]
-    command += [f"--port={port}", f"--ServerApp.ip={host}", "--ServerApp.allow_root=True"]
+    command += [
+        f"--KernelManager.transport={TRANSPORT}",
+        f"--port={port}",
+        f"--ServerApp.ip={host}",
+        "--ServerApp.allow_root=True",
+    ]
     command += [f"--LabApp.app_settings_dir={SETTINGS}", f"--LabApp.extra_labextensions_path={EXTENSIONS}"]
     # a list: JupyterLab makes the reader's own shell a login shell, which may set the PATH anew
     command += [f"--ServerApp.terminado_settings=shell_command={['bash', '--rcfile', str(TERMINAL), '-i']}"]
