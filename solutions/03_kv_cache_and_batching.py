@@ -3,9 +3,9 @@
 #
 # **Where does the memory go?**
 #
-# The weights of a model are a fixed cost. The **KV cache** is not: it grows with every token of every request in flight.
-# It decides how many users you can serve at once, and so it decides throughput and cost. In this lesson you compute its
-# size, manage it, fill it to the last block, and see what it means for batching.
+# The weights of a model are a fixed cost. The **KV cache** is not: it grows with every token of every request in
+# flight. It decides how many users you can serve at once, and so it decides throughput and cost. In this lesson you
+# compute its size, manage it, fill it to the last block, and see what it means for batching.
 #
 # ## What you will be able to do
 #
@@ -25,6 +25,7 @@ import math
 import secrets
 import statistics
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -51,10 +52,10 @@ print(time_and_money(3))
 # %% [markdown]
 # ## What one token costs
 #
-# To compute the next token, attention reads one **key** and one **value** for every earlier token. Both are vectors, and
-# each layer has its own. Computing them again for every token would be waste, so engines keep them: that is the KV
-# cache. A model with several query heads to one key and value head uses **grouped-query attention** (GQA); only the KV
-# heads are cached.
+# To compute the next token, attention reads one **key** and one **value** for every earlier token. Both are vectors,
+# and each layer has its own. Computing them again for every token would be waste, so engines keep them: that is the
+# KV cache. A model with several query heads to one key and value head uses **grouped-query attention** (GQA); only
+# the KV heads are cached.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -66,8 +67,8 @@ print({name: config[name] for name in sizes})
 # %% [markdown]
 # ### Exercise: bytes for one token
 #
-# `config` is a dictionary such as the one above; `head_dim` is the length of one key. `itemsize` is the number of bytes
-# of one value: 4 for float32, 2 for bfloat16.
+# `config` is a dictionary such as the one above; `head_dim` is the length of one key. `itemsize` is the number of
+# bytes of one value: 4 for float32, 2 for bfloat16.
 
 # %%
 def bytes_per_token(config: dict, itemsize: int) -> int:
@@ -82,8 +83,8 @@ def bytes_per_token(config: dict, itemsize: int) -> int:
 check("03.kv", bytes_per_token)
 
 # %% [markdown]
-# What would Llama 3.1 8B need with a KV head for each of its 32 query heads? It has 8. The answer changes by the ratio of
-# the two, and with it the number of users.
+# What would Llama 3.1 8B need with a KV head for each of its 32 query heads? It has 8. The answer changes by the
+# ratio of the two, and with it the number of users.
 
 # %%
 needs("03.kv", bytes_per_token(config, 4))
@@ -99,8 +100,9 @@ plots.heads({
 # ## Does vLLM agree?
 #
 # vLLM divides its memory for the KV cache into **blocks** of a fixed number of tokens. The next cell gives it one
-# gibibyte. Then it lets vLLM use only 33 blocks of 128 tokens, so that they can run out within this lesson. (On a CPU,
-# 128 is the default block size; on a GPU it is 16.) <!-- fact: vllm 0.32, vllm/platforms/cpu.py and config/cache.py -->
+# gibibyte. Then it lets vLLM use only 33 blocks of 128 tokens, so that they can run out within this lesson. (On a
+# CPU, 128 is the default block size; on a GPU it is 16.) <!-- fact: vllm 0.32, vllm/platforms/cpu.py and
+# config/cache.py -->
 
 # %%
 KV_BYTES, BLOCK_SIZE, NUM_BLOCKS = 2**30, 128, 33
@@ -117,8 +119,8 @@ print(f"{NUM_BLOCKS} blocks hold {NUM_BLOCKS * BLOCK_SIZE:,} tokens")
 print(*runs.kv_cache_lines(server), sep="\n")
 
 # %% [markdown]
-# The first number of the log is the number of blocks that the gibibyte would have held: your formula, to the block. The
-# second is the size in tokens of the blocks that vLLM was allowed to use. One of them is never given away: vLLM keeps
+# The first number of the log is the number of blocks that the gibibyte would have held: your formula, to the block.
+# The second is the size in tokens of the blocks that vLLM was allowed to use. Requests get one block less: vLLM keeps
 # block 0 for itself.
 #
 # Its metrics say the same. Our engine's server uses the same names, so one function reads both.
@@ -132,9 +134,10 @@ print(f"{stats.num_used_blocks} in use")
 # ## Blocks, seen from inside
 #
 # Why blocks? Nobody knows how long an answer will be. Before 2023, engines reserved memory for the longest possible
-# answer of each request, in one piece, and most of it stayed empty. With blocks, a request takes the next one only when
-# the last one is full, from anywhere in memory. Its **block table** lists them in order: that is **paged attention**.
-# <!-- fact: Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023 -->
+# answer of each request, in one piece, and most of it stayed empty. With blocks, a request takes the next one only
+# when the last one is full, from anywhere in memory. Its **block table** lists them in order: that is **paged
+# attention**. <!-- fact: Kwon et al., "Efficient Memory Management for Large Language Model Serving with
+# PagedAttention", 2023 -->
 #
 # To watch it, build our engine (lesson 05 explains how) and serve eight requests whose prompts begin alike. The first
 # one arrives alone; the others arrive two steps later.
@@ -150,7 +153,10 @@ tokens_per_block = engine_dir.limits.tokens_per_block
 # %%
 tokenizer = AutoTokenizer.from_pretrained(model_dir)
 manner = "You are the assistant of an engine room, and a patient one. Answer in one sentence and in plain words. "
-manner += "Never guess a number: say that you do not know it, and where one could measure it."
+manner += "Never guess a number: say that you do not know it, and where one could measure it. "
+manner += "When a term has two names, give both, and say which engine uses which. Do not praise any engine. "
+manner += "If a question is about cost, name the machine, the price for an hour, and the load that you assume. "
+manner += "If a question cannot be answered in one sentence, say so, and name the page to read."
 terms = ["TTFT", "goodput", "prefill", "the KV cache", "paged attention", "a tokenizer", "latency", "the roofline"]
 
 
@@ -165,12 +171,12 @@ questions = [
 
 # %%
 strips = BlockStrips()
-shared = replay(engine_dir, questions, kv_tokens=48 * tokens_per_block, reuse=True, watch=strips)
+shared = replay(engine_dir, questions, kv_tokens=40 * tokens_per_block, reuse=True, watch=strips)
 
 # %% [markdown]
 # Read a strip from left to right: each square is one block, and its colour and number say whose it is. Hatched blocks
-# hold the common beginning of the prompts, stored once. The free blocks shrink as the answers grow. When a request ends,
-# its blocks are free at once; a dot marks those whose content is kept until somebody needs the space.
+# hold the common beginning of the prompts, stored once. The free blocks shrink as the answers grow. When a request
+# ends, its blocks are free at once; a dot marks those whose content is kept until somebody needs the space.
 #
 # Where is the waste? Only in the last block of each request:
 
@@ -190,8 +196,8 @@ print(f"one piece of max_seq_len {engine_dir.limits.max_seq_len} for each reques
 # - `allocate()`: take a free block, set its count to 1, return its id. Called only when a block is free.
 # - `share(block_id)`: one more table refers to it.
 # - `free(block_id)`: one table less; without references the block is free again.
-# - `copy_on_write(block_id)`: the caller is about to write. If nobody else refers to the block, return `block_id`. Else
-#   give up the reference, and return a new block. (The engine copies the contents.)
+# - `copy_on_write(block_id)`: the caller is about to write. If nobody else refers to the block, return `block_id`.
+#   Else give up the reference, and return a new block. (The engine copies the contents.)
 
 # %%
 # allow long-cell: one class, of which you write four short methods
@@ -239,13 +245,15 @@ allocator_is_right = check("03.allocator", Blocks)
 
 # %%
 needs("03.allocator", allocator_is_right or None)
-yours = replay(engine_dir, questions, kv_tokens=48 * tokens_per_block, reuse=True, make_block_allocator=Blocks)
+yours = replay(engine_dir, questions, kv_tokens=40 * tokens_per_block, reuse=True, make_block_allocator=Blocks)
 same = sum(a == b for a, b in zip(yours.answers, shared.answers, strict=True))
-print(f"{same} of {len(questions)} answers are the same; {yours.num_reused_tokens} prompt tokens came from shared blocks")
+print(f"{same} of {len(questions)} answers are the same;", end=" ")
+print(f"{yours.num_reused_tokens} prompt tokens came from shared blocks")
 
 # %% [markdown]
-# When is a block copied? When one prompt gets several answers: the request **forks**, and all branches share the prompt's
-# blocks, the last one included. That one has free places, and each branch wants to write its own next token there.
+# When is a block copied? When one prompt gets several answers: the request **forks**, and all branches share the
+# prompt's blocks, the last one included. That one has free places, and each branch wants to write its own next token
+# there.
 
 # %%
 prompt = tokens_of("What is a GPU?")
@@ -263,8 +271,8 @@ print(three["yours"].answers == three["ours"].answers)
 #
 # ### Exercise: the largest concurrency
 #
-# A cache has `num_blocks` blocks of `block_size` tokens. Every request has a prompt of `prompt` tokens and an answer of
-# `answer` tokens. How many requests can run at once, none waiting and none paused?
+# A cache has `num_blocks` blocks of `block_size` tokens. Every request has a prompt of `prompt` tokens and an answer
+# of `answer` tokens. How many requests can run at once, none waiting and none paused?
 
 # %%
 def max_concurrency(num_blocks: int, block_size: int, prompt: int, answer: int) -> int:
@@ -298,8 +306,8 @@ for name, traces in by_load.items():
 print(f"predicted: {fits} at once; preemptions: {kv_cache_stats(server).num_preemptions}")
 
 # %% [markdown]
-# One request too many, and one waits: there is no slowing down before that point that would warn you. The queue is where
-# the memory shows.
+# One request too many, and one waits: there is no slowing down before that point that would warn you. The queue is
+# where the memory shows.
 #
 # ## Who computes with whom?
 #
@@ -324,8 +332,8 @@ def idle_slots(lengths: list[int], slots: int) -> int:
 check("03.idle", idle_slots)
 
 # %% [markdown]
-# Now run it both ways. **In-flight batching** (vLLM says *continuous batching*) lets a waiting request take a slot in the
-# very next step after it became free.
+# Now run it both ways. **In-flight batching** (vLLM says *continuous batching*) lets a waiting request take a slot in
+# the very next step after it became free.
 
 # %%
 def random_tokens(lengths: list[int], seed: int = 3) -> list[list[int]]:
@@ -352,14 +360,14 @@ print("same answers:", batched["static"].answers == batched["in flight"].answers
 # %% [markdown]
 # ## A prefix that is there already
 #
-# You saw shared blocks above. A **prefix cache** goes further: it also keeps the blocks of requests that have ended, and
-# finds them by a hash of their tokens and of all tokens before them.
+# You saw shared blocks above. A **prefix cache** goes further: it also keeps the blocks of requests that have ended,
+# and finds them by a hash of their tokens and of all tokens before them.
 #
 # ### Exercise: what is found?
 #
 # The cache has computed the prompt `earlier`, in blocks of `block_size` tokens. How many tokens of `prompt` does it
-# find? Only whole blocks have a hash. The last token of a prompt is always computed: its output is the first token of the
-# answer.
+# find? Only whole blocks have a hash. The last token of a prompt is always computed: its output is the first token of
+# the answer.
 
 # %%
 def cached_tokens(earlier: list[int], prompt: list[int], block_size: int) -> int:
@@ -407,31 +415,34 @@ for number in range(5):
     ratios.append((load.ttft(warm) / load.ttft(cold), itl[1] / itl[0]))
 ttft_ratio, itl_ratio = (statistics.median(pair) for pair in zip(*ratios, strict=True))
 print(f"with a hit, TTFT is {ttft_ratio:.2f} of what it was, and ITL {itl_ratio:.2f}; median of {len(ratios)} pairs")
+if not 0.8 < itl_ratio < 1.25:
+    print("The machine was busy with something else meanwhile, or ITL would be the same: run this cell again.")
 
 # %% [markdown]
 # ## One long prompt, everybody's wait
 #
-# A step takes as long as its tokens. Four users read their streams when somebody sends a prompt of 1,000 tokens. If the
-# whole prompt goes into one step, every stream waits for that step. **Chunked prefill** (TensorRT-LLM: *chunked context*)
-# bounds the tokens of a step: the prompt is computed in pieces, between which everybody gets their next token.
+# A step takes as long as its tokens. Four users read their streams when somebody sends a prompt of 1,000 tokens. If
+# the whole prompt goes into one step, every stream waits for that step. **Chunked prefill** (TensorRT-LLM: *chunked
+# context*) bounds the tokens of a step: the prompt is computed in pieces, between which everybody gets their next
+# token.
 #
-# The next cell serves the same arrival with three bounds. For each it keeps the quickest of three runs, since other
-# programs on your machine cause gaps too.
+# The next cell serves the same arrival with three bounds. Other programs on your machine cause gaps too, so it keeps,
+# of five runs, the one with the smallest longest gap.
 
 # %%
 readers = [Arrival(tokens, 120) for tokens in random_tokens([20, 30, 40, 50])]
 arrivals = [*readers, Arrival(random_tokens([1000])[0], 10, step=40)]
 chunked = {}
 for max_num_tokens in (1024, 256, 64):
-    tries = [replay(engine_dir, arrivals, max_num_tokens=max_num_tokens) for _ in range(3)]
-    chunked[max_num_tokens] = min(tries, key=lambda run: run.step_end_times[-1])
+    tries = [replay(engine_dir, arrivals, max_num_tokens=max_num_tokens) for _ in range(5)]
+    chunked[max_num_tokens] = min(tries, key=lambda run: plots.longest_gap(*plots.milliseconds(run, 0, 4)))
 plots.chunks(chunked, watched=0, long=4)
 
 # %%
 rows = []
 for max_num_tokens, run in chunked.items():
     gaps, ttft = plots.milliseconds(run, 0, 4)
-    usual = statistics.median(later - earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    usual = statistics.median(later - earlier for earlier, later in pairwise(gaps))
     largest = max(sum(step.context.values()) + len(step.generation) for step in run.steps if step.generation)
     rows.append({
         "max_num_tokens": max_num_tokens, "tokens in the largest step": largest,
@@ -439,20 +450,23 @@ for max_num_tokens, run in chunked.items():
         "steps to the long prompt's first token": run.ttft_steps[4],
     })
 show.table(rows, "What the long prompt does to a reader, and what the bound does to the long prompt")
+longest = [row["longest gap / usual gap"] for row in rows]
+if longest != sorted(longest, reverse=True):
+    print("Other programs disturbed these runs: run the cell above and this one again.")
 
 # %% [markdown]
-# The readers' longest gap follows the largest step. Small chunks mean more steps, and a later first token for the long
-# prompt. No value is right for everybody: a small bound helps ITL, a large one helps TTFT and throughput. vLLM calls it
-# `--max-num-batched-tokens`; chunked prefill is on by default there.
+# The readers' longest gap follows the largest step. Small chunks mean more steps, and a later first token for the
+# long prompt. No value is right for everybody: a small bound helps ITL, a large one helps TTFT and throughput. vLLM
+# calls it `--max-num-batched-tokens`; chunked prefill is on by default there.
 #
 # ## The cost
 #
-# Paging wastes half a block per request on average, and attention must look up the table for every block: small blocks
-# waste less and cost more look-ups.
+# Paging wastes half a block per request on average, and attention must look up the table for every block: small
+# blocks waste less and cost more look-ups.
 #
 # A prefix cache that is shared between tenants tells one of them, by time, what another one has asked: a quick first
-# token means that somebody sent this beginning before. The remedy is a salt in the hash of the first block, here one for
-# each tenant. It costs the hits between tenants:
+# token means that somebody sent this beginning before. The remedy is a salt in the hash of the first block, here one
+# for each tenant. It costs the hits between tenants:
 
 # %%
 secret = random_tokens([600], seed=secrets.randbits(32))[0]
@@ -465,8 +479,8 @@ server.stop()
 # %% [markdown]
 # ## On an H100
 #
-# The arithmetic stays the same; the numbers grow. An H100 has 80 GB, an H200 141 GB. The two engines read their setting
-# differently:
+# The arithmetic stays the same; the numbers grow. An H100 has 80 GB, an H200 141 GB. The two engines read their
+# setting differently:
 #
 # - vLLM's `gpu_memory_utilization` is a share of the *whole* GPU, for weights, activations and KV cache together.
 # - TensorRT-LLM's `kv_cache_free_gpu_mem_fraction` is a share of what weights and activations leave *free*.
@@ -479,7 +493,8 @@ large = Limits(max_batch_size=256, max_input_len=8192, max_seq_len=8192, max_num
 rules = {"vLLM": memory.vllm_budget, "TensorRT-LLM": memory.tensorrt_llm_budget}
 gpus = {"H100, 80 GB": 80e9, "H200, 141 GB": 141e9}
 remaining = {
-    gpu: {name: rule(total, public, large).kv_cache / 1e9 for name, rule in rules.items()} for gpu, total in gpus.items()
+    gpu: {name: rule(total, public, large).kv_cache / 1e9 for name, rule in rules.items()}
+    for gpu, total in gpus.items()
 }
 plots.budgets(remaining)
 
@@ -496,19 +511,23 @@ show.table(rows, "Requests of Llama 3.1 8B that fit at once")
 
 # %% [markdown]
 # Real engines measure their activations and keep some memory for CUDA graphs, so they get a little less. The order of
-# magnitude holds, and so does the lesson: with 8,192 tokens for each request, memory decides how many run at once; with
-# 1,024, some other limit will.
+# magnitude holds, and so does the lesson: with 8,192 tokens for each request, memory decides how many run at once;
+# with 1,024, some other limit will.
 #
 # ## An open challenge
 #
-# Here are 25 prompts with five different beginnings. All wait at the start, four run at once, and the cache is too small
-# to keep everything. `order` gets the prompts and returns their indices in the order in which to serve them. The judge
-# serves them on the engine and counts the prompt tokens computed; every answer must stay the same. There is no single
-# answer: your next bar is always above your best.
+# Here are 25 prompts with five different beginnings. All wait at the start, at most four run at once, and the cache
+# has 20 blocks, too few for everything. `order` gets the prompts, lists of token ids, and returns their indices in
+# the order in which to serve them. The judge serves them on the engine and counts the prompt tokens that are
+# computed. Every request must be served, and every answer must stay the same. There is no single best idea: your next
+# bar is always above your best result.
+#
+# A first idea is below: shortest prompts first. Is it enough? (Requests that start in the same step find nothing of
+# each other.)
 
 # %%
 def order(prompts: list[list[int]]) -> list[int]:
-    return sorted(range(len(prompts)), key=lambda index: prompts[index])
+    return sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
 
 
 await challenge.CHALLENGE.judge(challenge.measure(engine_dir, order))
@@ -517,7 +536,8 @@ await challenge.CHALLENGE.judge(challenge.measure(engine_dir, order))
 # ## Recap
 #
 # - KV cache per token is 2 × layers × KV heads × head size × bytes. GQA divides it by the ratio of heads.
-# - Blocks reduce the waste to half a block per request. Reference counts share them; copy on write keeps branches apart.
+# - Blocks reduce the waste to half a block per request. Reference counts share them; copy on write keeps branches
+#   apart.
 # - Requests that fit: whole blocks of the cache by whole blocks of a request. One more, and it waits.
 # - In-flight batching fills a slot in the next step. Static batching waits for the longest answer of the batch.
 # - A prefix hit shortens TTFT and never ITL. A long prompt lengthens everybody's ITL until it is computed in chunks.
@@ -525,6 +545,11 @@ await challenge.CHALLENGE.judge(challenge.measure(engine_dir, order))
 # **Keep:** `bytes_per_token` and `max_concurrency`: the first two numbers to compute for any new model.
 #
 # Next: [04 · Convert a checkpoint](04_convert_checkpoint.ipynb)
+
+# %%
+from labs.kit.course_map import show_map
+
+show_map()
 
 # %%
 folder.remove()

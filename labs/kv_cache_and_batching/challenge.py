@@ -6,18 +6,20 @@ result is the same on every machine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from engineroom.engine.directory import EngineDir
 from labs.kit.challenge import Challenge, Measurement
 from labs.kit.replay import Arrival, Replay, replay
-from labs.kit.values import plain, to_list
+from labs.kit.values import to_list
 
 CHALLENGE = Challenge("03.order", first_bar=1.3)
-SLOTS, KV_TOKENS, ANSWER = 4, 1152, 12
-SYSTEM_TOKENS = (224, 192, 160, 128, 96)  # of the system prompts
+SLOTS, KV_TOKENS, ANSWER = 4, 640, 12
+SYSTEM_TOKENS = (160, 128, 128, 96, 96)  # of the system prompts
 REQUESTS_PER_SYSTEM_PROMPT = 5
 
 Order = Callable[[list[list[int]]], Sequence[int]]
@@ -29,7 +31,7 @@ def prompts(vocab_size: int) -> list[list[int]]:
     token_ids = [draw.integers(2, vocab_size, length).tolist() for length in SYSTEM_TOKENS]
     arrivals = draw.permutation(np.repeat(np.arange(len(SYSTEM_TOKENS)), REQUESTS_PER_SYSTEM_PROMPT))
     return [
-        token_ids[index] + draw.integers(2, vocab_size, int(draw.integers(8, 40))).tolist()
+        token_ids[index] + draw.integers(2, vocab_size, int(draw.integers(8, 28))).tolist()
         for index in arrivals
     ]
 
@@ -50,10 +52,10 @@ async def measure(engine: EngineDir, order: Order) -> Measurement:
     arrived = prompts(engine.model.vocab_size)
     indices = to_list(order([list(prompt) for prompt in arrived]))
     failure = _complaint(indices, len(arrived))
-    baseline = serve(engine, arrived)
     if failure:
-        return Measurement(float("nan"), computed_tokens(baseline), "prompt tokens", failure=failure)
-    indices = [int(plain(index)) for index in indices or []]
+        return Measurement(math.nan, math.nan, "prompt tokens", failure=failure)
+    indices = [int(index) for index in indices or []]
+    baseline = serve(engine, arrived)
     run = serve(engine, [arrived[index] for index in indices])
     answers = dict(zip(indices, run.answers, strict=True))
     num_different = sum(answers[index] != answer for index, answer in enumerate(baseline.answers))
@@ -62,7 +64,7 @@ async def measure(engine: EngineDir, order: Order) -> Measurement:
     return Measurement(computed_tokens(run), computed_tokens(baseline), "prompt tokens", failure=failure)
 
 
-def _complaint(indices: list[object] | None, num_prompts: int) -> str:
+def _complaint(indices: list[Any] | None, num_prompts: int) -> str:
     if indices is None:
         return "`order` must return a list of indices."
     if sorted(map(str, indices)) != sorted(map(str, range(num_prompts))):

@@ -14,7 +14,7 @@ from labs.kv_cache_and_batching.runs import CountedRequest
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BUSY, IDLE, WAITING, FOUND = show.BLUE, show.GREY, show.ORANGE, show.GREEN
+BUSY, IDLE, WAITING, FOUND, MEMORY = show.BLUE, show.GREY, show.ORANGE, show.GREEN, show.PURPLE
 HATCHED = {"facecolor": "none", "edgecolor": IDLE, "hatch": "////", "linewidth": 0}
 
 
@@ -23,7 +23,7 @@ def heads(bytes_by_model: Mapping[str, float]) -> None:
     sizes = [size / 1024 for size in bytes_by_model.values()]
     values = ", ".join(f"{name} {size:g} KiB" for name, size in zip(bytes_by_model, sizes, strict=True))
     with show.picture(f"KV cache for one token: {values}.", size=(8, 0.5 * len(sizes) + 0.9)) as (_, axes):
-        bars = axes.barh(list(bytes_by_model), sizes, color=BUSY)
+        bars = axes.barh(list(bytes_by_model), sizes, color=MEMORY)
         axes.bar_label(bars, [f"{size:g}" for size in sizes], padding=4)
         axes.set(xlabel="KiB of KV cache for one token", xlim=(0, 1.12 * max(sizes)))
         axes.invert_yaxis()
@@ -48,6 +48,7 @@ def loads(runs: Mapping[str, Sequence[Trace]]) -> None:
                 f"{name}: {num_late} of {len(traces)} requests got their first token after another had ended."
             )
         panels[0].set_ylabel("request")
+        panels[0].yaxis.get_major_locator().set_params(integer=True)
         entries = {
             "waits for its first token": {"color": WAITING, "linewidth": 3},
             "receives tokens": {"color": BUSY, "linewidth": 3},
@@ -151,14 +152,14 @@ def budgets(gigabytes: Mapping[str, Mapping[str, float]]) -> None:
     rules = list(next(iter(gigabytes.values())))
     with show.picture(alt, size=(8.5, 0.8 * len(gigabytes) + 1.3)) as (figure, axes):
         for row, (gpu, sizes) in enumerate(gigabytes.items()):
-            for offset, color, size in zip((-0.19, 0.19), (BUSY, FOUND), sizes.values(), strict=True):
+            for offset, color, size in zip((-0.19, 0.19), (MEMORY, show.SKY), sizes.values(), strict=True):
                 axes.bar_label(axes.barh(row + offset, size, 0.36, color=color), [f"{size:.1f}"], padding=4)
             alt.append(f"{gpu}: " + ", ".join(f"{rule} {size:.1f} GB" for rule, size in sizes.items()) + ".")
         axes.set_yticks(range(len(gigabytes)), list(gigabytes))
         largest = max(max(sizes.values()) for sizes in gigabytes.values())
         axes.set(xlabel="gigabytes of KV cache", xlim=(0, 1.12 * largest))
         axes.invert_yaxis()
-        _legend(figure, {rules[0]: {"facecolor": BUSY}, rules[1]: {"facecolor": FOUND}})
+        _legend(figure, {rules[0]: {"facecolor": MEMORY}, rules[1]: {"facecolor": show.SKY}})
 
 
 def _legend(figure: Figure, entries: Mapping[str, Mapping[str, Any]]) -> None:
