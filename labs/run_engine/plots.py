@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 from engineroom.kit.record import Record
 from labs.kit import show
@@ -58,43 +57,6 @@ def rules(replays: Mapping[str, Replay]) -> None:
             axes.set_title(f"{name}: {len(replay.steps)} steps", loc="left", fontsize=10)
             axes.set(ylabel="requests", xlim=(0, max_steps + 1), ylim=(0, None))
         panels[-1].set_xlabel("step; grey: waiting")
-
-
-def chunks(replays: Mapping[int, Replay], watched: int, long: int) -> None:
-    """When the request `watched` got its tokens while the request `long` arrived with its long prompt.
-
-    `replays` are by max_num_tokens; `watched` and `long` are indices in the trace.
-    """
-    alt = ["The tokens of one request on a time line while a long prompt arrives."]
-    max_ttft = 0.0
-    with show.picture(alt, size=(8.5, 0.75 * len(replays) + 1.2)) as (_, axes):
-        for row, (max_num_tokens, replay) in enumerate(replays.items()):
-            end_times = replay.step_end_times
-            arrival_time = end_times[replay.trace[long].step - 1]
-            token_times = [1000 * (end_times[step] - arrival_time) for step in replay.token_steps(watched)]
-            ttft = 1000 * (end_times[replay.token_steps(long)[0]] - arrival_time)
-            max_ttft = max(max_ttft, ttft)
-            gaps = [
-                (later - earlier, earlier)
-                for earlier, later in pairwise(token_times)
-                if later > 0 and earlier < ttft
-            ]
-            gap, begin = max(gaps)
-            axes.hlines(row, begin, begin + gap, color=show.RED, linewidth=2)
-            token_label, first_label = ("a token", "the long prompt's first") if row == 0 else (None, None)
-            axes.plot(token_times, [row] * len(token_times), ".", color=show.BLUE, label=token_label)
-            axes.plot(ttft, row, "D", color=show.ORANGE, label=first_label)
-            middle = (begin + gap / 2, row)
-            axes.annotate(f"{gap:.0f} ms", middle, (0, 7), textcoords="offset points", ha="center")
-            alt.append(
-                f"max_num_tokens {max_num_tokens}: longest gap {gap:.0f} ms, first token of the long prompt after "
-                f"{ttft:.0f} ms."
-            )
-        axes.axvline(0, color=show.GREY, linestyle="--")
-        axes.set_yticks(range(len(replays)), [str(max_num_tokens) for max_num_tokens in replays])
-        axes.set(xlabel="ms since the long prompt arrived", ylabel="max_num_tokens")
-        axes.set(xlim=(-0.2 * max_ttft, 1.3 * max_ttft), ylim=(-0.5, len(replays) - 0.3))
-        axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1.25), ncols=2)
 
 
 def ratios(machines: Mapping[str, Mapping[int, Sequence[float]]]) -> None:

@@ -27,24 +27,29 @@ class CacheSituation:
     num_blocks: int
     running: list[tuple[int, int, int]]
     candidate: tuple[int, int]
+    tokens_per_block: int = TOKENS_PER_BLOCK
 
-    def decide(self, rule: AdmissionRule) -> Any:
-        """What the rule returns for the waiting request; a wrong rule may return anything."""
-        block_manager = BlockManager(self.num_blocks, TOKENS_PER_BLOCK)
+    def arguments(self) -> tuple[Request, list[Request], BlockManager]:
+        """What a rule is called with, new each time."""
+        block_manager = BlockManager(self.num_blocks, self.tokens_per_block)
         running = [_request(*sizes) for sizes in self.running]
         for request in running:
             request.num_computed_tokens = request.num_prompt_tokens
             block_manager.allocate(request.block_table, len(request.token_ids))
-        return rule(_request(*self.candidate), running, block_manager)
+        return _request(*self.candidate), running, block_manager
+
+    def decide(self, rule: AdmissionRule) -> Any:
+        """What the rule returns for the waiting request; a wrong rule may return anything."""
+        return rule(*self.arguments())
 
     def __str__(self) -> str:
         running = []
         for num_prompt_tokens, max_tokens, num_generated in self.running:
-            num_held = -(-(num_prompt_tokens + num_generated) // TOKENS_PER_BLOCK)
+            num_held = -(-(num_prompt_tokens + num_generated) // self.tokens_per_block)
             running.append(f"{num_prompt_tokens} + {max_tokens}, {num_held} blocks held")
         num_prompt_tokens, max_tokens = self.candidate
         return (
-            f"{self.num_blocks} blocks of {TOKENS_PER_BLOCK} tokens; running (prompt + answer): "
+            f"{self.num_blocks} blocks of {self.tokens_per_block} tokens; running (prompt + answer): "
             f"{'; '.join(running) or 'none'}; waiting: {num_prompt_tokens} + {max_tokens}"
         )
 

@@ -1,17 +1,24 @@
-"""Lesson 06: the right answers, and wrong ones with the hint that each must get."""
+"""Lesson 06: right answers in several styles, and wrong ones with the hint that each must get."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from math import inf, nan
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil, inf, nan
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
+
+import numpy as np
+import pandas
+import torch
 
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.request import Request
-from labs.run_engine import Arrival, Replay
 from labs.kit.replay import RecordingScheduler, drive
+from labs.run_engine import Arrival, Replay
 from labs.run_engine.simulation import LIMITS, TOKENS_PER_BLOCK, SimulatedExecutor, reference_rule, simulate
 
 
@@ -32,6 +39,64 @@ def right_then_never(calls: int) -> Callable[..., bool]:
     return lambda request, running, block_manager: (
         next(remaining, None) is not None and reference_rule(request, running, block_manager)
     )
+
+
+def fits_in_blocks_of(tokens_per_block: int) -> Callable[..., bool]:
+    """The right rule for this block size alone."""
+    return lambda request, running, blocks: (
+        sum(ceil(other.max_total_tokens / tokens_per_block) for other in [request, *running])
+        - sum(len(other.block_table.block_ids) for other in running)
+        <= blocks.num_free_blocks
+    )
+
+
+def right_then_none(request: Request, running: list[Request], blocks: BlockManager) -> bool | None:
+    if reference_rule(request, running, blocks):
+        return True
+    return None
+
+
+def allocates(request: Request, running: list[Request], blocks: BlockManager) -> bool:
+    admitted = reference_rule(request, running, blocks)
+    blocks.allocate(request.block_table, 1)
+    return admitted
+
+
+def raises_when_full(request: Request, running: list[Request], blocks: BlockManager) -> bool:
+    if not reference_rule(request, running, blocks):
+        raise RuntimeError("full")
+    return True
+
+
+def ignores_overcommitted(request: Request, running: list[Request], blocks: BlockManager) -> bool:
+    """Counts no request that lacks more than two blocks."""
+    few = [other for other in running if lacking(blocks, other) <= 2]
+    return lacking(blocks, request, *few) <= blocks.num_free_blocks
+
+
+def in_flight_with_loops(request: Request, running: list[Request], block_manager: BlockManager) -> bool:
+    free = block_manager.num_free_blocks
+    for other in running:
+        free -= block_manager.blocks_needed(other.max_total_tokens)
+        free += len(other.block_table.block_ids)
+    return not free < block_manager.blocks_needed(request.max_total_tokens)
+
+
+def in_flight_of_the_whole_cache(
+    request: Request, running: list[Request], block_manager: BlockManager
+) -> bool:
+    """What all requests need at their longest, against all blocks: the held ones are on both sides."""
+    return (
+        sum(block_manager.blocks_needed(r.max_total_tokens) for r in (request, *running))
+        <= block_manager.num_blocks
+    )
+
+
+class Rule:
+    """A rule that is an object."""
+
+    def __call__(self, request: Request, running: list[Request], block_manager: BlockManager) -> int:
+        return 1 if reference_rule(request, running, block_manager) else 0
 
 
 def serve(
@@ -73,10 +138,55 @@ def never_pays_gives(value: float) -> Callable[[float, float, float], float]:
     return lambda build, aot, vllm: break_even(build, aot, vllm) if aot > vllm else value
 
 
-RIGHT: dict[str, tuple[Any, ...]] = {
-    "06.admission": (reference_rule,),
-    "06.same": proof(),
-    "06.break_even": (break_even,),
+def break_even_by_cases(build: float, ours: float, theirs: float) -> float:
+    if ours <= theirs:
+        return float("inf")
+    return build * ours * theirs / (ours - theirs)
+
+
+def break_even_in_fractions(build: float, ours: float, theirs: float) -> Fraction | float:
+    saved = 1 / Fraction(theirs) - 1 / Fraction(ours)
+    return Fraction(build) / saved if saved > 0 else inf
+
+
+def break_even_in_numpy(build: float, ours: float, theirs: float) -> Any:
+    with np.errstate(divide="ignore"):
+        saved = np.maximum(1 / np.float64(theirs) - 1 / np.float64(ours), 0)
+        return np.where(saved > 0, np.float64(build) / saved, np.inf)
+
+
+ALONE_BY_RULE = simulate(
+    lambda request, running, blocks: not running,
+    [Arrival([1] * (40 + 10 * n), 20 + n) for n in range(8)],
+    100,
+)
+
+RIGHT: dict[str, list[tuple[Any, ...]]] = {
+    "06.admission": [
+        (reference_rule,),
+        (in_flight_with_loops,),
+        (in_flight_of_the_whole_cache,),
+        (lambda *arguments: np.bool_(reference_rule(*arguments)),),
+        (lambda *arguments: torch.tensor(reference_rule(*arguments)),),
+        (Rule(),),
+    ],
+    "06.same": [
+        proof(),
+        proof(alone=ALONE_BY_RULE),
+        proof("bfloat16", together=with_other_token(PROOF["together"], 7)),  # rounding
+        (MappingProxyType(PROOF), "float32"),
+        (SimpleNamespace(**PROOF), "float32"),
+        (pandas.Series(PROOF), "float32"),
+        (dict(reversed(PROOF.items())), "float32"),
+    ],
+    "06.break_even": [
+        (break_even,),
+        (break_even_by_cases,),
+        (break_even_in_fractions,),
+        (break_even_in_numpy,),
+        (lambda *numbers: Decimal(break_even(*numbers)),),
+        (lambda *numbers: tokens if (tokens := break_even(*numbers)) == inf else ceil(tokens),),
+    ],
 }
 
 WRONG_RULES: list[tuple[Callable[..., object], str]] = [
@@ -84,14 +194,29 @@ WRONG_RULES: list[tuple[Callable[..., object], str]] = [
     (lambda request, running, blocks: lacking(blocks, request, *running), "not True or False"),
     (lambda request, running, blocks: bool(running), "when none runs, all wait"),
     (lambda request, running, blocks: not running, "still static batching"),
-    (lambda request, running, blocks: True, "Its prompt fits"),
+    (lambda request, running, blocks: True, "Not even its prompt fits"),
+    (lambda request, running, blocks: running.clear() or True, "Not even its prompt fits"),
     (
         lambda request, running, blocks: (
             blocks.blocks_needed(request.num_prompt_tokens) <= blocks.num_free_blocks
         ),
         "Its prompt fits",
     ),
-    (lambda request, running, blocks: len(running) < 8, "Its prompt fits"),
+    (lambda request, running, blocks: len(running) < 8, "Not even its prompt fits"),
+    (
+        lambda request, running, blocks: lacking(blocks, *running) <= blocks.num_free_blocks,
+        "running requests alone",
+    ),
+    (
+        lambda request, running, blocks: lacking(blocks, request, *running) <= blocks.num_blocks,
+        "all blocks of the cache",
+    ),
+    (fits_in_blocks_of(16), "blocks of 16 tokens"),
+    (fits_in_blocks_of(32), "blocks of 32 tokens"),
+    (right_then_none, "Does it `return` on every path?"),
+    (allocates, "A rule only answers"),
+    (raises_when_full, "your code raised RuntimeError: full"),
+    (ignores_overcommitted, "lack more blocks than are free"),
     (
         lambda request, running, blocks: lacking(blocks, request) <= blocks.num_free_blocks,
         "all its blocks yet",
@@ -148,7 +273,10 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("06.break_even", (lambda build, aot, vllm: build * vllm,), "It goes on serving"),
     ("06.break_even", (lambda build, aot, vllm: build * (aot - vllm),), "saved on each token is a time"),
     ("06.break_even", (lambda build, aot, vllm: build / (1 / aot - 1 / vllm),), "but for the sign"),
-    ("06.break_even", (lambda build, aot, vllm: 1.0,), "I get 100,000 tokens"),
+    ("06.break_even", (lambda build, aot, vllm: 1.0,), "For a build of 100 s, 250 against 200 tokens/s"),
+    ("06.break_even", (lambda build, aot, vllm: break_even(build, aot, vllm) / 1000,), "thousands of tokens"),
+    ("06.break_even", (lambda build, aot, vllm: build * aot / vllm,), "the ratio of the rates"),
+    ("06.break_even", (lambda build, aot, vllm: inf,), "This build pays"),
     ("06.break_even", (lambda build, aot, vllm: build / (1 / vllm - 1 / aot),), "divide by zero"),
     ("06.break_even", (never_pays_gives(nan),), "Never is `math.inf`"),
     ("06.break_even", (never_pays_gives(-5.0),), "Never is `math.inf`"),
