@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import html
 import json
 import re
 import shlex
@@ -21,8 +20,9 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, ValidationInfo, model_validator
 
 from engineroom.kit.errors import UserError
-from engineroom.kit.files import make_folder, write_atomic
+from engineroom.kit.files import make_folder, require_writable, write_atomic
 from engineroom.kit.machine import machine
+from engineroom.kit.record_text import as_html, as_text
 
 ROOT = Path(__file__).parents[2]
 Kind = Literal["measured", "published"]
@@ -129,38 +129,12 @@ class Record(BaseModel, frozen=True, extra="forbid"):
             ) from error
 
     def __str__(self) -> str:
-        series = self.summary
-        if len(series) == 1:
-            [summary] = series.values()
-            return f"{self.what}: {self._text(summary)}. {self._origin()}"
-        lines = [f"{name}: {self._text(summary)}" for name, summary in series.items()]
-        return "\n  ".join([f"{self.what}:", *lines, self._origin()])
+        return as_text(self)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self)).replace(chr(10), '<br>')}</p>"
-
-    def _text(self, summary: Summary) -> str:
-        value = f"{summary.median:.4g} {self.unit}"
-        if summary.n == 1:
-            return value
-        return f"{value} (median of {summary.n}, {summary.min:.4g} to {summary.max:.4g})"
-
-    def _origin(self) -> str:
-        if self.kind == "published":
-            pages = sorted({f"{source.url} ({source.date})" for source in self.sources.values()})
-            return f"Published: {', '.join(pages)}."
-        versions = " ".join(f"{name} {version}" for name, version in self.versions.items())
-        return f"Measured on {self._device()}, {self.started:%Y-%m-%d}, {versions or 'no versions noted'}."
-
-    def _device(self) -> str:
-        """The first GPU of the machine that was measured, or its CPU."""
-        facts = self.machine or {}
-        gpus = facts.get("gpus")
-        return (
-            gpus[0] if isinstance(gpus, list) and gpus else f"{facts.get('cpu')}, {facts.get('cores')} cores"
-        )
+        return as_html(self)
 
 
 def summarise(samples: list[float]) -> Summary:
@@ -192,6 +166,14 @@ def find(name: str, kind: Kind = "measured") -> Record:
             f"There is no {kind} record {name!r}. Existing records: {', '.join(near) or 'none'}."
         )
     return Record.load(paths[name])
+
+
+def require_records_folder(folder: Path | None) -> None:
+    """Check, before a measurement, that its records can be saved to ``folder``, as in ``Record.save``.
+
+    Raises FolderError.
+    """
+    require_writable(folder or records_folder() / "measured")
 
 
 def save_records(
