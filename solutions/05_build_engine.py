@@ -35,12 +35,12 @@ from pathlib import Path
 import psutil
 import torch
 
-from engineroom import checkpoint, engine, trtllm, vllm
+from engineroom import checkpoint, engine, trtllm
 from engineroom.kit.machine import machine
 from engineroom.load import workload
 from engineroom.vllm.model import dtype, local_folder
-from labs.build_engine import memory, plots
-from labs.kit import show
+from labs.build_engine import plots
+from labs.kit import memory, show
 from labs.kit.check import check, needs
 from labs.kit.finetune import fine_tune
 from labs.kit.scratch import scratch_folder
@@ -194,52 +194,20 @@ print(ask(executor, "What is goodput?"))
 # %% [markdown]
 # ## What a limit costs
 #
-# Memory holds three things: the weights, the KV cache, and the **activations** of one step, which grow with
-# `max_num_tokens`. The weights are fixed. The KV cache stores one key and one value for every token of every request in
-# flight, in each KV head of each layer.
-#
-# ### Exercise: bytes for one token
-#
-# `model` has `num_hidden_layers`, `num_attention_heads`, `num_key_value_heads`, `head_size` and `hidden_size`.
-# `itemsize` is the number of bytes of one value: 4 for float32, 2 for bfloat16.
-#
-# The next cell asks two engines how much they really took: ours, and vLLM, which gets one gibibyte for its cache and
-# reports how many tokens fit.
+# Memory holds three things: the weights, the KV cache, whose size you computed in lesson 03, and the **activations** of
+# one step: the tensors between the layers, which grow with `max_num_tokens`. How much more memory does this process use
+# when it serves a full batch?
 
 # %%
 pool = sum(tensor.nbytes for tensor in [*executor.model_runner.k_caches, *executor.model_runner.v_caches])
-blocks = executor.block_manager.num_blocks + 1  # one is for padding
-server = vllm.serve(model, dtype=precision, kv_cache_memory_bytes=2**30)
-vllm_bytes, vllm_tokens = memory.vllm_kv_cache_size(server)
-server.stop()
-measured = {"this engine": pool / (blocks * engine_dir.limits.tokens_per_block), "vLLM": vllm_bytes / vllm_tokens}
-print(f"this engine: {pool / 1e6:,.0f} MB for {blocks} blocks of {engine_dir.limits.tokens_per_block} tokens")
-print(f"vLLM:        {vllm_bytes / 1e6:,.0f} MB for {vllm_tokens:,} tokens")
-
-# %%
-def bytes_per_token(model: checkpoint.ModelConfig, itemsize: int) -> int:
-    ### BEGIN SOLUTION
-    return 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_size * itemsize
-    ### STARTER
-    # ...
-    ### END SOLUTION
-
-
-check("05.kv", bytes_per_token, engine_dir.model, memory.itemsize(precision), measured)
-
-# %% [markdown]
-# Your formula holds for both. Now look at this process: how much more memory does it use when it serves a full batch?
-
-# %%
-needs("05.kv", bytes_per_token(engine_dir.model, 4))
 before = psutil.Process().memory_info().rss
 prompts = [[100 * row + n for n in range(100)] for row in range(engine_dir.limits.max_batch_size)]
 answers = executor.generate(prompts, engine.SamplingParams(max_tokens=40))
 grown = psutil.Process().memory_info().rss - before
-expected = sum(map(len, prompts + answers)) * bytes_per_token(engine_dir.model, memory.itemsize(precision))
+batch_bytes = sum(map(len, prompts + answers)) * memory.kv_bytes_per_token(engine_dir.model, precision)
 print(f"weights {memory.weight_bytes(engine_dir.model, precision) / 1e6:.1f} MB by arithmetic,", end=" ")
 print(f"{(engine_dir.path / 'rank0_managed_weights.safetensors').stat().st_size / 1e6:.1f} MB in the file")
-print(f"KV cache {pool / 1e6:.0f} MB reserved, {expected / 1e6:.0f} MB of it for this batch by your formula;", end=" ")
+print(f"KV cache {pool / 1e6:.0f} MB reserved, {batch_bytes / 1e6:.0f} MB of it for this batch;", end=" ")
 print(f"the process grew by {grown / 1e6:.0f} MB")
 
 # %% [markdown]
@@ -276,30 +244,14 @@ plots.memory(budgets, memory.max_kv_cache_bytes(llama, engine_dir.limits), "H100
 # The last bar is an engine that may compute the model's whole context in one step. It reserves memory for activations
 # that hardly any step needs. The figure counts only the widest layer, so the real activations are larger.
 #
-# ### Exercise: how many fit?
-#
-# TensorRT-LLM's default policy, `guaranteed_no_evict`, starts a request only when the blocks for its prompt and its
-# longest possible answer are free: a request that has started is never paused. If every request took `tokens` tokens,
-# how many would run at once? The cache hands out whole blocks of 32 tokens.
+# How many requests run at once then? TensorRT-LLM's default policy, `guaranteed_no_evict`, starts a request only when
+# the blocks for its prompt and its longest possible answer are free. Here is the arithmetic of lesson 03, for several
+# choices of `max_seq_len`:
 
 # %%
-def max_requests(kv_cache: float, bytes_per_token: int, tokens: int) -> int:
-    """kv_cache in bytes; tokens of one request, prompt and answer."""
-    ### BEGIN SOLUTION
-    blocks = int(kv_cache // (bytes_per_token * 32))
-    return blocks // math.ceil(tokens / 32)
-    ### STARTER
-    # ...
-    ### END SOLUTION
-
-
-check("05.fit", max_requests)
-
-# %%
-kv_cache, per_token = budgets["TensorRT-LLM"].kv_cache, bytes_per_token(llama, 2)
-needs("05.kv and 05.fit", per_token, max_requests(gpu, 1, 1))
+kv_cache, per_token = budgets["TensorRT-LLM"].kv_cache, memory.kv_bytes_per_token(llama)
 lengths = sorted({256, limits["max_seq_len"], 8192, 32768, 131072})
-fitting = {length: max_requests(kv_cache, per_token, length) for length in lengths}
+fitting = {length: memory.max_concurrent_requests(kv_cache, per_token, length) for length in lengths}
 plots.concurrency(fitting, limits["max_batch_size"], "H100")
 
 # %% [markdown]
@@ -400,6 +352,12 @@ for text in (question, "What is TTFT?"):
 # %% [markdown]
 # Weights of other sizes or of another dtype are refused: the compiled code would compute nonsense with them.
 #
+# ## The cost
+#
+# The engine starts without compiling anything, but it refuses every request beyond its limits and every machine but its
+# own. What vLLM works out at each start is now a build step that you own: one artefact for each type of machine, to be
+# built, tested and stored again whenever a limit changes.
+#
 # ## On an H100
 #
 # `trtllm-build` takes the same limits. Where TensorRT-LLM 1.2.1 is installed, the next cell runs it. Elsewhere it only
@@ -429,11 +387,29 @@ else:
 # 1.2.1 is the last stable release that builds engines: NVIDIA removed that backend in July 2026. The limits stayed. In
 # its successor and in vLLM they are flags of the server, and the arithmetic above applies there too.
 #
+# ## An open challenge
+#
+# Serve the first 40 requests of your trace in less memory. The judge runs the engine with your numbers and adds up the
+# bytes of the KV cache and of the activations, as computed above. The engine's own limits, with a cache that is never
+# too small, are the baseline. Requests may take a little longer than there, and the judge counts steps to be fair to slow
+# machines. There is no single best answer: each time you reach the bar, it rises.
+
+# %%
+from labs.build_engine import challenge
+
+### BEGIN SOLUTION
+memory_plan = {"max_batch_size": max(1, limits["max_batch_size"] // 2), "max_num_tokens": min(512, limits["max_num_tokens"])}
+memory_plan["kv_tokens"] = 3 * limits["max_seq_len"]
+### STARTER
+# memory_plan = {"max_batch_size": ..., "max_num_tokens": ..., "kv_tokens": ...}
+### END SOLUTION
+await challenge.judge(engine_dir, trace, memory_plan)
+
+# %% [markdown]
 # ## Recap
 #
 # - An engine is code for one machine and for fixed limits. Its weights can be exchanged.
 # - Take limits from a trace: the longest request for the lengths, Little's law and some headroom for the batch.
-# - KV cache per token is arithmetic. Memorise this number for your model.
 # - Before you compare the memory of two engines, ask for each whether its setting is a share of the free memory or of
 #   the whole GPU.
 # - A refusal at start is worth more than a crash at night. Refit when weights change; build when limits change.

@@ -12,7 +12,6 @@
 # - read a batch step by step, and explain why a request waits
 # - write the rule by which TensorRT-LLM admits requests
 # - prove that batching, pausing and prefix reuse change no token
-# - choose `max_num_tokens` by its effect on users who are reading
 # - compute after how many tokens a build pays for itself
 #
 # ## Time and money
@@ -22,13 +21,10 @@ model = "course"
 rounds = 4
 
 # %%
-import asyncio
 import math
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -45,11 +41,12 @@ from engineroom.engine.runtime.request import Request
 from engineroom.kit import process, record
 from engineroom.kit.machine import machine
 from engineroom.load import workload
-from engineroom.load.client import session
 from engineroom.openai.start import serve_engine
 from engineroom.vllm.model import dtype, local_folder
 from labs.kit import show
 from labs.kit.check import check, needs
+from labs.kit.scratch import scratch_folder
+from labs.kit.values import to_dict
 from labs.preflight import time_and_money
 from labs.run_engine import Arrival, plots, replay
 
@@ -59,14 +56,8 @@ print(time_and_money(6))
 # Build an engine as in lesson 05, for up to eight requests at once.
 
 # %%
-folder = Path(tempfile.mkdtemp(prefix="lesson-06-"))
-
-
-def fresh(name: str) -> Path:
-    shutil.rmtree(folder / name, ignore_errors=True)
-    return folder / name
-
-
+scratch = scratch_folder("lesson-06")
+fresh = scratch.fresh
 model_dir, precision = local_folder(model), dtype(machine())
 device = "cuda" if torch.cuda.is_available() else "cpu"
 limits = engine.BuildConfig(max_batch_size=8, max_input_len=1024, max_seq_len=1536, max_num_tokens=1024)
@@ -115,9 +106,9 @@ plots.steps(in_steps)
 
 # %% [markdown]
 # A freed slot is taken in the very next step. Where orange stands on blue, a prompt was computed in the same step as
-# the tokens of other requests: that is **in-flight batching**. The prompts of requests 3 and 5 did not fit into what
-# the other requests left of a step's 96 tokens, so each was computed in two chunks, in two steps. That is **chunked
-# context**.
+# the tokens of other requests: in-flight batching. The prompts of requests 3 and 5 did not fit into what the other
+# requests left of a step's 96 tokens, so each was computed in two chunks, in two steps: chunked context. Lesson 03
+# showed what both are good for; this lesson is about the rules behind them.
 #
 # ## Who may start?
 #
@@ -133,20 +124,6 @@ trace = [Arrival(text, turn.output, 2 * n) for n, (text, turn) in enumerate(zip(
 longest = max(turn.total for turn in turns)
 kv_tokens = 4 * longest
 print(f"{len(trace)} requests, the longest has {longest} tokens; the cache holds {kv_tokens}")
-
-# %% [markdown]
-# The oldest rule is **static batching**: fill a batch, serve it to the end, then fill the next. No request joins in
-# between, and each one reserves as much memory as the longest request needs.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-def static(request, running, block_manager):
-    started = any(other.num_computed_tokens for other in running)
-    return not started and (len(running) + 1) * block_manager.blocks_needed(longest) <= block_manager.num_blocks
-
-
-runs = {"static": replay(engine_dir, trace, rule=static, kv_tokens=kv_tokens)}
-print(f"{len(runs['static'].steps)} steps, at most {runs['static'].largest_batch} requests together")
 
 # %% [markdown]
 # ### Exercise: the admission rule
@@ -173,16 +150,18 @@ def in_flight(request, running, block_manager):
     ### END SOLUTION
 
 
-check("06.admission", in_flight)
+admission_result = check("06.admission", in_flight)
 
 # %% [markdown]
-# Now run your rule in the engine, on the same trace. The third rule is `max_utilization`: start whatever fits *now*.
+# Now run your rule in the engine, on this trace. The other rule is `max_utilization`: start whatever fits *now*.
 # When the blocks run out, pause the newest request, discard what it computed, and compute it again later.
 
 # %%
-needs("06.admission", in_flight(Request([1], engine.SamplingParams()), [], executor.block_manager))
-runs["yours, in flight"] = replay(engine_dir, trace, rule=in_flight, kv_tokens=kv_tokens)
-runs["max_utilization"] = replay(engine_dir, trace, policy="max_utilization", kv_tokens=kv_tokens)
+needs("06.admission", admission_result or None)
+runs = {
+    "yours": replay(engine_dir, trace, rule=in_flight, kv_tokens=kv_tokens),
+    "max_utilization": replay(engine_dir, trace, policy="max_utilization", kv_tokens=kv_tokens),
+}
 plots.rules(runs)
 
 # %%
@@ -194,17 +173,15 @@ for name, run in runs.items():
         "mean TTFT, steps": statistics.mean(run.ttft_steps), "paused": run.num_preemptions,
         "tokens of context": sum(sum(step.context.values()) for step in run.steps),
     })
-show.table(rows, "The same trace under three rules")
+show.table(rows, "The same trace under two rules")
 
 # %% [markdown]
-# Static batching loses twice: slots stay empty until the longest answer of the batch ends, and every request reserves
-# as many blocks as the longest one. Your rule avoids the first loss entirely and much of the second. It still keeps
-# blocks free for tokens that may never come: a user allows 1,000 tokens, and the answer ends after 50.
+# Your rule keeps blocks free for tokens that may never come: a user allows 1,000 tokens, and the answer ends after 50.
 # `max_utilization` bets on short answers. When it loses the bet, it computes context again.
 #
-# TensorRT-LLM has all three: `STATIC_BATCH`, `GUARANTEED_NO_EVICT` and `MAX_UTILIZATION`. vLLM has one policy, of the
-# third kind, and calls a pause *preemption*. <!-- fact: nvidia.github.io/TensorRT-LLM, "Useful Runtime Options";
-# docs.vllm.ai, "Optimization and Tuning", Preemption -->
+# TensorRT-LLM has both, `GUARANTEED_NO_EVICT` and `MAX_UTILIZATION`, and the static batching of lesson 03,
+# `STATIC_BATCH`. vLLM has one policy, of the second kind, and calls a pause *preemption*. <!-- fact:
+# nvidia.github.io/TensorRT-LLM, "Useful Runtime Options"; docs.vllm.ai, "Optimization and Tuning", Preemption -->
 #
 # ## Is it still the same answer?
 #
@@ -245,10 +222,11 @@ proof = {
 #     "reused": ...,
 # }
 ### END SOLUTION
-check("06.same", proof, precision)
+same_result = check("06.same", proof, precision)
 
 # %%
-needs("06.same", *proof.values())
+needs("06.same", same_result or None)
+proof = to_dict(proof)
 for name, run in proof.items():
     same = sum(a == b for a, b in zip(run.answers, proof["alone"].answers, strict=True))
     print(f"{name:9} {same} of {len(asked)} as alone; {run.largest_batch} together,", end=" ")
@@ -288,49 +266,18 @@ for number, _ in enumerate(stream, 1):
         break
 print(f"after {number} pieces: {metric('kv_cache_usage_perc'):.1%} of the cache held")
 stream.close()
+deadline = time.monotonic() + 60
 while metric("num_requests_running"):
+    if time.monotonic() > deadline:
+        raise TimeoutError("The engine still computes the answer a minute after its reader left.")
     time.sleep(0.01)
-made_tokens, aborted = metric("generation_tokens_total"), metric("request_success_total", 'reason="abort"')
-print(f"tab closed: {metric('kv_cache_usage_perc'):.1%} held; {made_tokens:.0f} of 1400 tokens generated,", end=" ")
-print(f"{aborted:.0f} request aborted")
+num_tokens, num_aborted = metric("generation_tokens_total"), metric("request_success_total", 'reason="abort"')
+print(f"tab closed: {metric('kv_cache_usage_perc'):.1%} held; {num_tokens:.0f} of 1400 tokens generated,", end=" ")
+print(f"{num_aborted:.0f} request aborted")
+server.stop()
 
 # %% [markdown]
 # The blocks were free before the next step. A server that does not notice computes the rest for nobody; check yours.
-#
-# ### A long prompt arrives
-#
-# A user is reading a stream when somebody else sends a prompt of 1,000 tokens. What does the reader see?
-
-# %%
-long = prompts([1000])[0]
-async with session(server) as http:
-    reading = asyncio.create_task(load.stream(http, model, prompts([20])[0], 300, ignore_eos=True))
-    await asyncio.sleep(0.3)
-    await load.stream(http, model, long, 1)
-    reader = await reading
-server.stop()
-gaps = [1000 * gap for gap in load.itl(reader)]
-print(f"gap between tokens: median {statistics.median(gaps):.1f} ms, longest {max(gaps):.0f} ms")
-
-# %% [markdown]
-# The step with the whole prompt was long, and every stream waited for it. `max_num_tokens` bounds a step. The engine
-# was built for at most 1024 tokens in a step, and the runtime may set a lower bound. The next cell replays the same
-# arrival under three bounds. For each it keeps the quickest of three runs, since other programs on your machine cause
-# gaps too.
-
-# %%
-four = [Arrival(prompt, 120) for prompt in prompts([20, 30, 40, 50])]
-chunked = {}
-for max_num_tokens in (1024, 256, 64):
-    arrivals = [*four, Arrival(long, 10, 40)]
-    tries = [replay(engine_dir, arrivals, max_num_tokens=max_num_tokens) for _ in range(3)]
-    chunked[max_num_tokens] = min(tries, key=lambda run: run.step_end_times[-1])
-plots.chunks(chunked, watched=0, long=4)
-
-# %% [markdown]
-# Smaller chunks mean shorter gaps for the readers. Very small chunks mean more steps, and a later first token for the
-# long prompt. No value is right for everybody; it depends on your objective. A small bound helps ITL, a large bound
-# helps TTFT and throughput. vLLM calls this limit `--max-num-batched-tokens`.
 #
 # ## Against vLLM
 #
@@ -393,15 +340,15 @@ def break_even(build: float, ours: float, theirs: float) -> float:
     ### END SOLUTION
 
 
-check("06.break_even", break_even)
+break_even_result = check("06.break_even", break_even)
 
 # %%
-needs("06.break_even", break_even(1, 2, 1))
+needs("06.break_even", break_even_result or None)
 build_seconds = record.find(f"compare-{h200}-engine").summary["build s"].median
 rows = []
 for streams, rates in recorded.items():
     ours, theirs = (rates.summary[name].median for name in ("aot", "vllm"))
-    pays = break_even(build_seconds, ours, theirs)
+    pays = float(break_even(build_seconds, ours, theirs))
     rows.append({"streams": streams, "ratio": ours / theirs, "tokens": pays, "hours": pays / ours / 3600})
 show.table(rows, f"H200: a build of {build_seconds:.0f} s has paid after … (inf: never)")
 
@@ -444,7 +391,7 @@ serve = trtllm.serve(
     tensorrt, backend="tensorrt", tokenizer=model_dir, host="127.0.0.1", port=8000,
     max_batch_size=limits.max_batch_size, max_num_tokens=limits.max_num_tokens, max_seq_len=limits.max_seq_len,
 )  # fmt: skip
-print(str(serve).replace(str(folder), "…").replace(str(model_dir), model))
+print(str(serve).replace(str(scratch.path), "…").replace(str(model_dir), model))
 if serve.available():
     subprocess.run(build.argv, check=True)
     with process.start(serve.argv, name="trtllm-serve", port=8000, timeout=600) as trtllm_server:
@@ -478,7 +425,6 @@ else:
 #   requests when blocks run out.
 # - Batching changes when a token arrives, not which token it is. In low precision there are rare exceptions, by
 #   rounding.
-# - `max_num_tokens` trades the TTFT of a new request against the ITL of all running requests.
 # - A ratio means little without the number of streams. Ask for both, then compute the break-even.
 #
 # **Keep:** your `in_flight`, your `break_even`, and `engineroom compare offline` for your own model.
@@ -491,5 +437,5 @@ from labs.kit.course_map import show_map
 show_map()
 
 # %%
-del executor
-shutil.rmtree(folder)
+executor = None
+scratch.remove()

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, floor, sqrt
 from statistics import mean, median
-from typing import Any
 
-from engineroom.checkpoint import ModelConfig
 from engineroom.load.workload import Turn
 from labs.kit.check import (
     Mistake,
     exercise,
     require,
-    require_function,
     require_names,
-    require_number,
     require_whole_number,
     shown,
 )
 
 LIMIT_NAMES = ("max_batch_size", "max_input_len", "max_seq_len", "max_num_tokens")
-TOY = ModelConfig(
-    architecture="LlamaForCausalLM",
-    hidden_size=24,
-    num_hidden_layers=3,
-    num_attention_heads=8,
-    num_key_value_heads=2,
-    head_size=5,
-    intermediate_size=12,
-    vocab_size=10,
-)
 REMEDIES = {"prompt": "a", "machine": "b", "file": "c"}
 
 
@@ -142,71 +128,6 @@ def _check_num_tokens(max_num_tokens: int, max_batch_size: int, trace: Sequence[
         f"`max_num_tokens` {max_num_tokens:,}: the engine reserves memory for a step of that length, and no request "
         f"gets a token while it runs. {largest_step:,} tokens hold a full batch and your longest prompt in one "
         f"step.",
-    )
-
-
-@exercise("05.kv", version=1, title="KV cache for one token", minutes=5)
-def kv(
-    bytes_per_token: Callable[[ModelConfig, int], float],
-    model: ModelConfig,
-    itemsize: int,
-    measured: Mapping[str, float],
-) -> None:
-    require_function(bytes_per_token, "bytes_per_token")
-    answer: Any = bytes_per_token(TOY, 2)
-    expected = 2 * 3 * 2 * 5 * 2
-    without_gqa = 2 * 3 * 24 * 2
-    mistakes = {
-        expected / 2: "That is half of it. Keys and values are both cached, each of `itemsize` bytes.",
-        expected / 4: "That is a quarter of it. Keys and values are both cached, each of `itemsize` bytes.",
-        expected * 4: "You took the query heads. Only KV heads are cached: `num_key_value_heads`.",
-        expected / 3: "That is one layer. Every layer has keys and values of its own.",
-        expected / 5 * 24: "You took `hidden_size`. A KV head is `head_size` wide.",
-        float(
-            without_gqa
-        ): "`hidden_size` would be right without grouped-query attention. KV heads × `head_size` is less.",
-        expected * 8.0: "Those are bits.",
-    }
-    require_number(answer, mistakes)
-    require(
-        answer == expected,
-        f"For 3 layers of 2 KV heads, 5 wide, and 2 bytes for each value, I get {expected}, you {answer}.",
-        "2 (key and value) × layers × KV heads × head size × bytes of a value",
-    )
-    predicted = bytes_per_token(model, itemsize)
-    for name, actual in measured.items():
-        require(
-            abs(predicted - actual) < 0.01 * actual,
-            f"On my example you are right, but {name} uses {actual:,.0f} bytes for each token, and you say "
-            f"{predicted:,.0f}.",
-        )
-
-
-@exercise("05.fit", version=1, title="How many of your longest requests fit", minutes=5)
-def fit(max_requests: Callable[[float, int, int], int]) -> None:
-    require_function(max_requests, "max_requests")
-    kv_cache, bytes_per_token, tokens = 10_000_000, 1_000, 1_000
-    num_blocks, blocks_per_request = 312, 32  # whole blocks of 32 tokens
-    answer: Any = max_requests(kv_cache, bytes_per_token, tokens)
-    mistakes: dict[float, str] = {
-        10: "You counted tokens. The cache hands out whole blocks of 32, and the last one of a request is rarely full.",
-        num_blocks: "That is how many blocks there are. Each request needs several.",
-        10_000: "That is how many tokens fit. Each request has 1,000 of them.",
-        blocks_per_request: "That is how many blocks one request needs. How many times does the cache hold that many?",
-    }
-    require_number(answer, mistakes)
-    require(
-        answer == 9 or abs(answer - num_blocks / blocks_per_request) > 0.2,
-        f"{answer:.4g} requests: round down. A request that does not fit completely does not start.",
-    )
-    require(
-        answer == 9,
-        f"10,000,000 bytes, 1,000 for each token, requests of 1,000 tokens: I get 9, you {answer}.",
-        "Blocks in the cache: `kv_cache // (bytes_per_token * 32)`. Blocks of a request: `math.ceil(tokens / 32)`.",
-    )
-    require(
-        max_requests(kv_cache, bytes_per_token, 100_000) == 0,
-        "A request that needs more blocks than there are does not fit. Then the answer is 0.",
     )
 
 

@@ -16,9 +16,7 @@ import torch
 from engineroom.checkpoint import ModelConfig, Sharding, plan
 from engineroom.checkpoint.config import from_hugging_face
 from engineroom.engine.config import Limits
-from engineroom.kit.process import Server
 from engineroom.load.shape import SHAPES
-from engineroom.metrics.prometheus import fetch
 
 FREE_MEMORY_FRACTION = (
     0.9  # TensorRT-LLM's kv_cache_free_gpu_mem_fraction, and this engine's default on a GPU
@@ -121,13 +119,3 @@ def max_concurrent_requests(
     num_blocks = int(kv_cache // (bytes_per_token * tokens_per_block))
     blocks_per_request = -(-tokens // tokens_per_block)
     return num_blocks // blocks_per_request
-
-
-def vllm_kv_cache_size(server: Server) -> tuple[int, int]:
-    """(bytes, tokens) of a running vLLM's KV cache, from its metrics.
-
-    vLLM must have been started with kv_cache_memory_bytes.
-    """
-    labels = next(sample.labels for sample in fetch(server) if sample.name == "vllm:cache_config_info")
-    num_tokens = int(labels["num_gpu_blocks"]) * int(labels["block_size"])
-    return int(labels["kv_cache_memory_bytes"]), num_tokens
