@@ -173,6 +173,11 @@ meter = Meter(budget_dollars)
 meter
 
 # %% [markdown]
+# ## The cost
+#
+# A format with fewer bytes per parameter lets a larger model fit, but it rounds every weight, and some answers get worse.
+# A rented GPU shortens every wait, but it costs money from the first minute, also while it computes nothing.
+#
 # ## On an H100
 #
 # The same cells run there. The card then shows the GPU, its driver and its compute capability; in NVIDIA's container,
@@ -186,6 +191,29 @@ meter
 
 # %%
 meter.stop()
+
+# %% [markdown]
+# ## An open challenge
+#
+# Tokens are what you pay for: those of the prompt and those of the answer. Write `build_request` so that the answers
+# about any term of the glossary cost fewer tokens. Its arguments are those of `answerer.complete`: `question`, `system`
+# and `max_new_tokens`. The judge asks about terms that it does not show you, and an answer is good when it contains the
+# first sentence of the definition. There is no single best answer: each time you reach the bar, it rises.
+
+# %%
+from labs.preflight import challenge
+
+
+def build_request(term: str) -> dict:
+    """The arguments of `answerer.complete` for a question about `term`."""
+    ### BEGIN SOLUTION
+    return {"question": term, "system": "Be brief."}
+    ### STARTER
+    # return {"question": f"What is {term}?"}  # shorten it
+    ### END SOLUTION
+
+
+await challenge.judge(answerer, build_request)
 
 # %% [markdown]
 # ## Recap

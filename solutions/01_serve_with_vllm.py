@@ -240,6 +240,11 @@ check("01.waves", waves, longest_queue, len(questions), max_num_seqs, measured_q
 # The grey lines are users waiting. A limit protects the running requests and makes the others queue. So choosing the
 # limit is a decision about users, not about software. Lesson 02 puts numbers on it.
 #
+# ## The cost
+#
+# Batching multiplies the tokens per second, but each stream gets slower: a step for sixteen requests takes longer than a
+# step for a single one. A limit such as `--max-num-seqs` protects the requests that run, and lets the others wait.
+#
 # ## On an H100
 #
 # Run the same cells there with a model that needs the GPU: `model = "Qwen/Qwen2.5-7B-Instruct"`. The command becomes:
@@ -252,6 +257,23 @@ print(vllm.on_h100("Qwen/Qwen2.5-7B-Instruct", max_model_len=8192, max_num_seqs=
 
 # %%
 record.find("vllm-h200-8b-streams")
+
+# %% [markdown]
+# ## An open challenge
+#
+# Make the sixteen questions faster by flags alone. The judge starts one server with `--max-num-seqs 4` and one with your
+# flags, asks both in turns, and compares tokens per second. The answers must stay the same. Start with the table above,
+# then look through `vllm serve --help=all`. There is no single best answer: each time you reach the bar, it rises.
+
+# %%
+from labs.serve_with_vllm import challenge
+
+### BEGIN SOLUTION
+flags = {"max_num_seqs": 16}
+### STARTER
+# flags = {"max_num_seqs": 4}  # vLLM's flags, with underscores
+### END SOLUTION
+await challenge.judge(model, questions, flags)
 
 # %% [markdown]
 # ## Recap

@@ -232,6 +232,12 @@ plots.in_flight(calm, in_flight(calm))
 server.stop()
 
 # %% [markdown]
+# ## The cost
+#
+# A measurement disturbs what it measures: on your machine, the load generator takes its share of the cores from the
+# server. An objective makes two servers comparable, but it hides what it does not name: a stream can meet its TTFT and
+# its TPOT, and still stop in the middle of a sentence.
+#
 # ## On an H100
 #
 # Run the same cells with a model that needs the GPU, with longer prompts and answers, and with more users. NVIDIA's own
@@ -252,6 +258,24 @@ record.find("vllm-h200-8b-ttft")
 record.find("vllm-h200-8b-tpot")
 
 # %% [markdown]
+# ## An open challenge
+#
+# Four users read long answers while other users send prompts of 1,500 tokens. Each long prompt stops all four streams for
+# a moment, which the 99th percentile of ITL shows. Make it shorter by vLLM's flags alone. The judge serves the same load
+# with vLLM's defaults and with your flags, in turns. There is no single best answer: each time you reach the bar, it
+# rises.
+
+# %%
+from labs.measure import challenge
+
+### BEGIN SOLUTION
+flags = {"max_num_batched_tokens": 128}
+### STARTER
+# flags = {}  # vLLM's flags, with underscores; the table in lesson 01 says what each costs
+### END SOLUTION
+await challenge.judge(model, flags)
+
+# %% [markdown]
 # ## Recap
 #
 # - TTFT, ITL, TPOT and end-to-end latency come from the same timestamps and serve different people.
@@ -261,7 +285,7 @@ record.find("vllm-h200-8b-tpot")
 #
 # **Keep:** your SLO, the highest rate that met it, and `load.sweep`.
 #
-# Next: [04 · Convert a checkpoint](04_convert_checkpoint.ipynb)
+# Next: [03 · KV cache and batching](03_kv_cache_and_batching.ipynb)
 
 # %%
 from labs.kit.course_map import show_map

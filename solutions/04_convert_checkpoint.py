@@ -265,6 +265,12 @@ for difference in checkpoint.diff(right, suspect)[:4]:
 #
 # Make it a habit: after every conversion, compare the logits of one prompt with the original's. It takes seconds.
 #
+# ## The cost
+#
+# Sharding runs a model that fits on no single GPU, but every layer now waits twice for a sum over all ranks, and some KV
+# heads are stored more than once. The converted checkpoint is a second copy of the weights: it takes disk space, and
+# somebody has to convert it again whenever the first copy changes.
+#
 # ## On an H100
 #
 # NVIDIA's own converter takes the same flags. Where TensorRT-LLM 1.2.1 is installed, the next cells run it and compare
@@ -291,6 +297,32 @@ else:
 # removed the engine backend; 1.2.1 is its last stable release. Its successor reads Hugging Face folders, as vLLM
 # does. Fusing and sharding did not go away: they now happen while the model loads.
 #
+# ## An open challenge
+#
+# Logits find a fault; how many tokens do you need? The judge has eight conversions: five with one fault each, and three
+# that are correct although their numbers differ in the last bits. Write `is_faulty`, which may ask the reference and the
+# suspect for logits. You have to be right about all eight, and the judge counts every token that you compute. There is no
+# single best answer: each time you reach the bar, it rises.
+
+# %%
+from labs.convert_checkpoint import challenge
+
+
+def is_faulty(reference: challenge.Probe, suspect: challenge.Probe) -> bool:
+    """Both have `.logits(token_ids)`, float32 [tokens, vocab_size], and `.vocab_size`."""
+    ### BEGIN SOLUTION
+    probe = [reference.vocab_size - 9, reference.vocab_size - 5, 500, reference.vocab_size - 1]
+    difference = (reference.logits(probe) - suspect.logits(probe)).abs().max()
+    return bool(difference > 0.05)
+    ### STARTER
+    # ...
+    ### END SOLUTION
+
+
+single = checkpoint.convert(model_dir, scratch.fresh("single"), dtype="float32")
+await challenge.judge(checkpoint.open_checkpoint(single), is_faulty)
+
+# %% [markdown]
 # ## Recap
 #
 # - Conversion renames, fuses and shards. It computes nothing.

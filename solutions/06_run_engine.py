@@ -377,6 +377,12 @@ else:
 # depends on how long the GPU computes meanwhile: with many streams or a large model, the GPU hides more of the host's
 # work. A graph has fixed shapes, which is one more reason for an engine to know its batch sizes in advance.
 #
+# ## The cost
+#
+# In-flight batching keeps the slots full, but each new prompt delays the next token of everybody else; smaller chunks
+# shorten that delay, and lengthen the new request's own wait. CUDA graphs save host time in every step, but the engine
+# captures one for each batch size when it is loaded: the start takes longer, and the graphs take GPU memory.
+#
 # ## On an H100
 #
 # Do the same with TensorRT-LLM 1.2.1 of April 2026, the last stable release with engines: first the server, then the
@@ -418,6 +424,33 @@ else:
 # only LLM class. Its scheduler has the same policies, `max_num_tokens`, chunked context and CUDA graphs.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20; nvidia.github.io/TensorRT-LLM, LLM API -->
 #
+# ## An open challenge
+#
+# `GUARANTEED_NO_EVICT` keeps blocks for answers that may never be so long, and lets others wait; `MAX_UTILIZATION` bets,
+# and pays with context that it computes twice. Write a rule between the two. The judge compares its mean TTFT, counted
+# in steps, with that of `GUARANTEED_NO_EVICT` on a trace that you do not see; the engine may compute at most a quarter
+# more context. There is no single best answer: each time you reach the bar, it rises.
+
+# %%
+from labs.run_engine import challenge
+
+
+def my_rule(request, running, block_manager):
+    ### BEGIN SOLUTION
+    blocks_to_come = sum(
+        block_manager.blocks_needed((len(other.token_ids) + other.max_total_tokens) // 2)
+        - len(other.block_table.block_ids)
+        for other in [request, *running]
+    )
+    return blocks_to_come <= block_manager.num_free_blocks
+    ### STARTER
+    # ...  # requests also have `.token_ids`, the tokens of their prompt and of their answer so far
+    ### END SOLUTION
+
+
+await challenge.judge(engine_dir, my_rule)
+
+# %% [markdown]
 # ## Recap
 #
 # - A step computes context for some requests and one token for others; finished requests leave at once.

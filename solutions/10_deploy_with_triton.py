@@ -577,6 +577,11 @@ dashboard.draw(history)
 # The frontend knows what a user feels: time to first token, time between tokens. Triton knows its queues; the engine
 # knows its cache. If you watch only one of them, you see a third of the service.
 #
+# ## The cost
+#
+# Triton brings versions, roll-outs and counters, but every token now passes through three models and two protocols before
+# a reader sees it. While two versions are loaded, their weights are in memory twice, and each has a KV cache of its own.
+#
 # ## On an H100
 #
 # Use the same repository with NVIDIA's own files. In NVIDIA's container they are under `/app`. `fill_template.py` fills
@@ -614,6 +619,32 @@ print(f"\n{launch}")
 # Triton, its repositories, versions, counters and frontends work as before.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/pull/15907 -->
 #
+# ## An open challenge
+#
+# Twelve readers come at once, through your own program. With a single instance the engine serves one of them after
+# another. Make it fewer steps of the engine for the same texts. More instances are the short way, but each one is a
+# process, so you may have two at most; a better program is the long way. Edit the copy of `in_order.py` in the folder
+# that the cell prints. There is no single best answer: each time you reach the bar, it rises.
+
+# %%
+from labs.deploy_with_triton import challenge
+
+program = shelf / "readers" / "1" / "model.py"
+program.parent.mkdir(parents=True, exist_ok=True)
+if not program.exists():
+    shutil.copy(source, program)
+print("edit", program)
+### BEGIN SOLUTION
+num_instances = 2
+### STARTER
+# num_instances = 1
+### END SOLUTION
+readers_config = lesson.with_instances(in_order, num_instances).replace('"in_order"', '"readers"')
+(shelf / "readers" / "config.pbtxt").write_text(readers_config)
+await put("readers")
+await challenge.judge(server, client, "readers", questions * 3)
+
+# %% [markdown]
 # ## Recap
 #
 # - A repository holds models, their versions, and one `config.pbtxt` per model. A checker finds a fault faster than a

@@ -69,6 +69,18 @@ def region_without_check(case: LessonCase) -> None:
     )
 
 
+def challenge_without_judge(case: LessonCase) -> None:
+    case.write_source(LESSON.replace("await challenge.judge(flags)", 'check("07.rate", rate)'))
+
+
+def bar_not_reached(case: LessonCase) -> None:
+    case.code_cells[-1].outputs = [printed("NOT YET 07.challenge — 4 tokens/s\n")]
+
+
+def no_cost(case: LessonCase) -> None:
+    case.write_source(LESSON.replace("## The cost", "## The price"))
+
+
 def no_recap(case: LessonCase) -> None:
     case.write_source(LESSON.replace("## Recap", "## End").replace("#recap", "#end"))
 
@@ -125,6 +137,9 @@ BREAKS: list[tuple[str, Callable[[LessonCase], None]]] = [
     ("exercise", region_without_check),
     ("sections", no_recap),
     ("sections", sections_swapped),
+    ("sections", no_cost),
+    ("challenge", challenge_without_judge),
+    ("challenge", bar_not_reached),
     ("headings", no_title),
     ("learner", learner_has_output),
     ("learner", learner_has_count),

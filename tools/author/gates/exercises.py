@@ -1,4 +1,7 @@
-"""Rules for exercises: each has its check, each check passed, and the learner's copy gives no answer away."""
+"""Rules for exercises: each has its check, each check passed, and the learner's copy gives no answer away.
+
+An open challenge has a judge in place of a check.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,25 @@ def check_calls(source: str) -> list[str | None]:
     return [_literal(call.args[0]) if call.args else None for call in calls]
 
 
+def calls_a_judge(source: str) -> bool:
+    """Return True when a code cell has a call such as ``challenge.judge(…)``."""
+    return any(
+        called(node).endswith(".judge") for node in ast.walk(tree(source)) if isinstance(node, ast.Call)
+    )
+
+
+def challenge(file: NotebookFile) -> list[Violation]:
+    """The lesson's open challenge was judged, and its example reached the bar."""
+    judged = [(number, cell) for number, cell in file.cells("code") if calls_a_judge(cell.source)]
+    violations = (
+        [] if judged else file.violation(0, "challenge", "no call of a judge, such as challenge.judge(…).")
+    )
+    for cell_number, cell in judged:
+        if not any("BAR REACHED" in output_text(output) for output in cell.outputs):
+            violations += file.violation(cell_number, "challenge", "its output does not say BAR REACHED.")
+    return violations
+
+
 def _literal(node: ast.expr) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
@@ -57,11 +79,11 @@ def exercises(file: NotebookFile, lesson: LessonSource, known: set[str]) -> list
             )
     if not check_counts:
         violations += file.violation(0, "exercise", "no check(…): a lesson has at least one exercise.")
-    return violations + _unchecked_regions(file, lesson)
+    return violations + challenge(file) + _unchecked_regions(file, lesson)
 
 
 def _unchecked_regions(file: NotebookFile, lesson: LessonSource) -> list[Violation]:
-    """Every region has a check in its cell or after it, before the next ``## `` heading."""
+    """Every region has a check or a judge in its cell or after it, before the next ``## `` heading."""
     violations: list[Violation] = []
     unchecked_lines: list[int] = []
     for cell in lesson.cells:
@@ -69,7 +91,7 @@ def _unchecked_regions(file: NotebookFile, lesson: LessonSource) -> list[Violati
             violations += _unchecked(file, lesson, unchecked_lines)
             unchecked_lines = []
         unchecked_lines += [part.line for part in cell.parts if isinstance(part, Region)]
-        if cell.kind == "code" and check_calls(_solved(cell)):
+        if cell.kind == "code" and (check_calls(_solved(cell)) or calls_a_judge(_solved(cell))):
             unchecked_lines = []
     return violations + _unchecked(file, lesson, unchecked_lines)
 

@@ -14,7 +14,14 @@ from markdown_it.token import Token
 from tools.author.gates.notebook_file import GateRule, NotebookFile, Violation
 from tools.author.work import LINKS
 
-SECTIONS = ("What you will be able to do", "Time and money", "On an H100", "Recap")
+SECTIONS = (
+    "What you will be able to do",
+    "Time and money",
+    "The cost",
+    "On an H100",
+    "An open challenge",
+    "Recap",
+)
 MEASURED = re.compile(
     r"""(?ix)(?<![\w.])\d[\d.,]*\s*
     ( (tok|tokens?|req|requests?)[ ]?/[ ]?s(ec(ond)?)?\b | tokens?[ ](per|a)[ ]second\b
