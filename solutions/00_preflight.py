@@ -175,8 +175,8 @@ meter
 # %% [markdown]
 # ## The cost
 #
-# A format with fewer bytes per parameter lets a larger model fit, but it rounds every weight, and some answers get worse.
-# A rented GPU shortens every wait, but it costs money from the first minute, also while it computes nothing.
+# A format with fewer bytes per parameter lets a larger model fit, but it rounds every weight, and some answers get
+# worse. A rented GPU shortens every wait, but it costs money from the first minute, also while it computes nothing.
 #
 # ## On an H100
 #

@@ -242,8 +242,8 @@ check("01.waves", waves, longest_queue, len(questions), max_num_seqs, measured_q
 #
 # ## The cost
 #
-# Batching multiplies the tokens per second, but each stream gets slower: a step for sixteen requests takes longer than a
-# step for a single one. A limit such as `--max-num-seqs` protects the requests that run, and lets the others wait.
+# Batching multiplies the tokens per second, but each stream gets slower: a step for sixteen requests takes longer than
+# a step for a single one. A limit such as `--max-num-seqs` protects the requests that run, and lets the others wait.
 #
 # ## On an H100
 #
@@ -261,9 +261,10 @@ record.find("vllm-h200-8b-streams")
 # %% [markdown]
 # ## An open challenge
 #
-# Make the sixteen questions faster by flags alone. The judge starts one server with `--max-num-seqs 4` and one with your
-# flags, asks both in turns, and compares tokens per second. The answers must stay the same. Start with the table above,
-# then look through `vllm serve --help=all`. There is no single best answer: each time you reach the bar, it rises.
+# Make the sixteen questions faster by flags alone. The judge starts one server with `--max-num-seqs 4` and one with
+# your flags, asks both in turns, and compares tokens per second. The answers must stay the same. Start with the table
+# above, then look through `vllm serve --help=all`. There is no single best answer: each time you reach the bar, it
+# rises.
 
 # %%
 from labs.serve_with_vllm import challenge

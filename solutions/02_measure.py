@@ -260,10 +260,10 @@ record.find("vllm-h200-8b-tpot")
 # %% [markdown]
 # ## An open challenge
 #
-# Four users read long answers while other users send prompts of 1,500 tokens. Each long prompt stops all four streams for
-# a moment, which the 99th percentile of ITL shows. Make it shorter by vLLM's flags alone. The judge serves the same load
-# with vLLM's defaults and with your flags, in turns. There is no single best answer: each time you reach the bar, it
-# rises.
+# Four users read long answers while other users send prompts of 1,500 tokens. Each long prompt stops all four streams
+# for a moment, which the 99th percentile of ITL shows. Make it shorter by vLLM's flags alone. The judge serves the same
+# load with vLLM's defaults and with your flags, in turns. There is no single best answer: each time you reach the bar,
+# it rises.
 
 # %%
 from labs.measure import challenge

@@ -267,8 +267,8 @@ for difference in checkpoint.diff(right, suspect)[:4]:
 #
 # ## The cost
 #
-# Sharding runs a model that fits on no single GPU, but every layer now waits twice for a sum over all ranks, and some KV
-# heads are stored more than once. The converted checkpoint is a second copy of the weights: it takes disk space, and
+# Sharding runs a model that fits on no single GPU, but every layer now waits twice for a sum over all ranks, and some
+# KV heads are stored more than once. The converted checkpoint is a second copy of the weights: it takes disk space, and
 # somebody has to convert it again whenever the first copy changes.
 #
 # ## On an H100
@@ -300,9 +300,9 @@ else:
 # ## An open challenge
 #
 # Logits find a fault; how many tokens do you need? The judge has eight conversions: five with one fault each, and three
-# that are correct although their numbers differ in the last bits. Write `is_faulty`, which may ask the reference and the
-# suspect for logits. You have to be right about all eight, and the judge counts every token that you compute. There is no
-# single best answer: each time you reach the bar, it rises.
+# that are correct although their numbers differ in the last bits. Write `is_faulty`, which may ask the reference and
+# the suspect for logits. You have to be right about all eight, and the judge counts every token that you compute. There
+# is no single best answer: each time you reach the bar, it rises.
 
 # %%
 from labs.convert_checkpoint import challenge

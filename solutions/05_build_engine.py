@@ -391,15 +391,18 @@ else:
 #
 # Serve the first 40 requests of your trace in less memory. The judge runs the engine with your numbers and adds up the
 # bytes of the KV cache and of the activations, as computed above. The engine's own limits, with a cache that is never
-# too small, are the baseline. Requests may take a little longer than there, and the judge counts steps to be fair to slow
-# machines. There is no single best answer: each time you reach the bar, it rises.
+# too small, are the baseline. Requests may take a little longer than there, and the judge counts steps to be fair to
+# slow machines. There is no single best answer: each time you reach the bar, it rises.
 
 # %%
 from labs.build_engine import challenge
 
 ### BEGIN SOLUTION
-memory_plan = {"max_batch_size": max(1, limits["max_batch_size"] // 2), "max_num_tokens": min(512, limits["max_num_tokens"])}
-memory_plan["kv_tokens"] = 3 * limits["max_seq_len"]
+memory_plan = {
+    "max_batch_size": max(1, limits["max_batch_size"] // 2),
+    "max_num_tokens": min(512, limits["max_num_tokens"]),
+    "kv_tokens": 3 * limits["max_seq_len"],
+}
 ### STARTER
 # memory_plan = {"max_batch_size": ..., "max_num_tokens": ..., "kv_tokens": ...}
 ### END SOLUTION

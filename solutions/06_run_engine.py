@@ -426,10 +426,10 @@ else:
 #
 # ## An open challenge
 #
-# `GUARANTEED_NO_EVICT` keeps blocks for answers that may never be so long, and lets others wait; `MAX_UTILIZATION` bets,
-# and pays with context that it computes twice. Write a rule between the two. The judge compares its mean TTFT, counted
-# in steps, with that of `GUARANTEED_NO_EVICT` on a trace that you do not see; the engine may compute at most a quarter
-# more context. There is no single best answer: each time you reach the bar, it rises.
+# `GUARANTEED_NO_EVICT` keeps blocks for answers that may never be so long, and lets others wait; `MAX_UTILIZATION`
+# bets, and pays with context that it computes twice. Write a rule between the two. The judge compares its mean TTFT,
+# counted in steps, with that of `GUARANTEED_NO_EVICT` on a trace that you do not see; the engine may compute at most a
+# quarter more context. There is no single best answer: each time you reach the bar, it rises.
 
 # %%
 from labs.run_engine import challenge

@@ -579,8 +579,9 @@ dashboard.draw(history)
 #
 # ## The cost
 #
-# Triton brings versions, roll-outs and counters, but every token now passes through three models and two protocols before
-# a reader sees it. While two versions are loaded, their weights are in memory twice, and each has a KV cache of its own.
+# Triton brings versions, roll-outs and counters, but every token now passes through three models and two protocols
+# before a reader sees it. While two versions are loaded, their weights are in memory twice, and each has a KV cache of
+# its own.
 #
 # ## On an H100
 #
