@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import select
 import shutil
 import signal
@@ -31,41 +30,13 @@ import psutil
 
 from engineroom.kit import tmpdir
 from engineroom.kit.prctl import die_with_parent, set_subreaper
+from engineroom.kit.shm import remove_shm, shm_files, shm_used_by
 
 START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from engineroom.kit.keeper import main; main()"
 POLL_SECONDS = 1.0  # between two scans of the process tree
 GRACE_SECONDS = 3.0  # between SIGTERM and SIGKILL when the owner has died
 KILL_SECONDS = 30.0  # that a killed process may take to end, e.g. while a driver frees its memory
 MARK = "ENGINEROOM_SERVER"  # environment variable that holds the ledger's name
-
-
-def shm_files() -> set[str]:
-    """Return ``<inode> <path>`` of every file that is in /dev/shm now."""
-    with suppress(OSError):  # there is none in some sandboxes
-        return {f"{entry.inode()} {entry.path}" for entry in os.scandir("/dev/shm")}
-    return set()
-
-
-def shm_used_by(processes: Iterable[psutil.Process]) -> set[str]:
-    """Return the files in /dev/shm that these processes have mapped or open, as far as this user may see them."""
-    inodes: set[str] = set()
-    # by inode: glibc creates a named semaphore under another name, which /proc goes on to show
-    for folder in [Path(f"/proc/{process.pid}") for process in processes]:
-        with suppress(OSError):
-            maps = (folder / "maps").read_text(errors="replace")
-            inodes.update(re.findall(r"(\d+) +/dev/shm/", maps))
-        for link in folder.glob("fd/*"):
-            with suppress(OSError):
-                if os.readlink(link).startswith("/dev/shm/"):
-                    inodes.add(str(link.stat().st_ino))
-    return {file for file in shm_files() if file.partition(" ")[0] in inodes}
-
-
-def remove_shm(files: set[str]) -> None:
-    """Delete each of these files that still has the same inode and that no process uses."""
-    for file in (files & shm_files()) - shm_used_by(psutil.process_iter()):
-        with suppress(OSError):
-            os.unlink(file.partition(" ")[2])
 
 
 def temporary_folder(ledger: Path) -> Path:
@@ -118,7 +89,7 @@ class Keeper:
         self.shm_before = shm_files()
         self.shm = set[str]()
         self.ledger_descriptor = tmpdir.create_locked(ledger)
-        folder = tmpdir.create_folder(tmpdir.server_base(), ledger.name[-8:])
+        folder, self.folder_descriptor = tmpdir.create_folder(tmpdir.server_base(), ledger.name[-8:])
         # SPT_NOENV: setproctitle would overwrite the mark in the process's environment
         environment = {MARK: ledger.name, "SPT_NOENV": "1", "TMPDIR": str(folder)}
         self.server = subprocess.Popen(
@@ -137,7 +108,8 @@ class Keeper:
         psutil.wait_procs([process for process in family if process.pid != self.server.pid], timeout=0)
         self.server.poll()
         try:
-            os.pwrite(self.ledger_descriptor, "\n".join(self.shm).encode(), 0)  # it only grows
+            for descriptor in (self.ledger_descriptor, self.folder_descriptor):  # the ledgers may get lost
+                os.pwrite(descriptor, "\n".join(self.shm).encode(), 0)  # it only grows
         except OSError as error:  # a full disk must not end the keeper
             print(f"keeper: cannot update its ledger: {error}", file=sys.stderr, flush=True)
         return family

@@ -1,9 +1,9 @@
 """The TMPDIR of a program of ours: whatever ends the program, the next one removes what it left there.
 
-A folder `engineroom-…` in TMPDIR contains a file that its owner locks while it lives. The folder of a process becomes
-the TMPDIR of that process and its children, because libraries leave files there: PyTorch unpacks a compiled engine,
-Triton a Python environment, and vLLM its sockets. The folders lie side by side, never in each other, because the path
-of a socket is limited to 107 bytes.
+A folder `engineroom-…` in TMPDIR contains a file that its owner locks while it lives; it lists what the owner has in
+/dev/shm. The folder of a process becomes the TMPDIR of that process and its children, because libraries leave files
+there: PyTorch unpacks a compiled engine, Triton a Python environment, and vLLM its sockets. The folders lie side by
+side, never in each other, because the path of a socket is limited to 107 bytes.
 """
 
 from __future__ import annotations
@@ -63,12 +63,15 @@ def create_locked(file: Path) -> int:
         os.close(descriptor)
 
 
-def create_folder(place: Path, name: str = "") -> Path:
-    """Create the folder `place`/engineroom-NAME, by default a random name, owned by this process. Raises OSError."""
+def create_folder(place: Path, name: str = "") -> tuple[Path, int]:
+    """Create the folder `place`/engineroom-NAME, by default a random name, owned by this process. Raises OSError.
+
+    Return it with the descriptor of its locked file, in which the owner may list its files in /dev/shm.
+    """
     folder = place / f"{PREFIX}{name or uuid.uuid4().hex[:8]}"
     folder.mkdir(mode=0o700)
     _folders[folder] = create_locked(folder / OWNER)
-    return folder
+    return folder, _folders[folder]
 
 
 def own_folder() -> None:
@@ -82,7 +85,7 @@ def own_folder() -> None:
         return
     remove_abandoned()
     try:
-        folder = create_folder(program_base())
+        folder, _ = create_folder(program_base())
     except OSError:
         return
     _before = os.environ.get("TMPDIR"), tempfile.tempdir
@@ -126,6 +129,10 @@ def _remove_if_abandoned(folder: Path) -> bool:
             return False
         with (folder / OWNER).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if files := lock.read().decode(errors="replace"):
+                from engineroom.kit.shm import remove_shm  # slow to import, and seldom needed
+
+                remove_shm(set(files.split("\n")))
             shutil.rmtree(folder, ignore_errors=True)
             return not folder.exists()
     return False

@@ -1,4 +1,4 @@
-"""A failure's cause is found in logs: of real failed starts, and of any program that dies in the middle of much noise."""
+"""A failure's cause is found in logs: of real failed starts, and of any program that dies amid much noise."""
 
 from __future__ import annotations
 

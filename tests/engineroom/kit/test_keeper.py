@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +39,15 @@ def owner(data_home: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str]
     for popen in owners:
         popen.kill()
         popen.communicate()
+
+
+@pytest.fixture
+def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty TMPDIR of this process and its children, with a short path as servers require."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="tmp-") as name:
+        monkeypatch.setenv("TMPDIR", name)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield Path(name)
 
 
 def test_owner_killed(owner: Callable) -> None:
@@ -85,6 +96,48 @@ def test_keeper_and_owner_killed_then_start_cleans(owner: Callable, capsys: pyte
         assert leftovers(facts["port"], facts["state"]) == []
         assert server.alive()
     assert "Cleaned up after one" in capsys.readouterr().out
+
+
+def lose_ledgers(servers: Path) -> None:
+    shutil.rmtree(servers)
+
+
+def replace_folder_by_file(servers: Path) -> None:
+    shutil.rmtree(servers)
+    servers.write_text("damaged")
+
+
+def replace_ledger_by_folder(servers: Path) -> None:
+    [ledger] = servers.iterdir()
+    ledger.unlink()
+    ledger.mkdir()
+
+
+@pytest.mark.parametrize("damage", [lose_ledgers, replace_folder_by_file, replace_ledger_by_folder])
+def test_stop_finds_servers_whose_ledger_is_damaged(
+    damage: Callable[[Path], None],
+    owner: Callable,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Servers of other owners, which are alive, are left alone."""
+    killed, facts = owner("killed")
+    servers = process.home("servers")
+    monkeypatch.setenv("ENGINEROOM_HOME", str(tmp_path / "other home"))
+    _, living = owner("living", "polite")
+    monkeypatch.setenv("ENGINEROOM_HOME", str(servers.parent))
+    os.kill(facts["keeper"], signal.SIGKILL)
+    killed.kill()
+    assert eventually(lambda: not alive(facts["keeper"]))
+    damage(servers)
+    command = [sys.executable, "-m", "tools", "stop"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Cleaned up after killed-" in result.stdout
+    assert leftovers(facts["port"], facts["state"]) == []
+    assert len(leftovers(living["port"], living["state"])) == 9
+    assert list(base.iterdir()) == [Path(living["state"]["folder"]).parent]
 
 
 def test_owners_do_not_touch_each_other(owner: Callable) -> None:

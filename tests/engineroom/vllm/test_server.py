@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from engineroom import load, metrics
+from engineroom.kit import keeper
 from engineroom.kit.process import Server
 from tests.engineroom.kit.stubborn import alive, eventually
 
@@ -82,30 +83,20 @@ def test_the_counters_agree_with_the_client(vllm: Server) -> None:
 
 @pytest.mark.timeout(400)
 def test_a_killed_owner_leaves_nothing(tmp_path: Path) -> None:
-    """SIGKILL to the process that started vLLM: no process, no port, no shared memory file."""
-    shm = set(os.listdir("/dev/shm"))
+    """SIGKILL to the process that started vLLM: no process, no port, no file of its own in /dev/shm, no TMPDIR."""
     env = os.environ | {"ENGINEROOM_HOME": str(tmp_path)}
     owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=env)
     pid, port = next(map(int, line.split()) for line in owner.stdout if line.split()[0].isdigit())
     tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     assert len(tree) >= 2
+    [ledger] = (tmp_path / "servers").iterdir()
+    assert eventually(lambda: keeper.shm_used_by(tree) <= set(ledger.read_text().splitlines()))
+    shm = set(ledger.read_text().splitlines())
+    folder = Path(tree[0].environ()["TMPDIR"])
+    assert folder.is_dir()
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     assert eventually(lambda: not any(alive(process.pid) for process in tree))
     sockets = psutil.net_connections("tcp")
     assert port not in {s.laddr.port for s in sockets if s.status == psutil.CONN_LISTEN and s.laddr}
-    assert eventually(lambda: not orphaned_files(shm))
-
-
-def orphaned_files(before: set[str]) -> set[str]:
-    """Files in /dev/shm that were created since `before` and that no process has mapped."""
-    new = set(os.listdir("/dev/shm")) - before
-    maps = "".join(_maps(pid) for pid in psutil.pids())
-    return {name for name in new if f"/dev/shm/{name}" not in maps}
-
-
-def _maps(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/maps").read_text()
-    except OSError:
-        return ""
+    assert eventually(lambda: not shm & keeper.shm_files() and not folder.exists())

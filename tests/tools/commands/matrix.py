@@ -179,7 +179,7 @@ CASES: dict[str, Case] = {
     "triton check": Case(lambda inputs, folder: [inputs.repository]),
     "triton serve": Case(lambda inputs, folder: [inputs.repository], printed("HTTP http")),
     "triton openai": Case(
-        lambda inputs, folder: [inputs.engine, "--port", "{port}"], answers("/version")
+        lambda inputs, folder: [inputs.engine, "--port", "{port}"], printed("Uvicorn running")
     ),
     "trtllm": Case(lambda inputs, folder: ["flags"]),
     "vllm measure": Case(lambda inputs, folder: ["course", "--out", folder], has_server),
