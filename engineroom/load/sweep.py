@@ -12,6 +12,9 @@ from engineroom.load.drive import closed_loop, open_loop, random_prompts
 from engineroom.load.stats import SLO, goodput, meets, summary
 from engineroom.load.trace import Trace
 
+PROMISE = 0.9  # share of requests that must meet the SLO
+MAX_FIRST_RATES = 3
+
 
 @dataclass(frozen=True)
 class Point:
@@ -43,20 +46,28 @@ async def sweep(
     server: Server, slo: SLO, first_rate: float, tokens: int, max_tokens: int, *, seconds: float = 8,
     factor: float = 1.4, max_runs: int = 9, **body: Any,
 ) -> list[Point]:  # fmt: skip
-    """Run open loops of about ``seconds`` each, at ``first_rate`` and then at ``factor`` times the rate before.
+    """Run open loops of about ``seconds`` each at rising rates, ``factor`` apart; the points are sorted by rate.
 
-    A progress bar is shown. The sweep ends when fewer than half of the requests met ``slo`` in two runs (a single
-    run may be bad luck), or after ``max_runs`` runs.
+    The first rate is ``first_rate``, or half or a quarter of it when fewer than PROMISE of the requests meet ``slo``
+    there. The sweep ends when fewer than half of the requests met ``slo`` in two of the rising runs (a single run may
+    be bad luck), when no first rate is low enough, or after ``max_runs`` runs. A progress bar is shown.
     """
     points: list[Point] = []
+
+    async def measure(rate: float) -> float:
+        prompts = random_prompts(max(8, round(rate * seconds)), tokens, seed=len(points))
+        traces = await open_loop(server, prompts, max_tokens, rate, ignore_eos=True, **body)
+        points.append(Point(rate, traces))
+        bar.update()
+        return points[-1].share(slo)
+
     with tqdm(total=max_runs, desc="request rates") as bar:
-        for run in range(max_runs):
-            rate = first_rate * factor**run
-            prompts = random_prompts(max(8, round(rate * seconds)), tokens, seed=run)
-            traces = await open_loop(server, prompts, max_tokens, rate, ignore_eos=True, **body)
-            points.append(Point(rate, traces))
-            bar.update()
-            if sum(point.share(slo) < 0.5 for point in points) == 2:
-                break
+        rate = first_rate
+        while await measure(rate) < PROMISE and len(points) < MAX_FIRST_RATES:
+            rate /= 2
+        num_missed = 0 if points[-1].share(slo) >= PROMISE else 2
+        while num_missed < 2 and len(points) < max_runs:
+            rate *= factor
+            num_missed += await measure(rate) < 0.5
         bar.total = bar.n  # a sweep that ends early is complete too
-    return points
+    return sorted(points, key=lambda point: point.rate)

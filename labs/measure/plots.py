@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from engineroom.load.stats import SLO, e2e, percentile, tpots, ttft
-from engineroom.load.sweep import Point
+from engineroom.load.sweep import PROMISE, Point
 from engineroom.load.trace import Trace
 from labs.kit import show
 from labs.kit.check import needs
 
-PROMISE = 0.9  # share of requests that must meet the SLO
 COLORS = (show.BLUE, show.ORANGE, show.GREEN)
 
 
@@ -22,13 +21,20 @@ def latencies(traces: Sequence[Trace]) -> None:
     with show.picture(alt, 1, 3, size=(9, 2.8)) as (_, axes):
         for plot, (name, seconds), color in zip(axes, series.items(), COLORS, strict=True):
             values = [1000 * value for value in seconds]
-            p50, p99 = percentile(values, 50), percentile(values, 99)
+            p50, (tail_name, tail) = percentile(values, 50), _tail(values)
             plot.hist(values, bins=20, color=color)
-            plot.axvline(p50, color="black", linewidth=1.5)
-            plot.axvline(p99, color="black", linewidth=1.5, linestyle=":")
-            plot.set_title(f"{name}: p50 {p50:.0f}, p99 {p99:.0f}", fontsize=10)
+            plot.axvline(p50, color="black", linewidth=1.5, label=f"p50: {p50:.3g}")
+            plot.axvline(tail, color="black", linewidth=1.5, linestyle=":", label=f"{tail_name}: {tail:.3g}")
+            plot.set_title(name, fontsize=10)
             plot.set(xlabel="ms", ylabel="requests")
-            alt.append(f"{name}: median {p50:.0f} ms, 99th percentile {p99:.0f} ms.")
+            plot.yaxis.get_major_locator().set_params(integer=True)
+            plot.legend(frameon=False, fontsize=8)
+            alt.append(f"{name}: median {p50:.3g} ms, {tail_name} {tail:.3g} ms.")
+
+
+def _tail(values: Sequence[float]) -> tuple[str, float]:
+    """(name, value) of the 99th percentile, or of the greatest value where fewer than 100 have no such percentile."""
+    return ("p99", percentile(values, 99)) if len(values) >= 100 else ("slowest", max(values))
 
 
 def loops(runs: Mapping[str, Sequence[Trace]]) -> None:
@@ -46,24 +52,34 @@ def loops(runs: Mapping[str, Sequence[Trace]]) -> None:
 
 
 def sweep(points: Sequence[Point], slo: SLO, best: float) -> None:
-    """TTFT by offered rate, and the share of requests that met the SLO by offered rate."""
+    """TTFT by offered rate, and the share of requests that met the SLO by offered rate.
+
+    When no rate met the promise, a sentence says so and what to do.
+    """
     needs("02.max_rate", best)
     rates = [point.rate for point in points]
     shares = [100 * point.share(slo) for point in points]
     points_text = ", ".join(f"{share:.0f} % at {rate:.1f}" for rate, share in zip(rates, shares, strict=True))
     alt = f"Requests that met the SLO, by offered requests per second: {points_text}. Highest good rate {best:.1f}."
     with show.picture(alt, 1, 2, size=(9, 3.2)) as (_, (left, right)):
-        for q, style in ((50, "-"), (99, "--")):
-            values = [1000 * percentile([ttft(trace) for trace in point.traces], q) for point in points]
-            left.plot(rates, values, f"o{style}", color=show.BLUE, label=f"p{q}")
+        ttfts = [[1000 * ttft(trace) for trace in point.traces] for point in points]
+        left.plot(rates, [percentile(values, 50) for values in ttfts], "o-", color=show.BLUE, label="p50")
+        left.plot(rates, [max(values) for values in ttfts], "o--", color=show.BLUE, label="slowest")
         left.axhline(1000 * slo.ttft, color=show.RED, label="SLO")
         left.set(xlabel="requests per second offered", ylabel="TTFT, ms", yscale="log")
         left.legend(frameon=False)
         right.plot(rates, shares, "o-", color=show.GREEN, label="requests within the SLO")
         right.axhline(100 * PROMISE, color=show.RED, linewidth=1, label="promise")
-        right.axvline(best, color=show.ORANGE, linewidth=2, label="highest good rate")
+        if best > 0:
+            right.axvline(best, color=show.ORANGE, linewidth=2, label="highest good rate")
         right.set(xlabel="requests per second offered", ylabel="%", ylim=(0, 105))
         right.legend(frameon=False, fontsize=8)
+    if not any(point.share(slo) >= PROMISE for point in points):
+        print(
+            f"Not even {min(rates):.1f} requests per second met the objective for {PROMISE:.0%} of the requests. The "
+            "objective is a multiple of the calm run's latencies, so either that run was quieter than this one or "
+            "something else uses this machine now. Run the notebook again from the cell with `capacity`."
+        )
 
 
 def in_flight(traces: Sequence[Trace], average: float) -> None:
