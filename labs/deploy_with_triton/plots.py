@@ -24,19 +24,29 @@ def streams(responses_by_model: Mapping[str, Sequence[TritonResponse]]) -> None:
     with show.picture(alt, num_models, 1, size=size, sharex=True, squeeze=False) as (_, panels):
         for (model, responses), axes in zip(responses_by_model.items(), panels[:, 0], strict=True):
             for row, response in enumerate(responses):
+                end = response.end_time - response.start_time
                 times = [time - response.start_time for time in response.arrival_times]
-                axes.hlines(row, 0, times[0], color="#BBBBBB", linewidth=2)
+                axes.hlines(row, 0, times[0] if times else end, color="#BBBBBB", linewidth=2)
                 axes.plot(times, [row] * len(times), ".", color=show.BLUE, markersize=3)
-            latest_first = max(response.arrival_times[0] - response.start_time for response in responses)
-            latest_end = max(response.end_time - response.start_time for response in responses)
-            alt.append(
-                f"{model}: the last stream begins after {latest_first:.2f} s, all have ended after {latest_end:.2f} s."
-            )
+                if response.error:
+                    axes.plot(end, row, "x", color=show.RED, markersize=8)
+            alt.append(_describe_streams(model, responses))
             axes.set(ylim=(len(responses) - 0.4, -0.6), xlim=(0, 1.02 * last_end))
             axes.set_yticks(range(len(responses)), range(1, len(responses) + 1))
             axes.set_title(model, loc="left", fontsize=10)
             axes.grid(axis="y", visible=False)
         panels[-1, 0].set_xlabel("seconds since all were sent; grey: waiting for the first response")
+
+
+def _describe_streams(model: str, responses: Sequence[TritonResponse]) -> str:
+    latest_end = max(response.end_time - response.start_time for response in responses)
+    first_times = [
+        response.arrival_times[0] - response.start_time for response in responses if response.arrival_times
+    ]
+    begin = f"the last stream begins after {max(first_times):.2f} s, " if first_times else ""
+    num_errors = sum(bool(response.error) for response in responses)
+    errors = f" {num_errors} of them ended with an error, a red cross." if num_errors else ""
+    return f"{model}: {begin}all have ended after {latest_end:.2f} s.{errors}"
 
 
 def batches(sizes: Mapping[str, Counter[int]], single_request_seconds: Mapping[str, float]) -> None:

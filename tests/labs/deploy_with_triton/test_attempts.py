@@ -256,13 +256,17 @@ def test_each_roll_out_is_judged_by_what_it_did(
     assert hint in str(result), attempt.states
 
 
-def test_a_configuration_in_another_style_is_loaded_by_triton(own_triton: Triton, served: Path) -> None:
+def test_a_configuration_in_another_style_is_loaded_with_its_number_of_instances(
+    own_triton: Triton, served: Path
+) -> None:
     folder = served.parent / "in_order"
     (folder / "1").mkdir(parents=True)
-    (folder / CONFIG).write_text(CONFIG_IN_BLOCKS)
     shutil.copy(Path(lesson.__file__).with_name("in_order.py"), folder / "1" / "model.py")
 
-    async def load() -> int:
+    async def load(count: int) -> int:
+        (folder / CONFIG).write_text(
+            lesson.with_instances(CONFIG_IN_BLOCKS, count) if count > 1 else CONFIG_IN_BLOCKS
+        )
         async with InferenceServerClient(own_triton.grpc) as client:
             await client.load_model("in_order", client_timeout=120)
             num_instances = await lesson.num_instances(client, "in_order")
@@ -270,5 +274,5 @@ def test_a_configuration_in_another_style_is_loaded_by_triton(own_triton: Triton
             assert await lesson.model_versions(client, "in_order") == {"1": "UNAVAILABLE"}
             return num_instances
 
-    assert asyncio.run(load()) == 1
+    assert [asyncio.run(load(count)) for count in (1, 2)] == [1, 2]
     shutil.rmtree(folder)

@@ -151,11 +151,12 @@ def test_pictures_say_what_they_show(capsys: pytest.CaptureFixture[str]) -> None
         TritonResponse(start, start + 1.5, [start + 0.5, start + 1.5], version="1" if start < 2 else "2")
         for start in range(4)
     ]
-    plots.streams({"one": responses[:2], "two": responses[2:]})
+    plots.streams({"one": responses[:2], "two": responses[2:], "three": [TritonResponse(2, 2.1, error="gone")]})
     plots.batches({"0 µs": Counter({1: 3, 2: 1}), "20 µs": Counter({5: 1})}, {"0 µs": 0.001, "20 µs": 0.021})
     plots.rollout([*responses, TritonResponse(2, 2.1, error="gone")], 1, 2)
     alt = capsys.readouterr().out
     assert "two: the last stream begins after 0.50 s, all have ended after 1.50 s" in alt
+    assert "three: all have ended after 0.10 s. 1 of them ended with an error, a red cross." in alt
     assert "0 µs: 4 calls, 1.2 requests in each; alone 1.0 ms" in alt
     assert "Version 1 answered 2. Version 2 answered 2. 1 failed." in alt
     assert [row for row, _ in plots.assign_rows(responses)] == [0, 1, 0, 1]
