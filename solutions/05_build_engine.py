@@ -35,6 +35,7 @@ from pathlib import Path
 import psutil
 import torch
 
+# %%
 from engineroom import checkpoint, engine, trtllm
 from engineroom.kit.machine import machine
 from engineroom.load import workload
