@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from engineroom.engine.directory import EngineDir
@@ -13,7 +14,7 @@ from engineroom.load.trace import Trace
 from labs.kit.replay import Arrival, replay
 from labs.kv_cache_and_batching import runs
 from labs.kv_cache_and_batching.blocks import BlockMap
-from labs.kv_cache_and_batching.challenge import measure
+from labs.kv_cache_and_batching.challenge import measure, prompts
 from labs.kv_cache_and_batching.formulas import idle_slots
 from labs.kv_cache_and_batching.strip import MAX_ROWS, BlockStrips, draw
 from tests.labs.lessons.answers_03 import Blocks, StackBlocks
@@ -110,3 +111,13 @@ def test_who_waited_is_read_from_the_order_of_events() -> None:
 def test_the_challenge_counts_an_order_only_if_every_request_is_served(engine: EngineDir) -> None:
     for order in (lambda prompts: [0] * len(prompts), lambda prompts: [], lambda prompts: None):
         assert asyncio.run(measure(engine, order)).failure
+
+
+def test_the_challenge_counts_the_prompt_tokens_that_were_computed(engine: EngineDir) -> None:
+    """In the order of arrival, the gain is exactly 1. Another order computes another number of tokens."""
+    as_they_arrived = asyncio.run(measure(engine, lambda prompts: np.arange(len(prompts))))
+    assert (as_they_arrived.gain, as_they_arrived.failure) == (1, "")
+    num_tokens = sum(map(len, prompts(engine.model.vocab_size)))
+    backwards = asyncio.run(measure(engine, lambda prompts: list(range(len(prompts)))[::-1]))
+    assert backwards.baseline == as_they_arrived.baseline
+    assert backwards.attempt < num_tokens and backwards.attempt != backwards.baseline
