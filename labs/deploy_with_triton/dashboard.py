@@ -110,5 +110,7 @@ def _draw_panel(axes: Any, panel: Panel, lines: list[Line], start: float, no_dat
     axes.tick_params(labelsize=8)
     if panel.unit == "s":
         axes.yaxis.set_major_formatter(EngFormatter(unit="s"))
-    if lines:
+    if no_data:
+        axes.set_yticks([])
+    else:
         axes.legend(fontsize=6.5, frameon=False, ncols=2, loc="upper left")
