@@ -171,7 +171,7 @@ questions = [
 
 # %%
 strips = BlockStrips()
-shared = replay(engine_dir, questions, kv_tokens=40 * tokens_per_block, reuse=True, watch=strips)
+on_ours = replay(engine_dir, questions, kv_tokens=40 * tokens_per_block, reuse=True, watch=strips)
 
 # %% [markdown]
 # Read a strip from left to right: each square is one block, and its colour and number say whose it is. Hatched blocks
@@ -181,9 +181,9 @@ shared = replay(engine_dir, questions, kv_tokens=40 * tokens_per_block, reuse=Tr
 # Where is the waste? Only in the last block of each request:
 
 # %%
-empty = [tokens for blocks in strips.maps for tokens in blocks.num_empty_tokens]
+empty_tokens = [tokens for blocks in strips.maps for tokens in blocks.num_empty_tokens]
 reserved = engine_dir.limits.max_seq_len - statistics.mean(len(a.token_ids) + a.max_tokens for a in questions)
-print(f"empty places of a request: {statistics.mean(empty):.1f} of {tokens_per_block} on average;", end=" ")
+print(f"empty places of a request: {statistics.mean(empty_tokens):.1f} of {tokens_per_block} on average;", end=" ")
 print(f"half a block is {tokens_per_block / 2:g}")
 print(f"one piece of max_seq_len {engine_dir.limits.max_seq_len} for each request would leave {reserved:.0f} empty")
 
@@ -245,10 +245,10 @@ allocator_is_right = check("03.allocator", Blocks)
 
 # %%
 needs("03.allocator", allocator_is_right or None)
-yours = replay(engine_dir, questions, kv_tokens=40 * tokens_per_block, reuse=True, make_block_allocator=Blocks)
-same = sum(a == b for a, b in zip(yours.answers, shared.answers, strict=True))
-print(f"{same} of {len(questions)} answers are the same;", end=" ")
-print(f"{yours.num_reused_tokens} prompt tokens came from shared blocks")
+on_yours = replay(engine_dir, questions, kv_tokens=40 * tokens_per_block, reuse=True, make_block_allocator=Blocks)
+num_equal = sum(a == b for a, b in zip(on_yours.answers, on_ours.answers, strict=True))
+print(f"{num_equal} of {len(questions)} answers are the same;", end=" ")
+print(f"{on_yours.num_reused_tokens} prompt tokens came from shared blocks")
 
 # %% [markdown]
 # When is a block copied? When one prompt gets several answers: the request **forks**, and all branches share the
@@ -259,8 +259,9 @@ print(f"{yours.num_reused_tokens} prompt tokens came from shared blocks")
 prompt = tokens_of("What is a GPU?")
 three = {name: runs.branch(engine_dir, prompt, [1, 2, 3], 40, make_block_allocator=make)
          for name, make in {"yours": Blocks, "ours": RefCountAllocator}.items()}  # fmt: skip
-alone = sum(runs.branch(engine_dir, prompt, [seed], 40).num_blocks for seed in (1, 2, 3))
-print(f"three answers to {len(prompt)} tokens: {three['yours'].num_blocks} blocks instead of {alone};", end=" ")
+separate_blocks = sum(runs.branch(engine_dir, prompt, [seed], 40).num_blocks for seed in (1, 2, 3))
+print(f"three answers to {len(prompt)} tokens:", end=" ")
+print(f"{three['yours'].num_blocks} blocks instead of {separate_blocks};", end=" ")
 print(f"{three['yours'].num_copied_blocks} blocks copied; same tokens as with our allocator:", end=" ")
 print(three["yours"].answers == three["ours"].answers)
 
@@ -291,19 +292,19 @@ check("03.concurrency", max_concurrency)
 
 # %%
 PROMPT, ANSWER = 140, 110
-fits = max_concurrency(stats.num_usable_blocks, stats.block_size, PROMPT, ANSWER)
-needs("03.concurrency", fits)
+concurrency = max_concurrency(stats.num_usable_blocks, stats.block_size, PROMPT, ANSWER)
+needs("03.concurrency", concurrency)
 by_load = {}
-for seed, users in enumerate((fits, fits + 1)):
+for seed, users in enumerate((concurrency, concurrency + 1)):
     prompts = load.random_prompts(users, PROMPT, seed=seed)
     by_load[f"{users} requests"] = await load.fire(server, prompts, ANSWER, model=model, ignore_eos=True)
 plots.loads(by_load)
 
 # %%
 for name, traces in by_load.items():
-    print(f"{name}: at most {runs.most_streams_at_once(traces)} at once,", end=" ")
+    print(f"{name}: at most {runs.max_concurrent_streams(traces)} at once,", end=" ")
     print(f"{runs.waits_for_a_block(traces)} waited until another one had ended")
-print(f"predicted: {fits} at once; preemptions: {kv_cache_stats(server).num_preemptions}")
+print(f"predicted: {concurrency} at once; preemptions: {kv_cache_stats(server).num_preemptions}")
 
 # %% [markdown]
 # One request too many, and one waits: there is no slowing down before that point that would warn you. The queue is
@@ -389,16 +390,17 @@ check("03.prefix", cached_tokens)
 
 # %%
 needs("03.prefix", cached_tokens([1, 2], [1, 2], 1))
-requests, found = {}, []
+requests, hits = {}, []
 for common in (100, 900):
     start, *ends = random_tokens([common, 40, 40], seed=common + len(requests))
     salt = {"cache_salt": secrets.token_hex(8)}  # nothing of an earlier run of this cell is found
     for name, end in zip(("first", "second"), ends, strict=True):
         label = f"{common} in common, {name}"
         requests[label] = await runs.send_counted(server, start + end, 16, model, **salt)
-    found.append((cached_tokens(start + ends[0], start + ends[1], BLOCK_SIZE), requests[label].found))
+    predicted = cached_tokens(start + ends[0], start + ends[1], BLOCK_SIZE)
+    hits.append((predicted, requests[label].cached_tokens))
 plots.prefixes(requests)
-print("tokens found, (predicted, counted by vLLM):", *found)
+print("tokens found, (predicted, counted by vLLM):", *hits)
 
 # %% [markdown]
 # With blocks of 128 tokens, a common beginning of 100 is worth nothing. And the number of steps never changes: a hit
@@ -407,8 +409,8 @@ print("tokens found, (predicted, counted by vLLM):", *found)
 
 # %%
 ratios = []
-for number in range(5):
-    start, *ends = random_tokens([900, 40, 40], seed=100 + number)
+for seed in range(5):
+    start, *ends = random_tokens([900, 40, 40], seed=100 + seed)
     salt = {"cache_salt": secrets.token_hex(8)}
     cold, warm = [(await runs.send_counted(server, start + end, 32, model, **salt)).trace for end in ends]
     itl = [statistics.median(load.itl(trace)) for trace in (cold, warm)]
@@ -470,10 +472,9 @@ if longest != sorted(longest, reverse=True):
 
 # %%
 secret = random_tokens([600], seed=secrets.randbits(32))[0]
-asked = {}
-for asking, salt in (("tenant A", "a"), ("tenant B, same salt", "a"), ("tenant B, own salt", "b")):
-    asked[asking] = await runs.send_counted(server, secret, 4, model, cache_salt=salt)
-    print(f"{asking}: {asked[asking].found} tokens found in the cache")
+for tenant, salt in (("tenant A", "a"), ("tenant B, same salt", "a"), ("tenant B, own salt", "b")):
+    request = await runs.send_counted(server, secret, 4, model, cache_salt=salt)
+    print(f"{tenant}: {request.cached_tokens} tokens found in the cache")
 server.stop()
 
 # %% [markdown]
@@ -492,17 +493,17 @@ public = memory.public_model("llama-3.1-8b")
 large = Limits(max_batch_size=256, max_input_len=8192, max_seq_len=8192, max_num_tokens=8192)
 rules = {"vLLM": memory.vllm_budget, "TensorRT-LLM": memory.tensorrt_llm_budget}
 gpus = {"H100, 80 GB": 80e9, "H200, 141 GB": 141e9}
-remaining = {
+budgets = {
     gpu: {name: rule(total, public, large).kv_cache / 1e9 for name, rule in rules.items()}
     for gpu, total in gpus.items()
 }
-plots.budgets(remaining)
+plots.budgets(budgets)
 
 # %%
 # NBVAL_CHECK_OUTPUT
 needs("03.kv and 03.concurrency", bytes_per_token(llama, 2), max_concurrency(1, 1, 1, 0))
 rows = []
-for gpu, by_rule in remaining.items():
+for gpu, by_rule in budgets.items():
     for name, gigabytes in by_rule.items():
         num_blocks = int(gigabytes * 1e9 // (32 * bytes_per_token(llama, 2)))
         at_once = {f"{tokens:,} tokens": max_concurrency(num_blocks, 32, tokens - 256, 256) for tokens in (1024, 8192)}

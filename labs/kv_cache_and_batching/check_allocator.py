@@ -149,7 +149,7 @@ def _compare(allocator: LearnerAllocator) -> None:
     reference: BlockAllocator = RefCountAllocator(NUM_BLOCKS)
     references: list[tuple[int, int]] = []  # what the callers hold: (id here, id of the reference)
     draw = random.Random(3)
-    for number in range(1, NUM_ACTIONS + 1):
+    for num_actions in range(1, NUM_ACTIONS + 1):
         action = draw.choice(METHODS)
         if action == "allocate" and reference.num_free_blocks:
             references.append((allocator.allocate(), reference.allocate()))
@@ -158,7 +158,9 @@ def _compare(allocator: LearnerAllocator) -> None:
             _act(action, allocator, reference, references, index)
         elif references:
             _act("free", allocator, reference, references, draw.randrange(len(references)))
-        _require_equal(f"after {number} actions, the last one `{action}`", allocator, reference, references)
+        _require_equal(
+            f"after {num_actions} actions, the last one `{action}`", allocator, reference, references
+        )
 
 
 def _act(

@@ -14,7 +14,7 @@ from labs.kv_cache_and_batching.runs import CountedRequest
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BUSY, IDLE, WAITING, FOUND, MEMORY = show.BLUE, show.GREY, show.ORANGE, show.GREEN, show.PURPLE
+BUSY, IDLE, WAITING, CACHED, MEMORY = show.BLUE, show.GREY, show.ORANGE, show.GREEN, show.PURPLE
 HATCHED = {"facecolor": "none", "edgecolor": IDLE, "hatch": "////", "linewidth": 0}
 
 
@@ -81,20 +81,21 @@ def prefixes(requests: Mapping[str, CountedRequest]) -> None:
     alt: list[str] = []
     with show.picture(alt, size=(8.5, 0.45 * len(requests) + 1.2)) as (figure, axes):
         for row, (name, request) in enumerate(requests.items()):
-            length = request.computed + request.found
-            axes.barh(row, request.computed, color=BUSY)
-            axes.barh(row, request.found, left=request.computed, color=FOUND)
+            length = request.computed_tokens + request.cached_tokens
+            axes.barh(row, request.computed_tokens, color=BUSY)
+            axes.barh(row, request.cached_tokens, left=request.computed_tokens, color=CACHED)
             axes.annotate(
                 f"{request.steps} steps", (length, row), (5, 0), textcoords="offset points", va="center"
             )
             alt.append(
-                f"{name}: {request.computed} prompt tokens computed, {request.found} found, {request.steps} steps."
+                f"{name}: {request.computed_tokens} prompt tokens computed, {request.cached_tokens} found, "
+                f"{request.steps} steps."
             )
-        longest = max(request.computed + request.found for request in requests.values())
+        longest = max(request.computed_tokens + request.cached_tokens for request in requests.values())
         axes.set_yticks(range(len(requests)), list(requests))
         axes.set(xlabel="prompt tokens", xlim=(0, 1.15 * longest))
         axes.invert_yaxis()
-        _legend(figure, {"computed": {"facecolor": BUSY}, "found in the cache": {"facecolor": FOUND}})
+        _legend(figure, {"computed": {"facecolor": BUSY}, "found in the cache": {"facecolor": CACHED}})
 
 
 def chunks(replays: Mapping[int, Replay], watched: int, long: int) -> None:

@@ -78,14 +78,14 @@ def branch(
     return Branches(answers, num_blocks, block_manager.num_copied_blocks)
 
 
-def most_streams_at_once(traces: Sequence[Trace]) -> int:
+def max_concurrent_streams(traces: Sequence[Trace]) -> int:
     """The most requests that were between their first and their last token at one moment."""
     events = [(trace.arrivals[0], 1) for trace in traces] + [(trace.arrivals[-1], -1) for trace in traces]
-    running = most = 0
+    running = max_running = 0
     for _, change in sorted(events):
         running += change
-        most = max(most, running)
-    return most
+        max_running = max(max_running, running)
+    return max_running
 
 
 def waits_for_a_block(traces: Sequence[Trace]) -> int:
@@ -98,12 +98,12 @@ def waits_for_a_block(traces: Sequence[Trace]) -> int:
 class CountedRequest:
     """One request, alone on vLLM, as the server counts it.
 
-    `computed` and `found`: prompt tokens. `steps`: how many steps the server ran for it.
+    `computed_tokens` and `cached_tokens` of its prompt; `steps`: how many steps the server ran for it.
     """
 
     trace: Trace
-    computed: int
-    found: int
+    computed_tokens: int
+    cached_tokens: int
     steps: int
 
 
@@ -121,6 +121,7 @@ async def send_counted(
         while change["request_success_total"] < 1:
             await asyncio.sleep(0.02)
             change = scrape(server) - before
-    found = int(change["prefix_cache_hits_total"])
+    cached_tokens = int(change["prefix_cache_hits_total"])
+    computed_tokens = int(change["prefix_cache_queries_total"]) - cached_tokens
     steps = int(change["iteration_tokens_total_count"])
-    return CountedRequest(traces[0], int(change["prefix_cache_queries_total"]) - found, found, steps)
+    return CountedRequest(traces[0], computed_tokens, cached_tokens, steps)

@@ -199,7 +199,8 @@ class Scheduler:
         request.block_table = self.block_manager.match_prefix(prefix)
         num_reused_tokens = len(request.block_table.block_ids) * self.block_manager.tokens_per_block
         if not self.admits(request):
-            self.block_manager.forget_match(request.block_table, prefix)  # the next step looks again
+            # the next step looks the prefix up again
+            self.block_manager.forget_match(request.block_table, prefix)
             return False
         request.num_computed_tokens = num_reused_tokens
         if request.first_scheduled_time is None:
