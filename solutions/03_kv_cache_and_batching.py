@@ -475,7 +475,6 @@ secret = random_tokens([600], seed=secrets.randbits(32))[0]
 for tenant, salt in (("tenant A", "a"), ("tenant B, same salt", "a"), ("tenant B, own salt", "b")):
     request = await runs.send_counted(server, secret, 4, model, cache_salt=salt)
     print(f"{tenant}: {request.cached_tokens} tokens found in the cache")
-server.stop()
 
 # %% [markdown]
 # ## On an H100
@@ -565,4 +564,5 @@ from labs.kit.course_map import show_map
 show_map()
 
 # %%
+server.stop()
 folder.remove()

@@ -285,6 +285,7 @@ server.stop()
 # and number of threads are the same. The load is one stream, then eight.
 
 # %%
+server.stop()
 threads = torch.get_num_threads()  # for which the engine was compiled
 settings = EngineSettings.of_engine(engine_dir, model_dir, kv_cache_tokens=8 * 256, threads=threads)
 workloads = [BatchWorkload(1, 128, 64), BatchWorkload(8, 128, 64)]
