@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -15,24 +16,19 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from engineroom.engine.runtime.async_executor import EngineStats, EngineStopped, QueueFull
+from engineroom.engine.runtime.grammar import GrammarError
 from engineroom.engine.runtime.request import ContextLengthError, RequestError, TokenOutput
-from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.sampling import SamplingError, SamplingParams
 from engineroom.openai import http
 from engineroom.openai.completion import Completion, IndexedDelta
+from engineroom.openai.echo import echo
+from engineroom.openai.fields import FieldError
 from engineroom.openai.metrics import ServerMetrics
-from engineroom.openai.protocol import (
-    ChatRequest,
-    CompletionRequest,
-    CompletionResponse,
-    ErrorResponse,
-    ModelCard,
-    ModelList,
-    SamplingRequest,
-    StreamOptions,
-)
+from engineroom.openai.protocol import ChatRequest, CompletionRequest, SamplingRequest, StreamOptions
+from engineroom.openai.response import CompletionResponse, ErrorResponse, ModelCard, ModelList
+from engineroom.openai.response_format import schema_of
 from engineroom.openai.text import TextDelta, Vocabulary, detokenize
 
-DEFAULT_MAX_TOKENS = 16  # OpenAI's default in /v1/completions
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorResponse},
     "5XX": {"model": ErrorResponse},
@@ -67,14 +63,18 @@ class CompletionService:
     async def completions(self, body: CompletionRequest, request: Request) -> Response:
         self._check_model(body)
         prompts = await asyncio.to_thread(self._encode, body.prompts)
-        return await self._respond(request, body, prompts, body.max_tokens or DEFAULT_MAX_TOKENS)
+        return await self._respond(request, body, prompts, body.max_output_tokens)
 
     async def chat_completions(self, body: ChatRequest, request: Request) -> Response:
         self._check_model(body)
-        prompt = await asyncio.to_thread(self.vocabulary.chat, body.messages)
+        tools = [tool.model_dump() for tool in body.tools] if body.tools else None
+        prompt = await asyncio.to_thread(self.vocabulary.chat, body.messages, tools)
         remaining = max(1, self.max_seq_len - len(prompt))
         max_tokens = body.max_completion_tokens or body.max_tokens or remaining
         return await self._respond(request, body, [prompt], max_tokens)
+
+    async def responses(self) -> None:
+        raise HTTPException(404, "This server has no /v1/responses; send the input to /v1/chat/completions.")
 
     async def models(self) -> ModelList:
         card = ModelCard(id=self.name, created=self._created, max_model_len=self.max_seq_len)
@@ -101,11 +101,17 @@ class CompletionService:
     async def _respond(
         self, request: Request, body: SamplingRequest, prompts: list[list[int]], max_tokens: int
     ) -> Response:
-        """Generate a choice for each prompt; the response is one JSON document or a stream of events."""
-        deltas = http.merge([self._generate(body, prompt, max_tokens) for prompt in prompts])
+        """Generate the choices for each prompt; the response is one JSON document or a stream of events."""
+        params = await asyncio.to_thread(self._sampling_params, body, max_tokens)
+        streams = [
+            self._generate(body, index, prompt, with_seed(params, choice))
+            for index, prompt in enumerate(prompts)
+            for choice in range(body.num_choices)
+        ]
+        deltas = http.merge(streams)
         num_prompt_tokens = sum(len(prompt) for prompt in prompts)
         is_chat = isinstance(body, ChatRequest)
-        completion = Completion(self.name, is_chat, body.wants_top_logprobs, num_prompt_tokens)
+        completion = Completion(self.name, is_chat, body.num_logprobs or 0, num_prompt_tokens)
         if not body.stream:
             all_deltas = await http.cancel_on_disconnect(request, _collect(deltas))
             return Response(completion.body(all_deltas), media_type="application/json")
@@ -114,14 +120,30 @@ class CompletionService:
         options = body.stream_options or StreamOptions()
         return http.EventStream(completion.events(first, deltas, options))
 
+    def _sampling_params(self, body: SamplingRequest, max_tokens: int) -> SamplingParams:
+        """Raises FieldError, SamplingError or GrammarError."""
+        vocabulary, schema = self.vocabulary, schema_of(body.response_format)
+        for token_id in map(int, body.logit_bias or ()):
+            if token_id >= vocabulary.size:
+                raise FieldError(
+                    "logit_bias", f"token {token_id}: the vocabulary has {vocabulary.size} tokens."
+                )
+        grammar = None if schema is None else vocabulary.grammar_compiler.json_schema(schema)
+        params = body.sampling_params(max_tokens, vocabulary.end_ids, vocabulary.defaults, grammar)
+        with_prompt_logprobs = isinstance(body, CompletionRequest) and body.echo
+        return replace(params, prompt_logprobs=params.logprobs) if with_prompt_logprobs else params
+
     def _generate(
-        self, body: SamplingRequest, prompt: list[int], max_tokens: int
+        self, body: SamplingRequest, index: int, prompt: list[int], params: SamplingParams
     ) -> AsyncGenerator[TextDelta]:
-        vocabulary = self.vocabulary
-        params = body.sampling_params(max_tokens, vocabulary.end_ids, vocabulary.defaults)
-        if body.wants_top_logprobs and not params.greedy:
-            raise RequestError("the likeliest token's log-probability is known at temperature 0 only.")
-        deltas = detokenize(self._outputs(prompt, params), vocabulary, body.stop_strings, params.logprobs)
+        """One choice for the prompt number `index`."""
+        with_logprobs = params.logprobs is not None
+        outputs = self._outputs(prompt, params)
+        deltas = detokenize(outputs, self.vocabulary, body.stop_strings, with_logprobs, params.min_tokens)
+        if isinstance(body, CompletionRequest) and body.echo:
+            text = body.prompts[index]
+            text = text if isinstance(text, str) else self.vocabulary.decode(text)
+            deltas = echo(deltas, self.vocabulary, text, prompt, with_output=body.max_tokens != 0)
         return self._metrics.watch(deltas, len(prompt))
 
     async def _outputs(self, prompt: list[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
@@ -140,6 +162,11 @@ class CompletionService:
             ) from None
 
 
+def with_seed(params: SamplingParams, choice: int) -> SamplingParams:
+    """The parameters of one of several choices for a prompt: each has a seed of its own, as in vLLM."""
+    return params if params.seed is None or not choice else replace(params, seed=params.seed + choice)
+
+
 def create_app(backend: Backend, vocabulary: Vocabulary, name: str, max_seq_len: int) -> FastAPI:
     """The server for one model, under the name `name`.
 
@@ -147,13 +174,14 @@ def create_app(backend: Backend, vocabulary: Vocabulary, name: str, max_seq_len:
     """
     app = FastAPI(title=name, description=__doc__ or "", responses=ERROR_RESPONSES, lifespan=http.lifespan)
     app.router.route_class = http.BoundedRoute
-    for exception in (RequestError, QueueFull, EngineStopped, Exception):
+    for exception in (RequestError, SamplingError, GrammarError, QueueFull, EngineStopped, Exception):
         app.add_exception_handler(exception, http.handle_backend_error)
     app.add_exception_handler(RequestValidationError, http.handle_validation_error)
     app.add_exception_handler(StarletteHTTPException, http.handle_http_error)
     service = CompletionService(backend, vocabulary, name, max_seq_len)
     app.post("/v1/completions", responses=COMPLETION_RESPONSES)(service.completions)
     app.post("/v1/chat/completions", responses=COMPLETION_RESPONSES)(service.chat_completions)
+    app.post("/v1/responses", include_in_schema=False)(service.responses)
     app.get("/v1/models")(service.models)
     app.get("/health")(service.health)
     app.get("/metrics", response_class=PlainTextResponse)(service.metrics)

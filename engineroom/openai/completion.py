@@ -11,34 +11,37 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
+from engineroom.engine.runtime.grammar import GrammarError
 from engineroom.engine.runtime.request import ContextLengthError, RequestError
-from engineroom.openai.protocol import (
-    Choice,
-    CompletionResponse,
-    ErrorInfo,
-    ErrorResponse,
-    StreamOptions,
-    Usage,
-)
+from engineroom.engine.runtime.sampling import SamplingError
+from engineroom.openai.fields import FieldError
+from engineroom.openai.protocol import StreamOptions
+from engineroom.openai.response import Choice, CompletionResponse, ErrorInfo, ErrorResponse, Usage
 from engineroom.openai.text import TextDelta, join_deltas
 
 DONE = "data: [DONE]\n\n"
+IMPOSSIBLE = -9999.0  # the log-probability of a token that could not be chosen
 IndexedDelta = tuple[int, TextDelta]  # the index of a choice, and a part of its text
 ERRORS: tuple[
     tuple[type[Exception], int, str, str | int | None], ...
 ] = (  # exception, HTTP status, type, code
     (ContextLengthError, 400, "BadRequestError", 400),  # vLLM's type and code
     (RequestError, 400, "invalid_request_error", None),
+    (SamplingError, 400, "invalid_request_error", None),
+    (GrammarError, 400, "invalid_request_error", None),
     (QueueFull, 429, "rate_limit_error", "queue_full"),
     (EngineStopped, 503, "server_error", "shutting_down"),
 )
 
 
 class Completion:
-    """The response to one HTTP request while it is generated: a choice for each prompt, and the tokens so far."""
+    """The response to one HTTP request while it is generated: its choices, and the tokens so far.
 
-    def __init__(self, model: str, is_chat: bool, with_top_logprobs: bool, num_prompt_tokens: int) -> None:
-        self.model, self.is_chat, self.with_top_logprobs = model, is_chat, with_top_logprobs
+    `num_top_logprobs`: how many likely tokens a chat's response lists for each token.
+    """
+
+    def __init__(self, model: str, is_chat: bool, num_top_logprobs: int, num_prompt_tokens: int) -> None:
+        self.model, self.is_chat, self.num_top_logprobs = model, is_chat, num_top_logprobs
         self.id = f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self.num_prompt_tokens = num_prompt_tokens
@@ -126,25 +129,45 @@ class Completion:
         return self._chat_logprobs(delta) if self.is_chat else self._text_logprobs(delta)
 
     def _text_logprobs(self, delta: TextDelta) -> dict[str, Any]:
-        top_logprobs = [{entry.token: entry.logprob} for entry in delta.logprobs]
+        top_logprobs = [
+            {token: _finite(logprob) for token, logprob in entry.top} or None for entry in delta.logprobs
+        ]
         return {
             "tokens": [entry.token for entry in delta.logprobs],
-            "token_logprobs": [entry.logprob for entry in delta.logprobs],
-            "top_logprobs": top_logprobs if self.with_top_logprobs else None,
+            "token_logprobs": [_finite(entry.logprob) for entry in delta.logprobs],
+            "top_logprobs": top_logprobs,
             "text_offset": [entry.text_offset for entry in delta.logprobs],
         }
 
     def _chat_logprobs(self, delta: TextDelta) -> dict[str, Any]:
         content = []
         for entry in delta.logprobs:
-            token = {"token": entry.token, "logprob": entry.logprob, "bytes": _utf8(entry.token)}
-            content.append(token | {"top_logprobs": [token] if self.with_top_logprobs else []})
+            likeliest = [_chat_logprob(*pair) for pair in entry.top[: self.num_top_logprobs]]
+            content.append(_chat_logprob(entry.token, entry.logprob) | {"top_logprobs": likeliest})
         return {"content": content}
+
+
+def _chat_logprob(token: str, logprob: float | None) -> dict[str, Any]:
+    return {"token": token, "logprob": _finite(logprob), "bytes": _utf8(token)}
+
+
+def _finite(logprob: float | None) -> float | None:
+    """JSON has no infinity; vLLM and OpenAI write -9999."""
+    return None if logprob is None else max(logprob, IMPOSSIBLE)
 
 
 def _utf8(token: str) -> list[int] | None:
     """The UTF-8 bytes of a token's text; None if the token is only part of a character."""
     return None if "\ufffd" in token else list(token.encode())
+
+
+def _field(error: Exception) -> str | None:
+    """The field of the request that the error is about, if it is about one."""
+    if isinstance(error, SamplingError):  # its message begins with the parameter's name
+        return str(error).partition(" ")[0]
+    if isinstance(error, GrammarError):
+        return "response_format"
+    return error.field if isinstance(error, FieldError) else None
 
 
 def describe(error: Exception) -> tuple[int, ErrorResponse]:
@@ -154,6 +177,7 @@ def describe(error: Exception) -> tuple[int, ErrorResponse]:
         return error.status_code, ErrorResponse(error=info)
     for exception, status, error_type, code in ERRORS:
         if isinstance(error, exception):
-            return status, ErrorResponse(error=ErrorInfo(message=str(error), type=error_type, code=code))
+            info = ErrorInfo(message=str(error), type=error_type, code=code, param=_field(error))
+            return status, ErrorResponse(error=info)
     message = f"the engine failed: {type(error).__name__}: {error}"
     return 500, ErrorResponse(error=ErrorInfo(message=message, type="server_error", code="engine_failed"))

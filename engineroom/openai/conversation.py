@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from engineroom.openai.protocol import ChatMessage
+from engineroom.openai.messages import ChatMessage
 
 Conversation = list[dict[str, Any]]
 Turn = tuple[str, list[str]]  # a role, and the text of each part

@@ -18,7 +18,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Send
 
 from engineroom.openai.completion import IndexedDelta, describe
-from engineroom.openai.protocol import ErrorInfo, ErrorResponse
+from engineroom.openai.fields import FieldError
+from engineroom.openai.response import ErrorInfo, ErrorResponse
 from engineroom.openai.text import TextDelta
 
 MAX_BODY = 4 << 20  # bytes
@@ -152,6 +153,9 @@ async def handle_validation_error(_: Request, error: Exception) -> JSONResponse:
     """Names the first invalid field, and everything that was expected of it."""
     assert isinstance(error, RequestValidationError)  # create_app registers it for nothing else
     errors = error.errors()
+    cause = errors[0].get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        return await handle_backend_error(_, cause)
     location = errors[0]["loc"]
     field = location[1] if len(location) > 1 else "body"
     messages = [f"{entry['msg']}." for entry in errors if field in entry["loc"][:2]]

@@ -1,8 +1,9 @@
-"""Requests and responses: OpenAI's completions and chat completions, as far as this server supports them.
+"""Requests: OpenAI's completions and chat completions, as far as this server supports them.
 
-Field names, defaults and the form of errors follow OpenAI's API reference; `ignore_eos`, `top_k`, `stop_token_ids`,
-`continuous_usage_stats` and `max_model_len` are vLLM's additions. Unknown fields are ignored, as other servers do. A
-field that would change the output and is not supported accepts only the one value that changes nothing.
+Field names, defaults and the form of errors follow OpenAI's API reference; `ignore_eos`, `top_k`, `min_p`,
+`repetition_penalty`, `min_tokens`, `stop_token_ids` and `continuous_usage_stats` are vLLM's additions. Unknown fields
+are ignored, as other servers do. A known field that would change the output and is not supported is refused, unless it
+has the one value that changes nothing (see unsupported.py).
 """
 
 from __future__ import annotations
@@ -10,41 +11,39 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from engineroom.engine.runtime.grammar import Grammar
 from engineroom.engine.runtime.sampling import SamplingParams
-from engineroom.openai.lenient import FLAG, INTEGER, INTEGRAL_FLOAT, NUMBER
+from engineroom.openai.fields import (
+    Bias,
+    FieldError,
+    Flag,
+    MaxTokens,
+    NonEmptyText,
+    OnlyEmptyList,
+    OnlyOneChoice,
+    Penalty,
+    StrictModel,
+    TokenIds,
+    TopLogprobs,
+)
+from engineroom.openai.lenient import INTEGER, NUMBER
+from engineroom.openai.messages import ChatMessage
+from engineroom.openai.response_format import ResponseFormat
+from engineroom.openai.tools import Tool, check_tools
+from engineroom.openai.unsupported import check_supported
 
-Flag = Annotated[bool, FLAG]
-TokenId = Annotated[int, Field(ge=0), INTEGRAL_FLOAT]
-TokenIds = Annotated[list[TokenId], Field(min_length=1)]
-NonEmptyText = Annotated[str, Field(min_length=1)]
-OnlyZero = Annotated[float, Field(ge=0, le=0), NUMBER] | None
-OnlyOne = Annotated[float, Field(ge=1, le=1), NUMBER] | None
-OnlyOneChoice = Annotated[int, Field(ge=1, le=1), INTEGER] | None
-MaxTokens = Annotated[int, Field(ge=1), INTEGER] | None
-OnlyEmptyList = Annotated[list[Any], Field(max_length=0)] | None
-
-
-def must_be_false(value: bool) -> bool:
-    if value:
-        raise ValueError("this server does not support it; leave it false")
-    return value
-
-
-class StrictModel(BaseModel):
-    """A value of the wrong type is an error; only fields with a `Lenient` convert values."""
-
-    model_config = ConfigDict(strict=True)
+# what a request may leave to the server's defaults
+SAMPLING_FIELDS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+# what has the same value in the request and in the engine's parameters, None meaning the engine's default
+COPIED_FIELDS = (*SAMPLING_FIELDS, "min_tokens", "presence_penalty", "frequency_penalty")
+DEFAULT_MAX_TOKENS = 16  # OpenAI's default in /v1/completions
 
 
 class StreamOptions(StrictModel):
     include_usage: Flag = False
     continuous_usage_stats: Flag = False
-
-
-class ResponseFormat(StrictModel):
-    type: Literal["text"]
 
 
 class SamplingRequest(StrictModel, ABC):
@@ -55,30 +54,38 @@ class SamplingRequest(StrictModel, ABC):
     temperature: Annotated[float, Field(ge=0, le=2), NUMBER] | None = None
     top_p: Annotated[float, Field(gt=0, le=1), NUMBER] | None = None
     top_k: Annotated[int, Field(ge=-1, lt=2**31), INTEGER] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1), NUMBER] | None = None
     seed: Annotated[int, Field(ge=-(2**53), le=2**53), INTEGER] | None = None
     stop: NonEmptyText | Annotated[list[NonEmptyText], Field(max_length=16)] | None = None
     stop_token_ids: Annotated[list[Annotated[int, Field(ge=0), INTEGER]], Field(max_length=16)] | None = None
     ignore_eos: Flag = False
     stream: Flag | None = False
     stream_options: StreamOptions | None = None
-    n: OnlyOneChoice = None
+    n: Annotated[int, Field(ge=1, le=128), INTEGER] | None = None
     best_of: OnlyOneChoice = None
-    min_tokens: Annotated[int, Field(ge=0, le=0), INTEGER] | None = None
-    min_p: OnlyZero = None
-    presence_penalty: OnlyZero = None
-    frequency_penalty: OnlyZero = None
-    repetition_penalty: OnlyOne = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    min_tokens: Annotated[int, Field(ge=0), INTEGER] | None = None
+    presence_penalty: Penalty = None
+    frequency_penalty: Penalty = None
+    repetition_penalty: Annotated[float, Field(gt=0), NUMBER] | None = None
+    logit_bias: (
+        Annotated[dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Bias], Field(max_length=1024)] | None
+    ) = None
     response_format: ResponseFormat | None = None
 
-    @property
-    @abstractmethod
-    def wants_logprobs(self) -> bool: ...
+    @model_validator(mode="before")
+    @classmethod
+    def check_supported(cls, body: object) -> object:
+        return check_supported(body)
 
     @property
     @abstractmethod
-    def wants_top_logprobs(self) -> bool:
-        """Whether the log-probability of the most likely token is requested too, not only that of the chosen one."""
+    def num_logprobs(self) -> int | None:
+        """How many of the likeliest tokens the response lists, beside the chosen token's; None for none at all."""
+
+    @property
+    def num_choices(self) -> int:
+        """Choices for each prompt."""
+        return self.n or 1
 
     @property
     def stop_strings(self) -> list[str]:
@@ -87,42 +94,59 @@ class SamplingRequest(StrictModel, ABC):
         return self.stop or []
 
     def sampling_params(
-        self, max_tokens: int, end_ids: list[int], defaults: dict[str, Any]
+        self, max_tokens: int, end_ids: list[int], defaults: dict[str, Any], grammar: Grammar | None = None
     ) -> SamplingParams:
         """The parameters for the engine.
 
-        `defaults`: temperature, top_p and top_k for a request that does not set them.
+        `defaults`: SAMPLING_FIELDS for a request that does not set them. Raises FieldError for more than one choice
+        that would all be the same; SamplingError for min_tokens beyond max_tokens.
         """
-        values = dict(defaults)
-        for name in ("temperature", "top_p", "top_k", "seed"):
-            value = getattr(self, name)
-            if value is not None:
-                values[name] = value
+        values = {name: getattr(self, name) for name in COPIED_FIELDS}
+        values = defaults | {name: value for name, value in values.items() if value is not None}
         values["top_k"] = max(0, values.get("top_k", 0))  # -1 means no limit too, as in vLLM
         stop_token_ids = list(self.stop_token_ids or [])
         if not self.ignore_eos:
             stop_token_ids += end_ids
-        return SamplingParams(
+        params = SamplingParams(
             max_tokens=max_tokens,
+            seed=self.seed,
             stop_words=tuple((token_id,) for token_id in stop_token_ids),
-            logprobs=self.wants_logprobs,
+            logprobs=self.num_logprobs,
+            logit_bias=tuple((int(token_id), bias) for token_id, bias in (self.logit_bias or {}).items()),
+            grammar=grammar,
             **values,
         )
+        if self.num_choices > 1 and params.temperature == 0:
+            raise FieldError("n", f"{self.n} choices would all be the same at temperature 0; expected 1.")
+        return params
 
 
 class CompletionRequest(SamplingRequest):
-    """POST /v1/completions. Each prompt gets a choice, whose `index` is the index of the prompt."""
+    """POST /v1/completions. The first prompt gets the first `n` choices, and so on.
+
+    With `echo` each choice begins with its prompt; `max_tokens` may then be 0, for the prompt alone.
+    """
 
     prompt: (
         NonEmptyText
         | TokenIds
         | Annotated[list[NonEmptyText | TokenIds], Field(min_length=1, max_length=256)]
     )
-    logprobs: Annotated[int, Field(ge=0, le=1), INTEGER] | None = None
-    echo: (
-        Annotated[bool, AfterValidator(must_be_false), Field(json_schema_extra={"const": False}), FLAG] | None
-    ) = None
+    max_tokens: Annotated[int, Field(ge=0), INTEGER] | None = None
+    logprobs: TopLogprobs = None
+    echo: Flag | None = None
     suffix: Literal[""] | None = None
+
+    @model_validator(mode="after")
+    def check_max_tokens(self) -> Self:
+        if self.max_tokens == 0 and not self.echo:
+            raise FieldError("max_tokens", "0 is for requests with `echo` only; expected at least 1.")
+        return self
+
+    @property
+    def max_output_tokens(self) -> int:
+        """How many tokens the engine generates, at least one; for max_tokens 0 it is not sent."""
+        return max(1, DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens)
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -133,42 +157,8 @@ class CompletionRequest(SamplingRequest):
         return [token_ids] if token_ids else [item for item in self.prompt if not isinstance(item, int)]
 
     @property
-    def wants_logprobs(self) -> bool:
-        return self.logprobs is not None
-
-    @property
-    def wants_top_logprobs(self) -> bool:
-        return self.logprobs == 1
-
-
-class TextPart(StrictModel):
-    type: Literal["text"]
-    text: str
-
-
-class RefusalPart(StrictModel):
-    type: Literal["refusal"]
-    refusal: str
-
-
-class ChatMessage(StrictModel):
-    """One turn of a conversation. An assistant's turn may have no content, as one that only called tools."""
-
-    role: Literal["system", "user", "assistant", "developer"]
-    content: str | list[TextPart | RefusalPart] | None = None
-
-    @model_validator(mode="after")
-    def check_content(self) -> Self:
-        if self.content is None and self.role != "assistant":
-            raise ValueError(f"the {self.role}'s content is missing; only an assistant's content may be null")
-        return self
-
-    @property
-    def texts(self) -> list[str]:
-        """The text of each part."""
-        if isinstance(self.content, list):
-            return [part.text if isinstance(part, TextPart) else part.refusal for part in self.content]
-        return [] if self.content is None else [self.content]
+    def num_logprobs(self) -> int | None:
+        return self.logprobs
 
 
 class ChatRequest(SamplingRequest):
@@ -177,69 +167,18 @@ class ChatRequest(SamplingRequest):
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: MaxTokens = None
     logprobs: Flag | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=1), INTEGER] | None = None
-    tools: OnlyEmptyList = None
+    top_logprobs: TopLogprobs = None
+    tools: list[Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
     functions: OnlyEmptyList = None
 
-    @property
-    def wants_logprobs(self) -> bool:
-        return bool(self.logprobs)
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        check_tools(self.tools, self.tool_choice)
+        if self.top_logprobs and not self.logprobs:
+            raise FieldError("top_logprobs", "expected `logprobs`: true beside it.")
+        return self
 
     @property
-    def wants_top_logprobs(self) -> bool:
-        return self.top_logprobs == 1
-
-
-class Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: dict[str, int]
-
-
-class Choice(BaseModel):
-    """`text` in a completion, `message` in a chat completion, `delta` in a chunk of one."""
-
-    index: int
-    text: str | None = None
-    message: dict[str, str] | None = None
-    delta: dict[str, str] | None = None
-    logprobs: dict[str, Any] | None
-    finish_reason: str | None
-
-
-class CompletionResponse(BaseModel):
-    """A completion or a chunk of one; `object` says which."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage | None = None
-
-
-class ModelCard(BaseModel):
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "engineroom"
-    max_model_len: int
-
-
-class ModelList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[ModelCard]
-
-
-class ErrorInfo(BaseModel):
-    message: str
-    type: str
-    param: str | None = None
-    code: str | int | None = None
-
-
-class ErrorResponse(BaseModel):
-    """OpenAI's form of an error."""
-
-    error: ErrorInfo
+    def num_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None

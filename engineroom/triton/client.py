@@ -25,6 +25,7 @@ from engineroom.engine.runtime.request import ContextLengthError, FinishReason, 
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit.network import http_get
 from engineroom.metrics.prometheus import parse
+from engineroom.openai.fields import FieldError
 from engineroom.triton.backend.words import word_list
 
 MODEL = "tensorrt_llm"
@@ -141,8 +142,9 @@ def infer_inputs(arrays: Mapping[str, NDArray[Any]]) -> list[InferInput]:
 def stream_request(token_ids: Sequence[int], params: SamplingParams) -> dict[str, Any]:
     """The arguments of one streamed request, for `stream_infer`. Every tensor has a batch dimension of 1.
 
-    Raises RequestError for a number that does not fit into its tensor.
+    Raises RequestError for a number that does not fit into its tensor, FieldError for what the tensors cannot express.
     """
+    _check_expressible(params)
     if params.max_tokens >= 2**31:
         raise RequestError(f"max_tokens is {params.max_tokens}; expected less than 2³¹.")
     arrays = {
@@ -150,16 +152,37 @@ def stream_request(token_ids: Sequence[int], params: SamplingParams) -> dict[str
         "input_lengths": np.array([[len(token_ids)]], np.int32),
         "request_output_len": np.array([[params.max_tokens]], np.int32),
         "streaming": np.array([[True]]),
-        "return_log_probs": np.array([[params.logprobs]]),
+        "return_log_probs": np.array([[params.logprobs is not None]]),
         "runtime_top_k": np.array([[1 if params.greedy else params.top_k]], np.int32),
         "stop_words_list": word_list(_stop_words(params)),
     }
     if not params.greedy:
         arrays["temperature"] = np.array([[params.temperature]], np.float32)
         arrays["runtime_top_p"] = np.array([[params.top_p]], np.float32)
+    for name in ("repetition_penalty", "presence_penalty", "frequency_penalty"):
+        if getattr(params, name) != getattr(SamplingParams, name):
+            arrays[name] = np.array([[getattr(params, name)]], np.float32)
+    if params.min_tokens:
+        arrays["min_tokens"] = np.array([[params.min_tokens]], np.int32)
     if params.seed is not None:
         arrays["seed"] = np.array([[params.seed]], np.int64).view(np.uint64)
     return {"model_name": MODEL, "inputs": infer_inputs(arrays)}
+
+
+def _check_expressible(params: SamplingParams) -> None:
+    """Raises FieldError, which names the field of OpenAI's API."""
+    unsupported = {
+        "echo": params.prompt_logprobs is not None,
+        "logit_bias": bool(params.logit_bias),
+        "min_p": params.min_p > 0,
+        "response_format": params.grammar is not None,
+    }
+    for field, is_used in unsupported.items():
+        if is_used:
+            raise FieldError(field, "Triton's model tensorrt_llm has no tensor for it; leave it out.")
+    num_logprobs = params.logprobs or 0
+    if num_logprobs > 1 or (num_logprobs and not params.greedy):
+        raise FieldError("logprobs", "Triton's model has the chosen token's only; expected 0, or 1 at temperature 0.")
 
 
 async def _requests(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
@@ -180,11 +203,12 @@ async def _outputs(stream: Any, params: SamplingParams) -> AsyncGenerator[TokenO
         for index, token_id in enumerate(output_ids.flat if output_ids is not None else ()):
             token_ids.append(int(token_id))
             reason = _finish_reason(token_ids, stop_words, params.max_tokens)
-            logprob = float(logprobs.flat[index]) if params.logprobs else 0.0
+            logprob = float(logprobs.flat[index]) if params.logprobs is not None else 0.0
             if reason:
                 async for _ in stream:
                     pass
-            yield TokenOutput(token_ids[-1], logprob, reason)
+            top_logprobs = ((token_ids[-1], logprob),) if params.logprobs else ()
+            yield TokenOutput(token_ids[-1], logprob, reason, top_logprobs=top_logprobs)
             if reason:
                 return
     yield TokenOutput(stop_words[0][0] if stop_words else 0, 0.0, "stop")

@@ -13,7 +13,7 @@ from engineroom.engine.directory import TOKENIZER, open_engine
 from engineroom.kit.process import Server, start
 from engineroom.openai.app import create_app
 from engineroom.openai.http import error_response
-from engineroom.openai.protocol import ErrorInfo, ErrorResponse
+from engineroom.openai.response import ErrorInfo, ErrorResponse
 from engineroom.openai.text import Vocabulary
 from engineroom.triton.client import TritonBackend
 from engineroom.triton.deployment import DeploymentError

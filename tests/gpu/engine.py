@@ -18,6 +18,7 @@ from engineroom.engine.config import BuildConfig
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.model_runner import ContextChunk
+from engineroom.engine.runtime.request import Request
 from engineroom.engine.runtime.sampling import SamplingParams
 
 COURSE = Path(__file__).parents[2] / "models" / "course"
@@ -93,6 +94,34 @@ def check_tokens(engine: EngineDir, executor: Executor, reference: ShardedModel)
     sampled = SamplingParams(max_tokens=24, temperature=1.0, top_p=0.9, seed=3, logprobs=2)
     if [executor.generate([prompt], sampled)[0] for prompt in PROMPTS] != executor.generate(PROMPTS, sampled):
         differences.append("sampled together: other tokens than alone")
+    return differences + check_rules(engine, executor, reference)
+
+
+def check_rules(engine: EngineDir, executor: Executor, reference: ShardedModel) -> list[str]:
+    """Penalties, biases and min_tokens in CUDA graphs with overlap; log-probabilities of prompts."""
+    rules = [
+        SamplingParams(max_tokens=24, presence_penalty=2, frequency_penalty=2, logprobs=2),
+        SamplingParams(max_tokens=24, repetition_penalty=3.0, temperature=1.0, seed=5),
+        SamplingParams(max_tokens=24, end_id=7, min_tokens=20, logit_bias=((7, 100.0),)),
+        SamplingParams(max_tokens=24, prompt_logprobs=2),
+    ]
+    without_overlap = Executor(engine, KvCacheConfig(max_tokens=8192, enable_block_reuse=False), overlap=0)
+    differences: list[str] = []
+    for params in rules:
+        alone = [without_overlap.generate([prompt], params)[0] for prompt in PROMPTS]
+        if alone != executor.generate(PROMPTS, params):
+            differences.append(f"{params}: other tokens together than alone")
+    if any(len(output) != 21 for output in without_overlap.generate(PROMPTS, rules[2])):
+        differences.append("min_tokens: an output did not end after 20 tokens")
+    request = Request(PROMPTS[1], rules[3])
+    executor.scheduler.add(request)
+    while executor.scheduler.has_requests:
+        executor.step()
+    expected = reference.logits(PROMPTS[1]).log_softmax(-1)  # [num_tokens, vocab_size]
+    chosen = [float(expected[row, token_id]) for row, token_id in enumerate(PROMPTS[1][1:])]
+    actual = [entry.logprob for entry in request.prompt_logprobs]
+    if len(actual) != len(chosen) or not max(abs(a - b) for a, b in zip(actual, chosen, strict=True)) < 1e-2:
+        differences.append("log-probabilities of a prompt differ from the reference")
     return differences
 
 

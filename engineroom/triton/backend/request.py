@@ -25,14 +25,15 @@ FLAGS = (
 )  # fmt: skip
 SUPPORTED = {
     "input_ids", "input_lengths", "request_output_len", "end_id", "stop_words_list", "temperature", "seed",
-    "runtime_top_k", "runtime_top_p", "stop", *FLAGS,
+    "runtime_top_k", "runtime_top_p", "stop", "repetition_penalty", "presence_penalty", "frequency_penalty",
+    "min_tokens", *FLAGS,
 }  # fmt: skip
 # These have no effect here: padding, a decoder's own prompt, and settings that only a beam search reads.
 WITHOUT_EFFECT = {"pad_id", "decoder_input_ids", "decoder_input_lengths", "len_penalty", "early_stopping"}
 # Each of these is accepted with the one value that does not change the output.
 NEUTRAL_VALUES = {
-    "beam_width": 1, "num_return_sequences": 1, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0,
-    "min_tokens": 0, "beam_search_diversity_rate": 0, "return_context_logits": 0, "return_generation_logits": 0,
+    "beam_width": 1, "num_return_sequences": 1, "beam_search_diversity_rate": 0, "return_context_logits": 0,
+    "return_generation_logits": 0,
 }  # fmt: skip
 # What error messages call a sampling parameter: the tensor here, and in brackets the name in the text models.
 TENSOR_NAMES = {
@@ -108,7 +109,11 @@ def _sampling_params(tensors: Tensors, logprobs: bool) -> SamplingParams:
         "seed": _scalar(tensors, "seed", None),
         "end_id": None if end_id < 0 else end_id,
         "stop_words": parse_word_list(tensors.get("stop_words_list")),
-        "logprobs": logprobs,
+        "logprobs": 0 if logprobs else None,
+        "min_tokens": _scalar(tensors, "min_tokens", 0),
+        "repetition_penalty": float(_scalar(tensors, "repetition_penalty", 1.0)),
+        "presence_penalty": float(_scalar(tensors, "presence_penalty", 0.0)),
+        "frequency_penalty": float(_scalar(tensors, "frequency_penalty", 0.0)),
     }
     return sampling_params(values, TENSOR_NAMES)
 

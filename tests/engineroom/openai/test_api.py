@@ -27,6 +27,11 @@ PROMPTS = [
     "B b",
 ]
 SUM = [{"role": "user", "content": "What is 12 + 30?"}]
+TOOL = {"type": "function", "function": {"name": "add"}}
+UNIQUE_ITEMS = {
+    "type": "json_schema",
+    "json_schema": {"name": "set", "schema": {"type": "array", "uniqueItems": True}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +102,9 @@ def test_several_prompts_as_text_and_as_tokens(client: openai.OpenAI, vocabulary
     assert by_text.usage.completion_tokens == num_tokens
     text, logprobs = by_text.choices[0].text, by_text.choices[0].logprobs
     pairs = zip(logprobs.tokens, logprobs.token_logprobs, strict=True)
-    assert logprobs.top_logprobs == [{token: logprob} for token, logprob in pairs]
+    assert logprobs.top_logprobs == [
+        {token: logprob} for token, logprob in pairs
+    ]  # the likeliest are the chosen
     for token, offset in zip(logprobs.tokens, logprobs.text_offset, strict=True):
         assert text[offset:].startswith(token)
     repeated = client.completions.create(prompt=PROMPTS[3], **options)
@@ -140,16 +147,25 @@ def test_sampling_is_repeated_by_its_seed(client: openai.OpenAI) -> None:
         ("completions", {"prompt": []}, "prompt", "at least 1"),
         ("completions", {"prompt": [1, "a"]}, "prompt", "valid integer"),
         ("completions", {"prompt": [4096]}, None, "the vocabulary has 4096 tokens"),
-        ("completions", {"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
-        ("completions", {"n": 2}, "n", "less than or equal to 1. Got: 2"),
-        ("completions", {"echo": True}, "echo", "does not support it"),
-        ("completions", {"logit_bias": {"5": 1.0}}, "logit_bias", "at most 0"),
-        ("completions", {"presence_penalty": 0.5}, "presence_penalty", "less than or equal to 0"),
-        ("completions", {"logprobs": 1, "temperature": 1.0}, None, "temperature 0 only"),
+        ("completions", {"max_tokens": 0}, "max_tokens", "expected at least 1"),
+        ("completions", {"n": 2}, "n", "all be the same at temperature 0"),
+        ("completions", {"n": 129}, "n", "less than or equal to 128. Got: 129"),
+        ("completions", {"best_of": 2}, "best_of", "less than or equal to 1. Got: 2"),
+        ("completions", {"logprobs": 21}, "logprobs", "less than or equal to 20"),
+        ("completions", {"logit_bias": {"4096": 1.0}}, "logit_bias", "the vocabulary has 4096 tokens"),
+        ("completions", {"logit_bias": {"ic": 1.0}}, "logit_bias", "match pattern"),
+        ("completions", {"presence_penalty": 2.5}, "presence_penalty", "less than or equal to 2"),
+        ("completions", {"min_tokens": 17}, "min_tokens", "from 0 to max_tokens, 16"),
+        ("completions", {"use_beam_search": True}, "use_beam_search", "does not support it"),
+        ("completions", {"guided_json": {}}, "guided_json", "does not support it"),
         ("chat/completions", {"messages": []}, "messages", "at least 1"),
         ("chat/completions", {"messages": [{"role": "king", "content": ""}]}, "messages", "'system', 'user'"),
-        ("chat/completions", {"tools": [{"type": "function"}]}, "tools", "at most 0"),
-        ("chat/completions", {"response_format": {"type": "json_object"}}, "response_format", "'text'"),
+        ("chat/completions", {"top_logprobs": 2}, "top_logprobs", "`logprobs`: true"),
+        ("chat/completions", {"tools": [TOOL]}, "tools", '"tool_choice": "none"'),
+        ("chat/completions", {"tools": [TOOL], "tool_choice": "required"}, "tools", '"tool_choice": "none"'),
+        ("chat/completions", {"tool_choice": "auto"}, "tool_choice", "no tools"),
+        ("chat/completions", {"response_format": {"type": "yaml"}}, "response_format", "'json_schema'"),
+        ("chat/completions", {"response_format": UNIQUE_ITEMS}, "response_format", 'keys: ["uniqueItems"]'),
     ],
 )
 def test_errors_name_the_field_or_the_limit(
@@ -205,6 +221,8 @@ def test_bodies_that_are_no_request(server: Server, body: bytes, status: int, me
 def test_other_addresses_have_errors_of_the_same_form(client: openai.OpenAI, server: Server) -> None:
     with pytest.raises(openai.NotFoundError, match="does not exist"):
         client.completions.create(model="nobody", prompt="A")
+    with pytest.raises(openai.NotFoundError, match="send the input to /v1/chat/completions"):
+        client.responses.create(model="course", input="A")
     for method, path, status in (("GET", "/v2", 404), ("GET", "/v1/completions", 405)):
         response = httpx.request(method, server.url + path, trust_env=False)
         assert response.status_code == status and response.json()["error"]["message"]

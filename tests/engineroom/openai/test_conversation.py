@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from engineroom.openai.conversation import accepts_parts, conversation
-from engineroom.openai.protocol import ChatMessage
+from engineroom.openai.messages import ChatMessage
 
 COURSE = Path(__file__).parents[3] / "models" / "course"
 FOR_MESSAGES = "{% for message in messages %}<{{ message['role'] }}>"

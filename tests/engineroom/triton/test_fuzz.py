@@ -50,7 +50,7 @@ def post(triton: Triton, model: str, body: bytes) -> tuple[int, str]:
         ({"top_k": -1}, "top_k"),
         ({"beam_width": 2}, "beam_width"),
         ({"num_return_sequences": 2}, "num_return_sequences"),
-        ({"repetition_penalty": 1.5}, "repetition_penalty"),
+        ({"repetition_penalty": -1.0}, "repetition_penalty is -1.0"),
         ({"return_context_logits": True}, "return_context_logits"),
         ({"bad_words": ["no"]}, "bad_words"),
         ({"embedding_bias_words": ["no"]}, "embedding_bias_words"),
@@ -118,7 +118,7 @@ def test_wrong_bytes_types_and_shapes_over_grpc(
         ({"stop_words_list": np.array([[5, 6]], np.int32)}, "stop_words_list"),
         ({"runtime_top_p": 2.0}, "runtime_top_p"),
         ({"lora_task_id": np.array([[4]], np.uint64)}, "lora_task_id"),
-        ({"min_tokens": 2}, "min_tokens is 2"),
+        ({"min_tokens": 10**6}, "min_tokens is 1000000"),
         ({"prompt_embedding_table": np.zeros((1, 2, 2), np.float16)}, "prompt_embedding_table"),
     ],
 )

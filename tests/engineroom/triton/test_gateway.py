@@ -181,7 +181,7 @@ def test_a_prompt_that_is_too_long_falls_back_by_its_own_rule(
 
 def test_another_refusal_does_not_fall_back(context_gateway: ContextGateway) -> None:
     with pytest.raises(openai.BadRequestError, match="frequency_penalty"):
-        context_gateway.client.chat.completions.create(model=STABLE, **CHAT, frequency_penalty=1)
+        context_gateway.client.chat.completions.create(model=STABLE, **CHAT, frequency_penalty=3)
 
 
 def test_without_litellm_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

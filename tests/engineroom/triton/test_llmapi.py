@@ -87,7 +87,7 @@ def test_streaming_is_for_a_decoupled_model_only(triton: Triton) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"top_p": 2.0}, {"max_tokens": 0}, {"presence_penalty": 1.0}, {"best_of": 3}]
+    "change", [{"top_p": 2.0}, {"max_tokens": 0}, {"presence_penalty": 3.0}, {"best_of": 3}]
 )
 def test_a_value_that_this_engine_does_not_take_is_named(triton: Triton, change: dict[str, float]) -> None:
     body = {"text_input": PROMPT} | {f"sampling_param_{key}": value for key, value in change.items()}

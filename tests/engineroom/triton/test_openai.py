@@ -48,14 +48,27 @@ def test_models_and_chat_with_usage(client: openai.OpenAI) -> None:
     assert usage_chunk.usage.prompt_tokens == completion.usage.prompt_tokens > 5
 
 
-@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1.5, "seed": -9, "top_p": 0.9}])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 0},
+        {"temperature": 1.5, "seed": -9, "top_p": 0.9},
+        {"temperature": 0, "presence_penalty": 2.0, "frequency_penalty": 1.5},
+        {"temperature": 0, "repetition_penalty": 3.0, "min_tokens": 30},
+    ],
+)
 def test_streams_equal_the_engine_s_own_output(
     client: openai.OpenAI, vocabulary: Vocabulary, executor: Executor, sampling: dict[str, float]
 ) -> None:
     params = SamplingParams(max_tokens=40, **sampling)
     token_ids = executor.generate([vocabulary.encode(PROMPT)], params)[0]
     body = {"model": "course", "prompt": PROMPT, "max_tokens": 40, "logprobs": 0} | sampling
-    chunks = list(client.completions.create(stream=True, extra_body={"ignore_eos": True}, **body))
+    body = {"ignore_eos": True} | body
+    chunks = list(
+        client.completions.create(
+            model=body.pop("model"), prompt=body.pop("prompt"), stream=True, extra_body=body
+        )
+    )
     texts = [text for chunk in chunks for text in chunk.choices[0].logprobs.tokens]
     assert texts == [vocabulary.tokenizer.decode([token_id]) for token_id in token_ids]
     assert all(chunk.choices[0].logprobs.token_logprobs[0] <= 0 for chunk in chunks)
@@ -80,6 +93,12 @@ def test_stop_words_end_the_answer(client: openai.OpenAI) -> None:
         ({"prompt": [4096]}, "the vocabulary has 4096 tokens"),
         ({"temperature": "hot"}, "temperature"),
         ({"n": 2}, "n: "),
+        ({"echo": True, "logprobs": 0}, "echo: Triton's model"),
+        ({"logit_bias": {"5": 1}}, "logit_bias: Triton's model"),
+        ({"logprobs": 2}, "logprobs: Triton's model"),
+        ({"logprobs": 1, "temperature": 1}, "logprobs: Triton's model"),
+        ({"extra_body": {"min_p": 0.1}}, "min_p: Triton's model"),
+        ({"extra_body": {"response_format": {"type": "json_object"}}}, "response_format: Triton's model"),
     ],
 )
 def test_errors_name_the_field_or_the_engine_s_limit(

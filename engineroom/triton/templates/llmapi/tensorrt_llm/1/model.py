@@ -25,9 +25,12 @@ from engineroom.triton.backend.sender import ResponseSender
 from engineroom.triton.backend.words import decode
 
 PREFIX = "sampling_param_"
-DEFAULTS = {"max_tokens": 32, "temperature": 1.0, "top_k": 0, "top_p": 0.0, "seed": None}
+DEFAULTS = {
+    "max_tokens": 32, "temperature": 1.0, "top_k": 0, "top_p": 0.0, "seed": None, "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+}  # fmt: skip
 # Each of these is accepted with the one value that does not change the output.
-NEUTRAL_VALUES = {"best_of": 1, "frequency_penalty": 0, "presence_penalty": 0}
+NEUTRAL_VALUES = {"best_of": 1}
 
 
 class TritonPythonModel:
@@ -77,7 +80,7 @@ class TritonPythonModel:
             if values.pop(name, neutral_value) != neutral_value:
                 raise RequestError(f"{PREFIX}{name}: this engine does not support it. Leave it out.")
         stop_words = tuple((end_id,) for end_id in self.vocabulary.end_ids)
-        values = DEFAULTS | values | {"logprobs": True, "stop_words": stop_words}
+        values = DEFAULTS | values | {"logprobs": 0, "stop_words": stop_words}
         return sampling_params(values, {name: PREFIX + name for name in DEFAULTS})
 
     def finalize(self) -> None:
@@ -90,7 +93,7 @@ def response_tensors(delta: TextDelta, generated: list[TextDelta], tensors: dict
     if flag(tensors, "return_finish_reason") and delta.finish_reason:
         response["finish_reason"] = np.array([delta.finish_reason.encode()], object)
     if flag(tensors, "return_cumulative_logprob"):
-        cumulative_logprob = sum(part.logprobs[0].logprob for part in generated)
+        cumulative_logprob = sum(part.outputs[0].logprob for part in generated)
         response["cumulative_logprob"] = np.array([cumulative_logprob], np.float32)
     if flag(tensors, f"{PREFIX}return_perf_metrics"):
         outputs = join_deltas(generated).outputs
