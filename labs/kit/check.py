@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import dis
 import html
-import os
 import re
-import sysconfig
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType
 
 from labs.kit import calls, course, progress
 from labs.kit.calls import DeadlineExceeded, LearnerFunction, learner_value
+from labs.kit.cell_errors import learner_line, unfinished_advice
 from labs.kit.course import Exercise, exercise, exercises
 from labs.kit.formula import require_formula
+from labs.kit.learner import is_unwritten
 from labs.kit.requirements import (
     Mistake,
     close,
@@ -53,17 +51,8 @@ __all__ += [
 ]
 __all__ += ["require_sequence", "require_whole_number", "shown", "to_list"]
 
-ROOT = Path(__file__).parents[2]
-LIBRARIES = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
-COURSE_CODE = (
-    *(f"{ROOT / name}{os.sep}" for name in ("engineroom", "labs", "tools")),
-    *LIBRARIES,
-    "<frozen",
-)  # any other file is the learner's
 COLOURS = {"PASSED": "#1f7a46", "NOT YET": "#a85d00", "CHECK FAILED": "#b3261e"}
 ANOTHER_HINT = "<br><small>Still stuck? Run the check again for another hint.</small>"
-EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # bytecode that does nothing
-EMPTY_BODY |= {"RETURN_GENERATOR", "POP_TOP", "CALL_INTRINSIC_1", "RERAISE"}  # of an `async def`
 
 
 class Unfinished(Exception):
@@ -75,7 +64,7 @@ class Unfinished(Exception):
 
 def needs(exercise: str, *values: object) -> None:
     """Raise Unfinished when one of ``values``, the answers that this cell needs, is not written yet."""
-    if any(_is_unwritten(value) or (isinstance(value, list) and not value) for value in values):
+    if any(is_unwritten(value) or (isinstance(value, list) and not value) for value in values):
         raise Unfinished(
             f"This cell continues with your answer to {exercise}: finish that first, then run this cell."
         )
@@ -131,7 +120,7 @@ def check(id: str, *values: object) -> CheckResult:
 
 
 def _judge(entry: Exercise, values: tuple[object, ...]) -> CheckResult:
-    unwritten = any(map(_is_unwritten, values))
+    unwritten = any(map(is_unwritten, values))
     answers = [learner_value(value) for value in values]
     try:
         with calls.deadline(calls.DEADLINE):
@@ -176,37 +165,21 @@ def _record_attempt(entry: Exercise, hints: tuple[str, ...]) -> int:
         return 0
 
 
-def _is_unwritten(value: object) -> bool:
-    """Return True for ``...``, None, and a function whose body is nothing more than that."""
-    if not isinstance(value, FunctionType):
-        return value is None or value is ...
-    operations = {instruction.opname for instruction in dis.get_instructions(value)}
-    return operations <= EMPTY_BODY and {*value.__code__.co_consts} <= {None, ..., value.__doc__}
-
-
 def _learner_error(error: Exception, *, raised_by_call: bool) -> str:
     """Describe an error that the learner's code raised, with their innermost line; "" when it came from the check."""
-    line = _learner_line(error)
-    return f"your code raised {_summary(error)}{line}" if line or raised_by_call else ""
+    line = learner_line(error.__traceback__)
+    if not (line or raised_by_call):
+        return ""
+    advice = unfinished_advice(error, error.__traceback__)
+    return f"your code raised {_summary(error)}{line}" + (f". {advice}" if advice else "")
 
 
 def _deadline_text(error: DeadlineExceeded) -> str:
     limit = f"{calls.DEADLINE:g} seconds"
-    line = _learner_line(error)
+    line = learner_line(error.__traceback__)
     if line:
         return f"your code was still running after {limit}{line}. Does every loop end?"
     return f"the check was not finished after {limit}. If the machine is busy, wait for that to end; then run it again."
-
-
-def _learner_line(error: BaseException) -> str:
-    """The innermost line of the learner in a traceback; "" when there is none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    learner_frames = [frame for frame in frames if not frame.filename.startswith(COURSE_CODE)]
-    if not learner_frames:
-        return ""
-    frame = learner_frames[-1]
-    file = "" if "ipykernel" in frame.filename else f" of {Path(frame.filename).name}"
-    return f", in `{frame.name}`, line {frame.lineno}{file}: `{frame.line}`"
 
 
 def _check_error(error: Exception) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labs.kit import check, course
+from labs.kit import course, learner
 from tests.engineroom.kit.conftest import data_home
 
 __all__ = ["data_home"]
@@ -25,7 +25,7 @@ def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(course, "ROOMS", "practice")
     monkeypatch.setattr(course, "_exercises", {})
     # an author's folder counts as the course's own code, as labs/ does
-    monkeypatch.setattr(check, "COURSE_CODE", (*check.COURSE_CODE, str(rooms)))
+    monkeypatch.setattr(learner, "COURSE_CODE", (*learner.COURSE_CODE, str(rooms)))
     lessons = [
         course.Lesson(number, f"0{number}_{room}", room, "?", 1, 1) for number, room in enumerate("abc", 1)
     ]
