@@ -25,6 +25,7 @@ from engineroom.checkpoint.plan import source_shapes
 from engineroom.checkpoint.source import INDEX
 from engineroom.checkpoint.tensorfile import create
 from engineroom.kit.errors import UserError
+from engineroom.kit.prctl import die_with_parent
 from engineroom.kit.record import command_line, save_records
 from engineroom.kit.signals import shield_children
 from engineroom.load.shape import SHAPES
@@ -98,6 +99,10 @@ def timed_conversion(source: Path, target: Path, tp_size: int) -> TimedConversio
 
 
 def _convert(sender: Connection, source: Path, target: Path, tp_size: int) -> None:
+    die_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():  # it has ended since it started this process
+        return
     memory_before = _peak_memory()
     started = time.perf_counter()
     try:

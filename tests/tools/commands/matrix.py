@@ -152,7 +152,7 @@ CASES: dict[str, Case] = {
     "records schema": Case(),
     "timing lessons": Case(busy=has_child("git clone")),
     "timing conversion": Case(
-        lambda inputs, folder: ["qwen2.5-0.5b", "--folder", folder / "tmp", "--out", folder],
+        lambda inputs, folder: ["qwen2.5-0.5b", "--out", folder],
         has_child("spawn_main"),
     ),
     "checkpoint convert": Case(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,13 +47,21 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+def is_busy(run: Run, name: str) -> bool:
+    """Wait until the command is at work; return False when it ends before."""
+    busy = CASES[name].busy
+    assert busy
+    eventually(lambda: busy(run) or run.process.poll() is not None, SECONDS)
+    return busy(run) and run.process.poll() is None
+
+
 def end(run: Run, signal_number: signal.Signals) -> int:
     """Send the signal and return the exit status, once the command has ended."""
     run.process.send_signal(signal_number)
     try:
         return run.process.wait(SECONDS)
     finally:
-        kill(run)
+        kill(run)  # when it has not ended
 
 
 def kill(run: Run) -> None:
@@ -81,15 +92,26 @@ def test_a_signal_ends_work_and_servers(name: str, kind: str, inputs: Inputs, fo
     case = CASES[name]
     if case.program and signal_number == signal.SIGINT:
         return
-    busy = case.busy
-    assert busy
     run = start(name, inputs, folder, sigint)
-    assert eventually(lambda: busy(run) or run.process.poll() is not None, SECONDS)
-    assert run.process.poll() is None, "\n".join(run.lines())
+    assert is_busy(run, name), "\n".join(run.lines())
     ended_with = end(run, signal_number)
     assert_nothing_is_left(run)
     if not case.program:
         assert (ended_with, run.lines()[-1]) == (status, message)
+
+
+@pytest.mark.timeout(3 * SECONDS)
+@pytest.mark.parametrize("name", ["run", "build", "timing conversion", "vllm measure", "triton serve"])
+def test_what_a_killed_command_leaves_ends_and_is_removed(name: str, inputs: Inputs, folder: Path) -> None:
+    """Its processes end by themselves, servers and kernels included; `engineroom stop` removes its files."""
+    run = start(name, inputs, folder, signal.SIG_DFL)
+    assert is_busy(run, name)
+    assert end(run, signal.SIGKILL) == -signal.SIGKILL
+    assert eventually(lambda: not run.family(), SECONDS)
+    stop = [str(Path(sys.executable).with_name("engineroom")), "stop"]
+    environment = os.environ | {"TMPDIR": str(folder / "tmp"), "ENGINEROOM_HOME": str(folder / "home")}
+    assert subprocess.run(stop, env=environment, timeout=SECONDS).returncode == 0
+    assert run.temporary_files() == []
 
 
 @pytest.mark.timeout(2 * SECONDS)
