@@ -240,12 +240,9 @@ for name, run in proof.items():
 #
 # ## Streaming
 #
-# Now let other users in. The same engine runs in a process of its own, behind OpenAI's API.
+# Now let other users in. The same engine runs in a process of its own, behind OpenAI's API, and counts what it does.
 
 # %%
-server = serve_engine(engine_dir.path, served_model_name=model, max_tokens_in_paged_kv_cache=2048)
-
-
 def metric(name: str, label: str = "") -> float:
     """One of the server's numbers; their names are vLLM's."""
     lines = httpx.get(f"{server.url}/metrics", trust_env=False).text.splitlines()
@@ -256,9 +253,9 @@ def metric(name: str, label: str = "") -> float:
 # A user closes the tab in the middle of a long answer. Does the engine notice?
 
 # %%
-client = load.openai_client(server)
+server = serve_engine(engine_dir.path, served_model_name=model, max_tokens_in_paged_kv_cache=2048)
 question = [{"role": "user", "content": "What is in-flight batching?"}]
-stream = client.chat.completions.create(
+stream = load.openai_client(server).chat.completions.create(
     model=model, messages=question, max_tokens=1400, stream=True, extra_body={"ignore_eos": True}
 )
 for number, _ in enumerate(stream, 1):
@@ -285,7 +282,6 @@ server.stop()
 # and number of threads are the same. The load is one stream, then eight.
 
 # %%
-server.stop()
 threads = torch.get_num_threads()  # for which the engine was compiled
 settings = EngineSettings.of_engine(engine_dir, model_dir, kv_cache_tokens=8 * 256, threads=threads)
 workloads = [BatchWorkload(1, 128, 64), BatchWorkload(8, 128, 64)]
