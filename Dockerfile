@@ -22,6 +22,8 @@ WORKDIR /opt/engineroom
 
 # the environment comes before the lessons: editing a lesson installs nothing again
 COPY --chown=1000:1000 bootstrap.py pyproject.toml ./
+COPY --chown=1000:1000 tools/__init__.py tools/
+COPY --chown=1000:1000 tools/setup tools/setup
 COPY --chown=1000:1000 requirements requirements
 ARG PIP_FIND_LINKS
 ARG PIP_CERT
@@ -57,6 +59,8 @@ ENV HOME=/home/learner \
     UV_PYTHON_INSTALL_DIR=/opt/python
 
 COPY --chown=1000:1000 bootstrap.py pyproject.toml ./
+COPY --chown=1000:1000 tools/__init__.py tools/
+COPY --chown=1000:1000 tools/setup tools/setup
 COPY --chown=1000:1000 requirements requirements
 COPY --chown=1000:1000 deploy/vllm-cuda.sh deploy/vllm-cuda.sh
 ARG PIP_FIND_LINKS

@@ -17,10 +17,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from io import TextIOWrapper
 
-ROOT = Path(__file__).resolve().parent
-VENV = ROOT / ".venv"
+from tools.setup.environment import environment
+from tools.setup.steps import ROOT, SPARE_HOME, VENV, SetupError, step
+from tools.setup.uv import find_uv
+
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".engineroom"
 PYTHON_VERSION = "3.11"  # what course.lock was resolved for
@@ -28,6 +30,9 @@ PACKAGES = f"lib/python{PYTHON_VERSION}/site-packages"
 FREE_GB = 5
 INPUTS = (
     "bootstrap.py",
+    "tools/setup/environment.py",
+    "tools/setup/steps.py",
+    "tools/setup/uv.py",
     "pyproject.toml",
     "requirements/course.lock",
     "requirements/uv.lock",
@@ -35,7 +40,7 @@ INPUTS = (
     "requirements/vllm-companion/vllm_companion.py",
 )
 # separate environments in .venv/NAME that share the course's torch; the option is --NAME
-EXTRA = ("check", "quantize", "kernels", "triton", "openvino", "aiperf", "gateway")
+EXTRA = ("check", "quantize", "kernels", "triton", "openvino", "aiperf", "gateway", "clients")
 # uv installs sources only. Importing once writes byte code, which halves every later start of a server.
 WARM_UP = (
     "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.worker.cpu_worker",
@@ -43,12 +48,23 @@ WARM_UP = (
 )
 
 
-class SetupError(Exception):
-    """Something is missing; the message says what, and the command that installs it."""
+# The command `engineroom`. A line #! with the path of Python allows neither spaces in it nor more than 255 bytes.
+COMMAND = """\
+#!/bin/sh
+'''exec' "$(dirname -- "$(realpath -- "$0")")/python" "$0" "$@"
+' '''
+from tools.__main__ import main
+
+if __name__ == "__main__":
+    main()
+"""
 
 
 def main() -> int:
     """Set up what the command line asks for; return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not in UTF-8
     try:
         with one_at_a_time():
             if not up_to_date():
@@ -72,8 +88,14 @@ def main() -> int:
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
     """Make a second `make` wait until the first has finished its set-up."""
-    VENV.mkdir(exist_ok=True)
-    with (VENV / ".engineroom-lock").open("w") as lock:
+    try:
+        VENV.mkdir(exist_ok=True)
+        lock = (VENV / ".engineroom-lock").open("w")
+    except OSError as error:
+        raise SetupError(
+            f"{ROOT} cannot be written to ({error.strerror}).\n  Copy the course to a folder of your own."
+        ) from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -106,7 +128,12 @@ def set_up() -> None:
     STAMP.unlink(missing_ok=True)
     uv = find_uv()
     if not PYTHON.exists():
-        step("Python environment", [*uv, "venv", "--allow-existing", "--python", PYTHON_VERSION, str(VENV)])
+        command = [*uv, "venv", "--allow-existing", "--no-project", "--python", PYTHON_VERSION, str(VENV)]
+        hint = (
+            f"Python {PYTHON_VERSION} is neither installed here, nor could it be fetched. Install it, then repeat.\n"
+            f"  sudo apt-get install python{PYTHON_VERSION} python{PYTHON_VERSION}-venv"
+        )
+        step("Python environment", command, hint)
     install = [*uv, "pip", "install", "--python", str(PYTHON), "--no-deps"]
     sync = [*uv, "pip", "sync", "--python", str(PYTHON), "--require-hashes", *torch_source()]
     step(
@@ -136,7 +163,7 @@ def install_environment(name: str) -> None:
     python = str(folder / "bin" / "python")
     step(f"environment {name}", [*uv, "venv", "--allow-existing", "--python", str(PYTHON), str(folder)])
     step("", [*uv, "pip", "sync", "--python", python, "--require-hashes", lock])
-    (folder / PACKAGES / "course.pth").write_text(f"{VENV / PACKAGES}\n{ROOT}\n")
+    (folder / PACKAGES / "course.pth").write_text(f"{VENV / PACKAGES}\n{ROOT}\n", encoding="utf-8")
     stamp.write_text(expected)
 
 
@@ -145,11 +172,9 @@ def install_course() -> None:
 
     The distribution `engineroom` contains the library alone; lessons, tools and this command belong to the checkout.
     """
-    (VENV / PACKAGES / "course.pth").write_text(f"{ROOT}\n")
+    (VENV / PACKAGES / "course.pth").write_text(f"{ROOT}\n", encoding="utf-8")
     command = PYTHON.with_name("engineroom")
-    command.write_text(
-        f'#!{PYTHON}\nfrom tools.__main__ import main\n\nif __name__ == "__main__":\n    main()\n'
-    )
+    command.write_text(COMMAND)
     command.chmod(0o755)
 
 
@@ -171,44 +196,25 @@ def check_system() -> None:
         )
 
 
-def find_uv() -> list[str]:
-    """Return the command uv: from the PATH, else the pinned version in a separate environment."""
-    if path := shutil.which("uv"):
-        return [path]
-    folder = VENV / "uv"
-    if not (folder / "bin" / "uv").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        hint = "python3 lacks venv or pip.\n  sudo apt-get install python3-venv python3-pip"
-        step("uv, the installer", [sys.executable, "-m", "venv", str(folder)], hint)
-        pip = [str(folder / "bin" / "pip"), "install", "-q", "--disable-pip-version-check"]
-        step("", [*pip, "--require-hashes", "-r", "requirements/uv.lock"])
-    return [str(folder / "bin" / "uv")]
-
-
 def torch_source() -> list[str]:
     """Return uv's options for torch: a local folder of wheels if the environment names one, else PyTorch's index."""
     folder = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
     return ["--find-links", folder] if folder else ["--torch-backend", "cpu"]
 
 
-def step(title: str, command: list[str], hint: str = "") -> None:
-    """Run one command, with a progress line if it has a title. Raises SetupError with its last lines and advice."""
-    if title:
-        print(f"  … {title}", flush=True)
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if result.returncode:
-        tail = "\n".join((result.stdout + result.stderr).strip().splitlines()[-12:])
-        advice = hint or "Is the network up? Run the same command again: finished steps are not repeated."
-        raise SetupError(f"'{' '.join(command[:4])} …' failed.\n{tail}\n{advice}")
-
-
 def warm_up() -> None:
     """Import large packages once, so that Python compiles them."""
     print("  … warm-up, so that servers start faster", flush=True)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    options = {
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.PIPE,
+        "encoding": "utf-8",
+        "errors": "replace",
+    }
     processes = [
-        subprocess.Popen([PYTHON, "-c", f"import {modules}"], cwd=ROOT, env=environment, **options)
+        subprocess.Popen(
+            [PYTHON, "-c", f"import {modules}"], cwd=ROOT, env=environment(SPARE_HOME), **options
+        )
         for modules in WARM_UP
     ]
     for process in processes:

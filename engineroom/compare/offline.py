@@ -21,7 +21,7 @@ from engineroom.compare.prepare import prepare_engine, prepare_model, prepare_op
 from engineroom.compare.settings import EngineSettings
 from engineroom.compare.workload import BatchWorkload
 from engineroom.engine.directory import EngineDir
-from engineroom.kit.record import RecordRow, command_line, save_records
+from engineroom.kit.record import RecordRow, command_line, require_records_folder, save_records
 
 STARTS = 2  # the first start of an engine may compile
 
@@ -45,6 +45,7 @@ def offline(
     out: Annotated[Path | None, typer.Option(help="folder of the records")] = None,
 ) -> None:
     """Build an engine for the workloads, then measure all engines in turn."""
+    require_records_folder(out)
     names = engines.split(",")
     check_engine_names(names)
     parsed_workloads = BatchWorkload.parse_list(workloads)

@@ -24,7 +24,7 @@ from engineroom.compare.prepare import prepare_engine, prepare_model
 from engineroom.compare.settings import CompareError, TokenIds
 from engineroom.compare.workload import BatchWorkload
 from engineroom.kit.process import Server
-from engineroom.kit.record import RecordRow, command_line, save_records
+from engineroom.kit.record import RecordRow, command_line, require_records_folder, save_records
 from engineroom.openai.start import serve_engine
 
 SERVED_MODEL_NAME = "compared"
@@ -140,6 +140,7 @@ def served(
     out: Annotated[Path | None, typer.Option(help="folder of the records")] = None,
 ) -> None:
     """Build an engine for the workloads, serve it beside vLLM, and measure both in turn."""
+    require_records_folder(out)
     parsed_workloads = BatchWorkload.parse_list(workloads)
     command = command_line(
         "compare served", model=model, workloads=workloads, rounds=rounds, dtype=dtype, device=device

@@ -33,7 +33,7 @@ from engineroom.engine.runtime.async_executor import AsyncExecutor
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.kit.network import async_http_client
-from engineroom.kit.record import RecordRow, command_line, save_records
+from engineroom.kit.record import RecordRow, command_line, require_records_folder, save_records
 from engineroom.load import random_prompts
 from engineroom.load.sse import EventDecoder, read_events
 from engineroom.triton.client import TritonBackend
@@ -187,6 +187,7 @@ def triton_overhead(
     out: Annotated[Path | None, typer.Option(help="folder of the records")] = None,
 ) -> None:
     """Measure what Triton and its OpenAI frontend cost, print the result, and keep two records."""
+    require_records_folder(out)
     workloads = [BatchWorkload(count, input_len, output_len) for count in parse_streams(streams)]
     os.environ["OMP_NUM_THREADS"] = str(threads)  # the processes of the engines inherit it
     with tempfile.TemporaryDirectory() as name:

@@ -67,15 +67,6 @@ def require_writable(folder: Path, remedy: str = "Choose") -> Path:
     return folder
 
 
-def require_writable_file(path: Path) -> Path:
-    """As ``require_writable``, for the folder of a file; a device or a pipe needs none. Raises FileError."""
-    if path.is_dir():
-        raise FileError(f"Cannot write {path}: it is a folder. Choose the name of a file.")
-    if not path.exists() or path.is_file():
-        require_writable(path.resolve().parent)
-    return path
-
-
 def _folder_error(folder: Path, verb: str, error: OSError, remedy: str) -> FolderError:
     advice = f"{remedy} a folder that you may write to."
     return FolderError(f"Cannot {verb} the folder {folder}: {error.strerror or error}. {advice}")

@@ -6,6 +6,7 @@ The JSON is Grafana's dashboard model, schema version 39 (grafana.com/docs: "Das
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -107,6 +108,6 @@ def write_dashboard(
     ] = DASHBOARD,
 ) -> None:
     """Write the dashboard as JSON for Grafana."""
-    if not out.parent.is_dir():
+    if not os.path.isdir(out.parent):  # False also for a name that is too long
         raise UserError(f"There is no folder {out.parent}. Give --out a file in a folder that exists.")
     write_atomic(out, json.dumps(dashboard(), indent=1) + "\n")

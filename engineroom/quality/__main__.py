@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from engineroom.kit.command import application, run
-from engineroom.kit.record import command_line
+from engineroom.kit.record import command_line, require_records_folder
 from engineroom.quality import ITEMS_PER_TASK, PASS_SHARE, evaluate_folder, held_out, score
 from engineroom.quality.http import http_generate
 from engineroom.quality.record import quality_records
@@ -33,6 +33,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Ask the held-out items and print exact match by task; exit status 1 when a task is below the bar."""
+    if record:
+        require_records_folder(folder)
     if model and not url:
         scores = evaluate_folder(model, items, device)
         command = command_line("quality score", model=model, items=items, device=device)

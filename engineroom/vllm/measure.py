@@ -15,7 +15,7 @@ import typer
 from engineroom import vllm
 from engineroom.kit.errors import UserError
 from engineroom.kit.process import Server
-from engineroom.kit.record import command_line, save_records
+from engineroom.kit.record import command_line, require_records_folder, save_records
 from engineroom.load.drive import closed_loop, random_prompts
 from engineroom.load.shape import SHAPES, write_shape
 from engineroom.load.stats import summary
@@ -96,6 +96,7 @@ def measure(
     ] = None,
 ) -> None:
     """Start vLLM on MODEL, send closed-loop load, write one record each for throughput, TTFT and TPOT."""
+    require_records_folder(out)
     batch_sizes = users or [1, 4, 16]
     with tempfile.TemporaryDirectory() as folder, _serve(model, Path(folder), max(batch_sizes)) as server:
         start_seconds = server.seconds_to_ready or 0.0

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jinja2
 from pydantic import BaseModel, computed_field
 
-from engineroom.kit.files import write_atomic
+from engineroom.kit.files import make_folder, write_atomic
 from engineroom.kit.machine import Machine
 from engineroom.kit.record import short_commit
 
@@ -81,7 +81,7 @@ class RunReport(BaseModel):
 
     def save(self, folder: Path) -> None:
         """Write ``report.json`` and ``report.html``, each completely or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_atomic(folder / "report.json", self.model_dump_json(indent=1) + "\n")
         write_atomic(folder / "report.html", self.html())
 

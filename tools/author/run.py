@@ -18,6 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from engineroom.kit import children
 from engineroom.kit.errors import UserError
+from engineroom.kit.files import require_writable
 from engineroom.kit.machine import machine
 from engineroom.kit.record import commit
 from tools.author.execute import CELL_TIMEOUT, Workspace, workspace
@@ -54,6 +55,7 @@ def run(
     """
     lessons = [read(path) for path in lesson_sources(list(names), root)]
     values = dict(parameters or {})
+    require_writable(out)
     _check_parameters(values, lessons)
     report = RunReport(
         started=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 import nbformat
 
 from engineroom.kit.errors import UserError
-from engineroom.kit.files import set_aside
+from engineroom.kit.files import make_folder, require_writable, set_aside
 from tools.author.files import ROOT, LessonNotFound, write_whole
 from tools.author.source import dumps
 
@@ -60,7 +61,7 @@ def sync(work: Path, lessons: Path = ROOT / "notebooks") -> SyncReport:
     sources = sorted(lessons.glob("*.ipynb"))
     if not sources:
         raise LessonNotFound(f"no lessons in {lessons}; build them: engineroom lessons")
-    if work.exists() and (not work.is_dir() or work.resolve() == lessons.resolve()):
+    if os.path.exists(work) and (not work.is_dir() or work.resolve() == lessons.resolve()):
         raise WorkFolderError(f"{work} cannot be the work folder: name a new or empty folder.")
     prepare(work)
     report = SyncReport()
@@ -73,7 +74,7 @@ def sync(work: Path, lessons: Path = ROOT / "notebooks") -> SyncReport:
 
 def prepare(work: Path) -> None:
     """Create a work folder in which ``models/course`` and links to ``docs`` work."""
-    work.mkdir(parents=True, exist_ok=True)
+    require_writable(make_folder(work))
     for name in LINKS:
         link, target = work / name, ROOT / name
         if link.is_symlink() and link.resolve() != target.resolve():

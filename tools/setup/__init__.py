@@ -1,0 +1,1 @@
+"""Parts of bootstrap.py: standard library only."""
