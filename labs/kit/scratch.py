@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from engineroom.kit import tmpdir
+
 _folders: dict[str, ScratchFolder] = {}
 
 
@@ -14,6 +16,7 @@ class ScratchFolder:
     """A temporary folder of one lesson; it is removed when the process ends."""
 
     def __init__(self, lesson: str) -> None:
+        tmpdir.own_folder()  # also removed after the kernel was killed, with what libraries leave in TMPDIR
         self.path = Path(tempfile.mkdtemp(prefix=f"{lesson}-"))
         atexit.register(self.remove)
 

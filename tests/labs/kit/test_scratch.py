@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from labs.kit.scratch import ScratchFolder, scratch_folder
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_running_the_cell_again_keeps_the_folder_and_its_files() -> None:
@@ -33,6 +36,22 @@ def test_after_the_last_cell_an_earlier_one_can_still_be_run() -> None:
     assert not scratch.path.exists()
     scratch.fresh("output").mkdir()
     scratch.remove()
+
+
+def test_the_folder_of_a_killed_kernel_is_removed_by_the_next(tmp_path: Path) -> None:
+    script = (
+        "import os, signal; from labs.kit.scratch import scratch_folder\n"
+        "print(scratch_folder('lesson-98').path, flush=True); os.kill(os.getpid(), signal.{})"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    folders = []
+    for name in ("SIGKILL", "SIGCONT"):
+        line = [sys.executable, "-c", script.format(name)]
+        run = subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        folders.append(Path(run.stdout.strip()))
+        assert folders[-1].is_relative_to(tmp_path)
+        assert folders[-1].exists() == (name == "SIGKILL")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_is_removed_when_the_process_ends() -> None:
