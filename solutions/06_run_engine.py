@@ -274,6 +274,7 @@ print(f"{num_aborted:.0f} request aborted")
 server.stop()
 
 # %% [markdown]
+# The blocks were free before the next step. A server that does not notice computes the rest for nobody; check yours.
 #
 # ## Against vLLM
 #
