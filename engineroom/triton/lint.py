@@ -12,6 +12,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from engineroom.triton.backend.parameters import VARIABLE
 from engineroom.triton.lint_ensemble import check_ensemble
 from engineroom.triton.lint_model import check_model
 from engineroom.triton.model_folder import ModelFolder, parameter_pattern
@@ -43,9 +44,11 @@ def read_model(path: Path) -> ModelFolder | str:
     if not (path / CONFIG).is_file():
         return f"{path.name}: no {CONFIG}. Render it, or move the folder out of the repository."
     text = (path / CONFIG).read_text(errors="replace")
-    unfilled = sorted(set(re.findall(r"\$\{\w+\}", text)))
+    # A parameter that is not filled counts as one that is not given; check_program looks for those that are needed.
+    settings = re.sub(rf'string_value:\s*"{VARIABLE}"', lambda match: " " * len(match[0]), text)
+    unfilled = sorted(set(re.findall(VARIABLE, settings)))
     if unfilled:  # issue 526
-        line = text.count("\n", 0, text.index(unfilled[0])) + 1
+        line = text.count("\n", 0, settings.index(unfilled[0])) + 1
         advice = "Give fill_template.py a value for each, or render it."
         return f"{path.name}: {CONFIG}:{line}: unfilled {', '.join(unfilled)}. {advice}"
     try:

@@ -1,4 +1,4 @@
-"""The rules of an ensemble: its steps, their versions and tensors, and how the tensors flow.
+"""The rules of an ensemble: its steps, their versions, batch sizes and tensors.
 
 The rules are those of Triton's core: ValidateEnsembleSchedulingConfig in model_config_utils.cc, and
 ensemble_scheduler/ensemble_utils.cc.
@@ -10,12 +10,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tritonclient.grpc.model_config_pb2 import DataType, ModelEnsembling, ModelInput, ModelOutput
+from tritonclient.grpc.model_config_pb2 import DataType, ModelInput, ModelOutput
 
-from engineroom.triton.model_folder import ModelFolder
-
-FIRST_NAMES = 3  # names in a line about many tensors
-Step = ModelEnsembling.Step
+from engineroom.triton.lint_flow import Step, check_decoupled_steps, check_flow, first_names, step_pattern
+from engineroom.triton.model_folder import ModelFolder, enum_name
 
 
 class TensorType(NamedTuple):
@@ -31,7 +29,7 @@ class TensorType(NamedTuple):
         return cls(tensor.data_type, dims, (-1, *dims) if batching else dims)
 
     def __str__(self) -> str:
-        return f"{DataType.Name(self.data_type)} {list(self.full_dims)}"
+        return f"{enum_name(DataType, self.data_type)} {list(self.full_dims)}"
 
     def fits(self, other: TensorType) -> bool:
         same_dims = same_shape(self.dims, other.dims) or same_shape(self.full_dims, other.full_dims)
@@ -62,6 +60,8 @@ def check_ensemble(ensemble: ModelFolder, models: Mapping[str, ModelFolder]) -> 
     problems += check_flow(ensemble)
     yield from problems
     yield from check_step_tensors(ensemble, models)
+    yield from check_batch_dimension(ensemble, models)
+    yield from check_ensemble_cache(ensemble, models)
     if not problems:
         yield from check_decoupled_steps(ensemble, models)
 
@@ -100,6 +100,36 @@ def check_step_model(ensemble: ModelFolder, step: Step, models: Mapping[str, Mod
             f"max_batch_size {max_batch_size} is above {model.name}'s {model.config.max_batch_size}. Give all of "
             f"them the same triton_max_batch_size.",
         )
+
+
+def check_batch_dimension(ensemble: ModelFolder, models: Mapping[str, ModelFolder]) -> Iterator[str]:
+    """An ensemble without batches whose inputs lack the batch dimension of a step. Triton loads it; requests fail."""
+    if ensemble.config.max_batch_size:
+        return
+    dims = {tensor.name: tensor.dims for tensor in ensemble.config.input}
+    for step in ensemble.config.ensemble_scheduling.step:
+        model = models.get(step.model_name)
+        if model is None or not model.config.max_batch_size:
+            continue
+        for tensor in model.config.input:
+            name = step.input_map.get(tensor.name, "")
+            if name in dims and len(dims[name]) == len(tensor.dims):
+                message = f"max_batch_size is 0; {model.name} needs a batch dimension. Set 1 or more."
+                yield ensemble.problem("max_batch_size", message)
+                return
+
+
+def check_ensemble_cache(ensemble: ModelFolder, models: Mapping[str, ModelFolder]) -> Iterator[str]:
+    """An ensemble with a decoupled step is decoupled itself, and the cache keeps one response for each request."""
+    names = later_steps(ensemble.name, models)
+    decoupled = [
+        name for name in names if name in models and models[name].config.model_transaction_policy.decoupled
+    ]
+    if ensemble.config.response_cache.enable and decoupled:
+        message = (
+            f"response_cache does not go with a decoupled step, {min(decoupled)}. Remove response_cache."
+        )
+        yield ensemble.problem("response_cache", message)
 
 
 def later_steps(name: str, models: Mapping[str, ModelFolder]) -> set[str]:
@@ -168,78 +198,3 @@ def step_tensor_problems(
                 tensor.name,
                 f"{model.name!r} needs the input {tensor.name!r}, which no input_map gives. Map it.",
             )
-
-
-def first_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:FIRST_NAMES]) + (", …" if len(names) > FIRST_NAMES else "")
-
-
-def check_flow(ensemble: ModelFolder) -> Iterator[str]:
-    """Every tensor has one writer and a reader, and no step waits for itself."""
-    steps = ensemble.config.ensemble_scheduling.step
-    inputs = {tensor.name for tensor in ensemble.config.input}
-    outputs = {tensor.name for tensor in ensemble.config.output}
-    written = [name for step in steps for name in step.output_map.values()]
-    read = {name for step in steps for name in step.input_map.values()}
-    problems = {
-        "is written twice. Give the second another name": [
-            name for name in dict.fromkeys(written) if written.count(name) > 1
-        ],
-        "is an input that no step uses. Map it, or remove it": sorted(inputs - read - {*written}),
-        "is an output that no step writes. Map it, or remove it": sorted(outputs - {*written} - inputs),
-        "is read by a step, but no step writes it and it is no input. Correct the name": sorted(
-            read - inputs - {*written}
-        ),
-        "is written, but no step reads it and it is no output. Remove it, or correct the name": sorted(
-            {*written} - read - outputs
-        ),
-    }
-    for message, names in problems.items():
-        if names:
-            subject = names[0] if len(names) == 1 else f"each of {len(names)} tensors ({first_names(names)})"
-            pattern = rf'(name|value):\s*"{re.escape(names[0])}"'
-            yield ensemble.problem(pattern, f"{subject} {message}.")
-    if not any(problems.values()) and len(steps_in_order(ensemble)) < len(steps):
-        yield ensemble.problem(
-            "ensemble_scheduling", "its steps wait for each other. Break the circle of tensors."
-        )
-
-
-def steps_in_order(ensemble: ModelFolder) -> list[Step]:
-    """The steps in the order in which their inputs become ready; without those whose inputs never do."""
-    ready = {tensor.name for tensor in ensemble.config.input}
-    waiting, ordered = list(ensemble.config.ensemble_scheduling.step), list[Step]()
-    while runnable := [step for step in waiting if ready.issuperset(step.input_map.values())]:
-        ordered += runnable
-        waiting = [step for step in waiting if step not in runnable]
-        ready.update(name for step in runnable for name in step.output_map.values())
-    return ordered
-
-
-def check_decoupled_steps(ensemble: ModelFolder, models: Mapping[str, ModelFolder]) -> Iterator[str]:
-    """A step takes the responses of one decoupled model only, and so do the ensemble's outputs."""
-    sources = {tensor.name: ensemble.name for tensor in ensemble.config.input}
-    for step in steps_in_order(ensemble):
-        step_sources = {sources[name] for name in step.input_map.values()}
-        if len(step_sources) > 1:
-            yield ensemble.problem(
-                step_pattern(step), mixed_sources(f"step {step.model_name!r}", step_sources)
-            )
-            return
-        is_decoupled = models[step.model_name].config.model_transaction_policy.decoupled
-        source = step.model_name if is_decoupled else step_sources.pop()
-        sources |= dict.fromkeys(step.output_map.values(), source)
-    output_sources = {sources[tensor.name] for tensor in ensemble.config.output}
-    if len(output_sources) > 1:
-        yield ensemble.problem("output", mixed_sources("the outputs", output_sources))
-
-
-def mixed_sources(subject: str, sources: set[str]) -> str:
-    return (
-        f"{subject} would take tensors of {' and '.join(sorted(sources))}, of which one sends several responses for "
-        f"each of the other's. Make only one step's model decoupled."
-    )
-
-
-def step_pattern(step: Step) -> str:
-    return rf'model_name:\s*"{re.escape(step.model_name)}"'

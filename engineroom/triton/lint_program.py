@@ -10,13 +10,13 @@ from pathlib import Path
 from engineroom.engine.directory import TOKENIZER, EngineError, open_engine
 from engineroom.openai.text import Vocabulary
 from engineroom.triton.backend import parameters
+from engineroom.triton.backend.model_yaml import model_yaml_problems, read_model_yaml
 from engineroom.triton.backend.parameters import (
+    VARIABLE,
     EngineParameters,
     ParametersError,
     Settings,
     TokenizerParameters,
-    model_yaml_problems,
-    read_model_yaml,
 )
 from engineroom.triton.model_folder import ModelFolder, parameter_pattern
 
@@ -35,6 +35,7 @@ def check_program(model: ModelFolder, version: Path) -> Iterator[str]:
         for problem in EngineParameters.problems(parameter_values(model)):
             if problem.key == "gpt_model_path":
                 yield model.problem(parameter_pattern(problem.key), problem.message)
+        yield from check_filled(model, "gpt_model_type")
         return
     if model.config.backend not in ("", "python"):
         return
@@ -55,8 +56,17 @@ def check_program(model: ModelFolder, version: Path) -> Iterator[str]:
     settings = program_settings(model)
     if settings is not None:
         yield from check_parameters(model, settings)
-    elif "read_model_yaml" in imported_names(tree):
+    else:
+        yield from check_filled(model, "tokenizer_dir")
+    if "read_model_yaml" in imported_names(tree):
         yield from check_model_yaml(model, version / MODEL_YAML)
+
+
+def check_filled(model: ModelFolder, key: str) -> Iterator[str]:
+    """A parameter that NVIDIA's model needs; it does without the others that fill_template.py was not given."""
+    if re.fullmatch(VARIABLE, model.parameter(key)):
+        message = f"{key} is the unfilled variable {model.parameter(key)}. Give fill_template.py a value."
+        yield model.problem(parameter_pattern(key), message)
 
 
 def imported_names(tree: ast.Module) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -55,3 +56,8 @@ def parameter_pattern(key: str) -> str:
 def tensor_pattern(name: str) -> str:
     """Matches the line of a tensor in config.pbtxt."""
     return rf'name:\s*"{re.escape(name)}"'
+
+
+def enum_name(enum: Any, number: int) -> str:
+    """The name of a protobuf enum's value; the number itself where it has no name, which protobuf's parser accepts."""
+    return enum.Name(number) if number in enum.values() else str(number)

@@ -1,4 +1,4 @@
-"""What the models of the templates read from config.pbtxt and model.yaml at start.
+"""What the models of the templates read from config.pbtxt at start.
 
 The models and `engineroom triton check` parse with the same classes, so both refuse the same values in the same words.
 The description of each field completes the sentence "expected …".
@@ -7,18 +7,17 @@ The description of each field completes the sentence "expected …".
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveInt,
     ValidationError,
 )
@@ -31,6 +30,7 @@ Milliseconds = Annotated[int, Field(gt=0, le=3_600_000)]
 TRUE_OR_FALSE, FRACTION = "true or false", "a number above 0 and up to 1"
 MILLISECONDS = "a whole number of milliseconds from 1 to 3600000"
 KV_CACHE_TOKENS = "a whole number, 1 or more, or nothing for a share of the memory"
+VARIABLE = r"\$\{\w+\}"  # of a template
 TOKENIZER_FILE, ENGINE_FILE = "tokenizer.json", "config.json"
 
 
@@ -69,6 +69,11 @@ TokenizerFolder = Annotated[Path, folder_with(TOKENIZER_FILE)]
 KvCacheTokens = Annotated[PositiveInt | None, BeforeValidator(none_if_empty)]
 
 
+def without_variables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, but not those that are still a variable of a template: NVIDIA's models take these as not given."""
+    return {key: value for key, value in values.items() if not re.fullmatch(VARIABLE, str(value))}
+
+
 class Settings(BaseModel):
     """Values that a model reads at start. Keys that it does not read are ignored, as NVIDIA's models ignore them."""
 
@@ -78,7 +83,7 @@ class Settings(BaseModel):
     def problems(cls, values: Mapping[str, Any]) -> list[ParameterProblem]:
         """One problem for each value that is missing or wrong."""
         try:
-            cls.model_validate(values)
+            cls.model_validate(without_variables(values))
         except ValidationError as error:
             return [cls._problem(details, values) for details in error.errors()]
         return []
@@ -88,7 +93,7 @@ class Settings(BaseModel):
         """Raises ParametersError with all problems."""
         if problems := cls.problems(values):
             raise ParametersError("\n".join(problem.message for problem in problems))
-        return cls.model_validate(values)
+        return cls.model_validate(without_variables(values))
 
     @classmethod
     def read(cls, model_config: Mapping[str, Any]) -> Self:
@@ -102,6 +107,11 @@ class Settings(BaseModel):
         location, kind = [str(part) for part in details["loc"]], details["type"]
         name, key = ".".join(location), location[-1]
         expected = f"expected {_description(cls, location)}"
+        if kind == "missing" and key in values:
+            message = (
+                f"{name} is the unfilled variable {values[key]}. Give fill_template.py a value: {expected}."
+            )
+            return ParameterProblem(key, message)
         if kind == "missing":
             unread = values.keys() - cls.model_fields.keys() if len(location) == 1 else ()
             similar = difflib.get_close_matches(key, unread, 1)
@@ -179,61 +189,3 @@ class BlsParameters(Settings):
     accumulate_tokens: bool = Field(description=TRUE_OR_FALSE)
     tensorrt_llm_model_name: str = Field(min_length=1, description="the name of the model with the engine")
     cancellation_check_period_ms: Milliseconds = Field(description=MILLISECONDS)
-
-
-class KvCacheSettings(BaseModel):
-    """The arguments of KvCacheConfig; no others."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_tokens: KvCacheTokens = Field(None, description=KV_CACHE_TOKENS)
-    free_gpu_memory_fraction: Fraction = Field(0.9, description=FRACTION)
-    enable_block_reuse: bool = Field(True, description=TRUE_OR_FALSE)
-
-
-class TritonSettings(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    decoupled: bool = Field(description=TRUE_OR_FALSE)
-    max_batch_size: NonNegativeInt = Field(description="a whole number, 0 or more")
-    max_queue_size: NonNegativeInt = Field(description="a whole number; 0 means no limit")
-    cancellation_check_period_ms: Milliseconds = Field(description=MILLISECONDS)
-
-
-class ModelYaml(Settings):
-    """model.yaml of the `llmapi` template."""
-
-    model: EngineFolder = Field(description="the absolute path of an engine directory")
-    kv_cache_config: KvCacheSettings = Field(
-        default_factory=lambda: KvCacheSettings.model_validate({}), description="settings of the KV cache"
-    )
-    triton_config: TritonSettings = Field(description="settings of Triton")
-
-
-def model_yaml_problems(path: Path, decoupled: bool, max_batch_size: int) -> list[ParameterProblem]:
-    """What is wrong with a model.yaml; `decoupled` and `max_batch_size` are those of config.pbtxt."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        return [ParameterProblem("", f"{path.name} cannot be read: {error}. Render it again.")]
-    if not isinstance(values, dict):
-        return [ParameterProblem("", f"{path.name} has no settings. Render it again.")]
-    if problems := ModelYaml.problems(values):
-        return problems
-    settings = ModelYaml.model_validate(values).triton_config
-    expected = {"decoupled": decoupled, "max_batch_size": max_batch_size}
-    return [
-        ParameterProblem(
-            name,
-            f"{name} is {getattr(settings, name)} in {path.name} and {value} in config.pbtxt. Make them equal.",
-        )
-        for name, value in expected.items()
-        if getattr(settings, name) != value
-    ]
-
-
-def read_model_yaml(path: Path, decoupled: bool, max_batch_size: int) -> ModelYaml:
-    """The settings of an llmapi model. Raises ParametersError with all problems."""
-    if problems := model_yaml_problems(path, decoupled, max_batch_size):
-        raise ParametersError("\n".join(problem.message for problem in problems))
-    return ModelYaml.model_validate(yaml.safe_load(path.read_text()))

@@ -73,7 +73,7 @@ def parse_request(tensors: Tensors, vocab_size: int, exclude_input_in_output: bo
 
 def _check_supported(tensors: Tensors) -> None:
     for name, tensor in tensors.items():
-        if name in SUPPORTED or name in WITHOUT_EFFECT or tensor.size == 0:
+        if name in SUPPORTED or name in WITHOUT_EFFECT or _changes_nothing(name, tensor):
             continue
         if name not in NEUTRAL_VALUES:
             raise RequestError(f"{name}: this engine does not support it. Leave it out.")
@@ -81,6 +81,13 @@ def _check_supported(tensors: Tensors) -> None:
             raise RequestError(
                 f"{name} is {tensor.item()}: this engine supports only {NEUTRAL_VALUES[name]}. Leave it out."
             )
+
+
+def _changes_nothing(name: str, tensor: NDArray[Any]) -> bool:
+    """Whether a tensor is empty, a word list without words, as for `bad_words: ""`, or a bias of zeros."""
+    if name == "bad_words_list":
+        return not parse_word_list(tensor, name)
+    return tensor.size == 0 or (name == "embedding_bias" and not tensor.any())
 
 
 def _prompt(tensors: Tensors, vocab_size: int) -> list[int]:
@@ -108,7 +115,7 @@ def _sampling_params(tensors: Tensors, logprobs: bool) -> SamplingParams:
         "top_p": float(_scalar(tensors, "runtime_top_p", 0.0)),
         "seed": _scalar(tensors, "seed", None),
         "end_id": None if end_id < 0 else end_id,
-        "stop_words": parse_word_list(tensors.get("stop_words_list")),
+        "stop_words": parse_word_list(tensors.get("stop_words_list"), "stop_words_list"),
         "logprobs": 0 if logprobs else None,
         "min_tokens": _scalar(tensors, "min_tokens", 0),
         "repetition_penalty": float(_scalar(tensors, "repetition_penalty", 1.0)),
@@ -135,19 +142,17 @@ def sampling_params(values: dict[str, Any], tensor_names: Mapping[str, str]) -> 
         raise RequestError(f"{tensor_names.get(name, name)} {explanation}") from None
 
 
-def parse_word_list(tensor: NDArray[Any] | None) -> tuple[tuple[int, ...], ...]:
-    """The token sequences of a word list, int32 [1, 2, num_tokens]; see `words.word_list`."""
+def parse_word_list(tensor: NDArray[Any] | None, name: str) -> tuple[tuple[int, ...], ...]:
+    """The token sequences of a word list, int32 [1, 2, num_tokens]; see `words.word_list`. `name` is the tensor's."""
     if tensor is None or tensor.size == 0:
         return ()
-    rows = _only_row(tensor, "stop_words_list", 2)  # [2, num_tokens]
+    rows = _only_row(tensor, name, 2)  # [2, num_tokens]
     if rows.shape[0] != 2:
-        raise RequestError(f"stop_words_list has shape {list(tensor.shape)}; expected [1, 2, num_tokens].")
+        raise RequestError(f"{name} has shape {list(tensor.shape)}; expected [1, 2, num_tokens].")
     ends = [int(end) for end in rows[1] if end >= 0]
     is_rising = sorted(set(ends)) == ends
     if not is_rising or (ends and not 0 < ends[0] <= ends[-1] <= rows.shape[1]):
-        raise RequestError(
-            f"stop_words_list has ends {ends}; expected rising numbers from 1 to {rows.shape[1]}."
-        )
+        raise RequestError(f"{name} has ends {ends}; expected rising numbers from 1 to {rows.shape[1]}.")
     starts = [0, *ends[:-1]]
     return tuple(tuple(map(int, rows[0, start:end])) for start, end in zip(starts, ends, strict=False))
 

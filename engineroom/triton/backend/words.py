@@ -24,8 +24,10 @@ def decode(name: str, tensor: NDArray[Any]) -> list[str]:
 def word_list(sequences: Sequence[Sequence[int]]) -> NDArray[np.int32]:
     """Token sequences as NVIDIA's word lists, int32 [1, 2, num_tokens]; [1, 2, 0] when there are none.
 
-    Row 0 holds the tokens of all sequences. Row 1 holds the index at which each sequence ends, padded with -1.
+    Row 0 holds the tokens of all sequences. Row 1 holds the index at which each sequence ends, padded with -1. Empty
+    sequences are left out, as NVIDIA's preprocessing leaves out words without tokens.
     """
+    sequences = [sequence for sequence in sequences if sequence]
     token_ids = [token_id for sequence in sequences for token_id in sequence]
     tensor = np.full((1, 2, len(token_ids)), -1, np.int32)
     tensor[0, 0] = token_ids

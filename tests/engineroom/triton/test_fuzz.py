@@ -52,7 +52,7 @@ def post(triton: Triton, model: str, body: bytes) -> tuple[int, str]:
         ({"num_return_sequences": 2}, "num_return_sequences"),
         ({"repetition_penalty": -1.0}, "repetition_penalty is -1.0"),
         ({"return_context_logits": True}, "return_context_logits"),
-        ({"bad_words": ["no"]}, "bad_words"),
+        ({"bad_words": ["", "no"]}, "bad_words"),
         ({"embedding_bias_words": ["no"]}, "embedding_bias_words"),
         ({"decoder_text_input": "no"}, "decoder_text_input"),
         ({"lora_task_id": 3}, "lora_task_id"),
@@ -232,6 +232,29 @@ def test_whatever_tensors_come_over_grpc(triton: Triton, model: str) -> None:
     assert settled(triton) == (0, 0, 0)
 
 
-@given(st.lists(st.lists(st.integers(0, 4095), min_size=1, max_size=5), max_size=5))
-def test_a_word_list_is_read_as_it_was_written(sequences: list[list[int]]) -> None:
-    assert parse_word_list(word_list(sequences)) == tuple(map(tuple, sequences))
+@given(st.lists(st.lists(st.integers(0, 4095), max_size=5), max_size=5))
+def test_a_word_list_is_read_as_it_was_written_without_empty_words(sequences: list[list[int]]) -> None:
+    expected = tuple(tuple(sequence) for sequence in sequences if sequence)
+    assert parse_word_list(word_list(sequences), "bad_words_list") == expected
+
+
+NO_WORDS = np.array([[[0], [-1]]], np.int32)  # as NVIDIA's preprocessing writes `bad_words: ""`
+
+
+@pytest.mark.parametrize(
+    ("tensors", "is_supported"),
+    [
+        ({"bad_words_list": NO_WORDS, "stop_words_list": NO_WORDS}, True),
+        ({"bad_words_list": np.zeros((1, 2, 0), np.int32)}, True),
+        ({"bad_words_list": np.array([[[5, 0], [1, -1]]], np.int32)}, False),
+        ({"embedding_bias": np.zeros((1, 300), np.float32)}, True),
+        ({"embedding_bias": np.eye(1, 300, dtype=np.float32)}, False),
+    ],
+)
+def test_tensors_that_change_nothing_are_accepted(tensors: dict[str, Any], is_supported: bool) -> None:
+    request = {name: np.array([value], np.int32) for name, value in TOKEN_REQUEST.items()} | tensors
+    if is_supported:
+        assert parse_request(request, 300).params.stop_words == ()
+    else:
+        with pytest.raises(RequestError, match=f"{next(iter(tensors))}: this engine does not support it"):
+            parse_request(request, 300)

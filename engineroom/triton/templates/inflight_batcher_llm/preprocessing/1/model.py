@@ -52,7 +52,7 @@ class TritonPythonModel:
             )
         input_ids = self.tokenizer.encode(queries[0], add_special_tokens=self.add_special_tokens)
         stop_words = decode("stop_words (STOP_WORDS_DICT)", tensors.get("STOP_WORDS_DICT", np.array([])))
-        stop_word_ids = [self.tokenizer.encode(word, add_special_tokens=False) for word in stop_words if word]
+        stop_word_ids = [self.tokenizer.encode(word, add_special_tokens=False) for word in stop_words]
         return {
             "INPUT_ID": np.array([input_ids], np.int32),
             "REQUEST_INPUT_LEN": scalar(len(input_ids)),

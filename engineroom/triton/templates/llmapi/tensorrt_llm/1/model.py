@@ -18,7 +18,7 @@ from engineroom.engine.directory import TOKENIZER
 from engineroom.engine.runtime.request import RequestError
 from engineroom.openai.text import TextDelta, Vocabulary, detokenize, join_deltas
 from engineroom.triton.backend.inflight import InflightRequests, coalesce
-from engineroom.triton.backend.parameters import read_model_yaml
+from engineroom.triton.backend.model_yaml import read_model_yaml
 from engineroom.triton.backend.perf_metrics import LLMAPI_PERF_METRICS, perf_tensors
 from engineroom.triton.backend.request import sampling_params
 from engineroom.triton.backend.sender import ResponseSender
