@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engineroom.engine.runtime.block_allocator import BlockAllocator, RefCountAllocator
-from labs.kit.check import require, require_number
+from labs.kit.check import Mistake, require, require_number
 from labs.kit.values import plain
 
 METHODS = ("allocate", "share", "free", "copy_on_write")
@@ -15,25 +15,53 @@ NUM_BLOCKS, NUM_ACTIONS = 5, 400
 
 
 class LearnerAllocator:
-    """The learner's object, whose numbers are plain; a method that returns nothing useful is named."""
+    """The learner's object, whose numbers are plain; what is missing, or returns nothing useful, is named."""
 
     def __init__(self, blocks: Any) -> None:
         self.blocks = blocks
         for name in METHODS:
             require(callable(getattr(blocks, name, None)), f"Your class has no method `{name}`.")
+        for name in ("num_free_blocks", "ref_counts"):
+            require(
+                hasattr(blocks, name),
+                f"The engine reads `{name}`, and your object has none: leave it in the class.",
+            )
 
     @property
     def num_free_blocks(self) -> float:
         return require_number(self.blocks.num_free_blocks, subject="`num_free_blocks`")
 
     def ref_count(self, block_id: int) -> float:
-        return require_number(self.blocks.ref_counts[block_id], subject=f"`ref_counts[{block_id}]`")
+        try:
+            count = self.blocks.ref_counts[block_id]
+        except (LookupError, TypeError):
+            raise Mistake(
+                f"`ref_counts[{block_id}]` does not exist. There is a count for every block id from 1 on."
+            ) from None
+        return require_number(count, subject=f"`ref_counts[{block_id}]`")
 
     def allocate(self) -> int:
-        return self._block_id("allocate", self.blocks.allocate())
+        return self._block_id("allocate", self.call("allocate"))
 
     def copy_on_write(self, block_id: int) -> int:
-        return self._block_id("copy_on_write", self.blocks.copy_on_write(block_id))
+        return self._block_id("copy_on_write", self.call("copy_on_write", block_id))
+
+    def share(self, block_id: int) -> None:
+        self.call("share", block_id)
+
+    def free(self, block_id: int) -> None:
+        self.call("free", block_id)
+
+    def call(self, method: str, *arguments: int) -> object:
+        """Raises what the method raises, and Mistake if it takes other arguments."""
+        try:
+            return getattr(self.blocks, method)(*arguments)
+        except TypeError as error:
+            if error.__traceback__ and error.__traceback__.tb_next:  # raised inside the method
+                raise
+            raise Mistake(
+                f"The engine calls `{method}` with {len(arguments)} argument(s) beside `self`: {error}"
+            ) from None
 
     def _block_id(self, method: str, output: object) -> int:
         block_id = plain(output)
@@ -71,7 +99,7 @@ def _check_allocate(allocator: LearnerAllocator) -> None:
         len(block_ids) == NUM_BLOCKS,
         "`allocate` handed out one block twice. Two requests would write over each other's keys and values.",
     )
-    allocator.blocks.free(block_id)
+    allocator.free(block_id)
     require(
         allocator.ref_count(block_id) == 0,
         f"After `free`, the only reference is gone, and `ref_counts` has {allocator.ref_count(block_id)}.",
@@ -88,7 +116,7 @@ def _check_allocate(allocator: LearnerAllocator) -> None:
 
 def _check_share(allocator: LearnerAllocator) -> None:
     block_id = allocator.allocate()
-    allocator.blocks.share(block_id)
+    allocator.share(block_id)
     require(
         allocator.ref_count(block_id) == 2,
         f"After `share`, two block tables refer to the block, and its count is {allocator.ref_count(block_id)}.",
@@ -97,7 +125,7 @@ def _check_share(allocator: LearnerAllocator) -> None:
         allocator.num_free_blocks == NUM_BLOCKS - 1,
         "`share` changed the number of free blocks. Sharing takes no block; that is its point.",
     )
-    allocator.blocks.free(block_id)
+    allocator.free(block_id)
     require(
         allocator.num_free_blocks == NUM_BLOCKS - 1,
         "Two requests share a block, one of them ends, and your `free` gives the block away. The other one still "
@@ -107,7 +135,7 @@ def _check_share(allocator: LearnerAllocator) -> None:
         allocator.ref_count(block_id) == 1,
         f"Two requests share a block and one of them ends: the count is {allocator.ref_count(block_id)}, not 1.",
     )
-    allocator.blocks.free(block_id)
+    allocator.free(block_id)
     require(
         allocator.num_free_blocks == NUM_BLOCKS,
         "A shared block was freed by both of its requests and is still not free.",
@@ -121,7 +149,7 @@ def _check_copy_on_write(allocator: LearnerAllocator) -> None:
         "Only one request refers to the block, and your `copy_on_write` takes a new one. Nobody else reads it: return "
         "`block_id`, and copy nothing.",
     )
-    allocator.blocks.share(block_id)
+    allocator.share(block_id)
     new_block_id = allocator.copy_on_write(block_id)
     require(
         new_block_id != block_id,
@@ -174,7 +202,7 @@ def _act(
     if action == "copy_on_write":
         references[index] = (allocator.copy_on_write(block_id), reference.copy_on_write(reference_id))
         return
-    getattr(allocator.blocks, action)(block_id)
+    getattr(allocator, action)(block_id)
     getattr(reference, action)(reference_id)
     if action == "share":
         references.append((block_id, reference_id))

@@ -184,6 +184,10 @@ def from_zero(self: Blocks, num_blocks: int) -> None:
     self.ref_counts = [0] * (num_blocks + 1)
 
 
+def without_counts(self: Blocks, num_blocks: int) -> None:
+    self.free_block_ids = deque(range(1, num_blocks + 1))
+
+
 def free_at_once(self: Blocks, block_id: int) -> None:
     self.ref_counts[block_id] -= 1
     self.free_block_ids.append(block_id)
@@ -334,6 +338,10 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("03.allocator", (with_methods(copy_on_write=forget_return),), "`copy_on_write` returns None"),
     ("03.allocator", (with_methods(copy_on_write=split_all),), "In a long run"),
     ("03.allocator", (with_methods(share=share_once),), "In a long run"),
+    ("03.allocator", (with_methods(share=lambda self: None),), "The engine calls `share` with 1 argument"),
+    ("03.allocator", (with_methods(__init__=without_counts),), "The engine reads `ref_counts`"),
+    ("03.allocator", (with_methods(num_free_blocks=lambda self: 5),), "not a number"),
+    ("03.allocator", (lambda num_blocks: None,), "no method `allocate`"),
     ("03.concurrency", (16,), "Pass it uncalled"),
     ("03.concurrency", (lambda n, size, prompt, answer: "16",), "not a number"),
     ("03.concurrency", (lambda n, size, prompt, answer: n * size // (prompt + answer),), "You counted tokens"),
