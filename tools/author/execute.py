@@ -22,6 +22,7 @@ from tools.author.work import prepare
 from tools.kernel import IpcKernelManager, private_runtime
 
 CELL_TIMEOUT = 1800  # seconds
+START_TIMEOUT = 300  # seconds until a kernel responds, on a machine that is busy
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def execute(notebook: NotebookNode, folders: Workspace, timeout: int = CELL_TIME
     client = NotebookClient(
         notebook,
         timeout=timeout,
+        startup_timeout=START_TIMEOUT,
         kernel_name="python3",
         kernel_manager_class=IpcKernelManager,
         coalesce_streams=True,
