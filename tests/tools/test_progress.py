@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from engineroom.kit.errors import UserError
 from labs.kit import progress
 from labs.kit.hand_in import ReportError, read_file
 from tests.engineroom.kit.conftest import data_home
@@ -86,3 +87,8 @@ def test_wrong_options_are_refused_and_nothing_is_written(
 
 def test_a_name_stays_as_it_was_given(tmp_path: Path) -> None:
     assert read_file(hand_in(tmp_path / "me.html", "Zoë <b>")).name == "Zoë <b>"
+
+
+def test_a_table_that_cannot_be_written(tmp_path: Path) -> None:
+    result = call("verify", hand_in(tmp_path / "me.html"), "--csv", tmp_path)
+    assert isinstance(result.exception, UserError)
