@@ -630,11 +630,12 @@ print(f"\n{launch}")
 # %%
 from labs.deploy_with_triton import challenge
 
-program = shelf / "readers" / "1" / "model.py"
-program.parent.mkdir(parents=True, exist_ok=True)
-if not program.exists():
-    shutil.copy(source, program)
-print("edit", program)
+needs("10.config", config_result or None)
+reader_program = shelf / "readers" / "1" / "model.py"
+reader_program.parent.mkdir(parents=True, exist_ok=True)
+if not reader_program.exists():
+    shutil.copy(source, reader_program)
+print("edit", reader_program)
 ### BEGIN SOLUTION
 num_instances = 2
 ### STARTER
