@@ -20,7 +20,9 @@ from engineroom.kit.process import start
 from tools.author.execute import workspace
 from tools.author.files import ROOT
 from tools.author.gates.notebook_file import output_text
+from tools.kernel import RUNTIME_DIR, private_runtime
 
+CONTRAST = Path(__file__).with_name("contrast.js").read_text()
 SCREENSHOTS = ROOT / "out" / "screenshots"
 WAIT = 180  # seconds for JupyterLab and a kernel to start, on a busy machine
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -56,18 +58,18 @@ class Lab:
 @contextmanager
 def running_lab() -> Iterator[Lab]:
     """Start the project's own launcher in a fresh work folder, apart from this user's Jupyter settings."""
-    with workspace() as folders:
+    with workspace() as folders, private_runtime() as runtime:
         jupyter = folders.home / "jupyter"
         env = {
             "ENGINEROOM_PRICE_PER_HOUR": "2.50",  # so that the meter runs, GPU or not
-            "JUPYTER_RUNTIME_DIR": str(jupyter / "runtime"),
+            **runtime,
             "JUPYTER_CONFIG_DIR": str(jupyter / "config"),
             "JUPYTERLAB_SETTINGS_DIR": str(jupyter / "settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(jupyter / "workspaces"),
         }
         command = [*COMMAND, str(folders.work)]
         with start(command, name="lab", env=env, ready="/api", timeout=WAIT) as server:
-            info = json.loads(next((jupyter / "runtime").glob("jpserver-*.json")).read_text())
+            info = json.loads(next(Path(runtime[RUNTIME_DIR]).glob("jpserver-*.json")).read_text())
             base = f"{server.url}{info['base_url']}".rstrip("/")
             yield Lab(base, info["token"], server.pid, folders.work)
 
@@ -149,3 +151,34 @@ def scroll_to(page: Page, selector: str) -> bool:
             page.wait_for_timeout(300)
             return page.locator(f"{selector}:visible").count() > 0
     return False
+
+
+def use_theme(page: Page, name: str) -> None:
+    """Choose JupyterLab's theme ``Light`` or ``Dark`` in the menu."""
+    choose(page, "Settings", "Theme", f"JupyterLab {name}")
+    page.locator(f'body[data-jp-theme-light="{str(name == "Light").lower()}"]').wait_for(
+        state="attached", timeout=WAIT * 1000
+    )
+
+
+def choose(page: Page, menu: str, *items: str) -> None:
+    """Click through a menu of JupyterLab and its submenus."""
+    page.get_by_role("menuitem", name=menu, exact=True).click()
+    for submenu in items[:-1]:
+        page.locator(f'.lm-Menu-itemLabel:text-is("{submenu}")').hover()
+    page.locator(f'.lm-Menu-itemLabel:text-is("{items[-1]}")').click()
+
+
+def unreadable_texts(page: Page) -> list[list[object]]:
+    """Scroll through the notebook; return the texts of its outputs that contrast too little with their background."""
+    area = page.locator(".jp-WindowedPanel-outer:visible").first
+    area.evaluate("element => element.scrollTop = 0")
+    texts: list[list[object]] = []
+    is_end = False
+    while not is_end:
+        page.wait_for_timeout(300)
+        texts += [text for text in page.evaluate(CONTRAST) if text not in texts]
+        is_end = area.evaluate(
+            "e => { const before = e.scrollTop; e.scrollTop += 500; return e.scrollTop === before }"
+        )
+    return texts

@@ -16,8 +16,9 @@ from tests.browser.browser_lab import (
     chromium,
     open_notebook,
     run_all,
-    running_lab,
     scroll_to,
+    unreadable_texts,
+    use_theme,
 )
 from tools.author.files import ROOT, write_whole
 from tools.author.gates.exercises import check_calls
@@ -29,13 +30,8 @@ LESSON = "00_preflight.ipynb"
 METER = '.jupyter-widgets:has-text("$2.50 an hour")'
 LOOPBACK = {"127.0.0.1", "::1"}
 SECONDS = 400
+PICTURE = "img.engineroom-picture"
 ERROR = '[data-mime-type="application/vnd.jupyter.stderr"]:has-text("Traceback (most recent call last)")'
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with running_lab() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +69,16 @@ def test_the_meter_widget_is_drawn_and_shows_dollars(page: Page) -> None:
 
 def test_nothing_in_the_page_is_shown_as_an_error(page: Page) -> None:
     assert not scroll_to(page, ERROR)
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_every_output_can_be_read_in_both_themes(theme: str, page: Page) -> None:
+    use_theme(page, theme)
+    assert scroll_to(page, PICTURE)
+    page.screenshot(path=SCREENSHOTS / f"00_preflight_{theme.lower()}.png")
+    filters = page.locator(f"{PICTURE}:visible").first.evaluate("image => getComputedStyle(image).filter")
+    assert ("invert" in filters) == (theme == "Dark")
+    assert unreadable_texts(page) == []
 
 
 def test_without_the_token_nobody_comes_in(lab: Lab) -> None:

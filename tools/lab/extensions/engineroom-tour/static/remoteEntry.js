@@ -41,8 +41,8 @@ const tour = {
       ...menu,
       title: "A terminal",
       content:
-        "File > New > Terminal opens a terminal in which the commands of the lessons work. Try `engineroom machine`, " +
-        "or `engineroom progress map` to see where you are in the course.",
+        "File > New > Terminal opens a terminal in which the commands of the lessons work. Try: engineroom machine. And " +
+        "engineroom progress map shows where you are in the course.",
     },
     {
       target: "#jp-main-statusbar",
