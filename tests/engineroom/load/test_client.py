@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from openai._streaming import SSEDecoder  # private: only an oracle here
 
 from engineroom import load, metrics
-from engineroom.kit.process import ROOT
+from engineroom.kit.server import ROOT
 from engineroom.load.answer import AnswerReader
 from engineroom.load.sse import EventDecoder
 from engineroom.metrics.history import record_metrics
