@@ -400,9 +400,9 @@ from labs.build_engine import challenge
 
 ### BEGIN SOLUTION
 memory_plan = {
-    "max_batch_size": max(1, limits["max_batch_size"] // 2),
+    "max_batch_size": limits["max_batch_size"],
     "max_num_tokens": min(512, limits["max_num_tokens"]),
-    "kv_tokens": 3 * limits["max_seq_len"],
+    "kv_tokens": limits["max_batch_size"] * limits["max_seq_len"] // 4,
 }
 ### STARTER
 # memory_plan = {"max_batch_size": ..., "max_num_tokens": ..., "kv_tokens": ...}
