@@ -15,7 +15,7 @@ run: setup ## every lesson without a browser, and an HTML report
 	@$(BIN)/engineroom run $(ARGS)
 
 test: setup ## everything CI runs
-	@$(PYTHON) bootstrap.py --browser --prometheus --check --quantize --kernels --triton --openvino --aiperf --gateway
+	@$(PYTHON) bootstrap.py --browser --prometheus --check --quantize --kernels --triton --openvino --aiperf --gateway --clients
 	@$(RUN) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=20 $(ARGS)
 
 check: setup ## under a minute: all that needs no lesson to run; each check is a target of its own
@@ -53,7 +53,7 @@ GROUPS := --all-extras --group course --group tools --group test
 lock: setup ## resolve pyproject.toml and requirements/*.in again
 	$(LOCK) $(TORCH) --excludes requirements/excludes.txt $(GROUPS) pyproject.toml requirements/course.in \
 	  -o requirements/course.lock
-	set -e; for name in quantize openvino; do $(LOCK) --excludes requirements/excludes.txt \
+	set -e; for name in quantize openvino clients; do $(LOCK) --excludes requirements/excludes.txt \
 	  --excludes requirements/shared.txt requirements/$$name.in -o requirements/$$name.lock; done
 	set -e; for name in check kernels aiperf gateway; do $(LOCK) --excludes requirements/unlicensed.txt \
 	  requirements/$$name.in -o requirements/$$name.lock; done

@@ -113,7 +113,7 @@ def check_rules(engine: EngineDir, executor: Executor, reference: ShardedModel) 
             differences.append(f"{params}: other tokens together than alone")
     if any(len(output) != 21 for output in without_overlap.generate(PROMPTS, rules[2])):
         differences.append("min_tokens: an output did not end after 20 tokens")
-    request = Request(PROMPTS[1], rules[3])
+    request = Request(list(PROMPTS[1]), rules[3])
     executor.scheduler.add(request)
     while executor.scheduler.has_requests:
         executor.step()

@@ -29,6 +29,11 @@ ONLY_VLLM = table("Fields that only vLLM has")
 OTHER_VALUES = table("Fields with other values")
 OTHER_ERRORS = table("Fields of an error")
 OTHER_STATUSES = table("Requests with another status")
+FILLED_BY_VLLM = {
+    "system_fingerprint",
+    "choices.prompt_logprobs",
+    "choices.stop_reason",
+}  # the others are null
 LEAVES = ("_details", "logprobs.top_logprobs", "prompt_logprobs")  # what `fields` leaves whole
 
 
@@ -71,7 +76,7 @@ def fields(value: Any, path: str = "") -> dict[str, list[Any]]:
 
 
 def assert_close(ours: list[Any], theirs: list[Any]) -> None:
-    """Log-probabilities are equal within 2 %, those of the likeliest tokens by their text too. vLLM has bfloat16."""
+    """Log-probabilities are equal within 2 % or 0.15: vLLM has bfloat16. Those of likely tokens are paired by text."""
     assert len(ours) == len(theirs)
     for our_value, their_value in zip(ours, theirs, strict=True):
         if our_value is None or their_value is None:
@@ -85,13 +90,13 @@ def assert_close(ours: list[Any], theirs: list[Any]) -> None:
             )  # at the end of the list two tokens may be equally likely
             our_value = [our_value[token] for token in sorted(common)]
             their_value = [their_value[token] for token in sorted(common)]
-        assert our_value == pytest.approx(their_value, abs=0.05, rel=0.02)
+        assert our_value == pytest.approx(their_value, abs=0.15, rel=0.02)
 
 
 def assert_same_fields(ours: Any, theirs: Any, other_values: dict[str, list[str]]) -> None:
     our_fields, their_fields = fields(ours), fields(theirs)
     assert our_fields.keys() == their_fields.keys() - ONLY_VLLM.keys()
-    for field in their_fields.keys() & ONLY_VLLM.keys() - {"system_fingerprint", "choices.prompt_logprobs"}:
+    for field in their_fields.keys() & ONLY_VLLM.keys() - FILLED_BY_VLLM:
         assert set(their_fields[field]) == {None}
     for field, values in our_fields.items():
         if field.endswith(("logprob", "logprobs")):
