@@ -230,11 +230,11 @@ server = vllm.serve(model, max_num_seqs=max_num_seqs)
 with metrics.Watch(server, interval=0.05) as watch:
     few = await load.fire(server, questions, 48, model=model, ignore_eos=True, temperature=0)
 plots.timeline(few, watch.samples)
-server.stop()
 
 # %%
 measured_queue = max(sample["num_requests_waiting"] for sample in watch.samples)
 check("01.waves", waves, longest_queue, len(questions), max_num_seqs, measured_queue)
+server.stop()
 
 # %% [markdown]
 # The grey lines are users waiting. A limit protects the running requests and makes the others queue. So choosing the
