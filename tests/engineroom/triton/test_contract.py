@@ -64,6 +64,22 @@ def test_generate(triton: Triton, vocabulary: Vocabulary, executor: Executor, mo
 
 
 @pytest.mark.parametrize("model", TEXT_MODELS)
+def test_empty_texts_are_no_words(triton: Triton, model: str) -> None:
+    """NVIDIA's preprocessing leaves out words without tokens, and does without weights where there are no words."""
+    body = {"text_input": PROMPTS[0], "max_tokens": 8}
+    expected_text = generate(triton, model, **body)["text_output"]
+    for change in (
+        {"bad_words": "", "stop_words": ""},
+        {"bad_words": ["", ""], "stop_words": [""]},
+        {"embedding_bias_words": [""], "embedding_bias_weights": [1.0]},
+        {"decoder_text_input": ""},
+    ):
+        assert generate(triton, model, **body | change)["text_output"] == expected_text
+    stopped = generate(triton, model, **body, stop_words=["", "any text that is not in the answer"])
+    assert stopped["text_output"] == expected_text
+
+
+@pytest.mark.parametrize("model", TEXT_MODELS)
 def test_generate_stream(triton: Triton, vocabulary: Vocabulary, executor: Executor, model: str) -> None:
     token_ids = expected(executor, vocabulary, PROMPTS[1], max_tokens=200, end_id=None)
     body = {"text_input": PROMPTS[1], "max_tokens": 200, "end_id": -1, "stream": True}

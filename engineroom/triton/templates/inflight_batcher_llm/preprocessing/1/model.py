@@ -12,13 +12,13 @@ import triton_python_backend_utils as pb
 from engineroom.triton.backend.parameters import PreprocessingParameters
 from engineroom.triton.backend.words import TensorError, decode, word_list
 
-# Each tensor, and its name in the text models; error messages have both names.
+# Each tensor, and its name in the text models; error messages have both names. As in NVIDIA's preprocessing, texts that
+# are empty change nothing, and neither do EMBEDDING_BIAS_WEIGHTS without words.
 REQUIRED = {"QUERY": "text_input", "REQUEST_OUTPUT_LEN": "max_tokens"}
 UNSUPPORTED = {
     "DECODER_QUERY": "decoder_text_input",
     "BAD_WORDS_DICT": "bad_words",
     "EMBEDDING_BIAS_WORDS": "embedding_bias_words",
-    "EMBEDDING_BIAS_WEIGHTS": "embedding_bias_weights",
 }
 
 
