@@ -35,12 +35,18 @@ class LearnerFunction:
     def __call__(self, *arguments: object, **keywords: object) -> Any:
         """Raises what the function raises; Mistake when it tries to end the program or is an ``async def``."""
         arguments, keywords = _copies((arguments, keywords))
+        return self.call(*arguments, **keywords)
+
+    def call(self, *arguments: object, **keywords: object) -> Any:
+        """The same with the arguments themselves, for a check of what the function does to them."""
         try:
             output = self.function(*arguments, **keywords)
         except Exception as error:
             self.error = error
             raise
-        except (SystemExit, GeneratorExit) as error:
+        except (KeyboardInterrupt, DeadlineExceeded):
+            raise
+        except BaseException as error:  # noqa: BLE001 (SystemExit, for instance: no answer may end the check)
             raise Mistake(
                 f"`{self.__name__}` raised {type(error).__name__}. Return the answer instead."
             ) from None

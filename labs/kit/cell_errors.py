@@ -115,7 +115,10 @@ def unfinished_advice(error: BaseException, trace: TracebackType | None) -> str:
         return ""
     if isinstance(error, NameError):
         return _advice([error.name] if error.name else [], frames[0][0])
-    unfinished = [name for frame, number in reversed(frames) for name in _unfinished_names(frame, number)]
+    lines = {
+        (frame.f_code, number): frame for frame, number in reversed(frames)
+    }  # once for each line of a recursion
+    unfinished = [name for (_, number), frame in lines.items() for name in _unfinished_names(frame, number)]
     advice = _advice(unfinished, frames[0][0])
     if unfinished and not advice and "ellipsis" in str(error):
         return f"`{unfinished[0]}` is not written yet."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from inspect import isroutine
@@ -22,6 +22,13 @@ def plain(value: Any) -> Any:
     Scalars are numbers of any library (NumPy, pandas, PyTorch, Fraction, Decimal) and arrays without a dimension; a
     timedelta is its seconds.
     """
+    try:
+        return _plain(value)
+    except Exception:  # noqa: BLE001 (a value that cannot be read, such as a tensor on the device `meta`)
+        return value
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)  # also of numpy.str_ and of an Enum of texts
     if isinstance(value, bool):
@@ -34,10 +41,7 @@ def plain(value: Any) -> Any:
         return value.total_seconds()
     if isinstance(value, Complex):
         return value
-    try:
-        item = value.item() if getattr(value, "shape", None) == () else value
-    except Exception:  # noqa: BLE001 (an array that cannot be read, such as one on the device `meta`)
-        return value
+    item = value.item() if getattr(value, "shape", None) == () else value
     if type(item) is not type(value):
         return plain(item)
     return _to_float(value) if isinstance(value, SupportsFloat) and not hasattr(value, "__len__") else value
@@ -61,19 +65,26 @@ def to_list(value: Any) -> list[Any] | None:
     """Return the elements of a list, tuple, array, tensor, Series, generator, range or view of a dictionary.
 
     Scalars among them are plain. Returns None for anything else: texts, mappings, sets (they have no order), tables of
-    several columns, and iterators of more than a million elements. Raises what the iterator raises.
+    several columns, and iterators of more than a million elements. Raises what a generator raises.
     """
     if isinstance(value, str | bytes | Mapping | set | frozenset) or callable(value):
         return None
-    if hasattr(value, "columns"):  # a table: pandas, polars
-        columns = [value[name] for name in value.columns]
-        return to_list(columns[0]) if len(columns) == 1 else None
-    tolist = getattr(value, "tolist", None)
-    elements = tolist() if callable(tolist) else value
-    if not isinstance(elements, Iterable):
+    try:
+        elements = _elements(value)
+        result = list(islice(elements, LONGEST + 1))
+    except Exception:
+        if isinstance(value, Iterator):  # the learner's code
+            raise
         return None
-    result = list(islice(elements, LONGEST + 1))
     return [plain(element) for element in result] if len(result) <= LONGEST else None
+
+
+def _elements(value: Any) -> Iterable[Any]:
+    """Raises TypeError for a value that has none."""
+    if hasattr(value, "columns"):  # a table: pandas, polars
+        (name,) = value.columns  # several: ValueError
+        return value[name].tolist()
+    return value.tolist() if callable(getattr(value, "tolist", None)) else value
 
 
 def to_dict(value: Any) -> dict[Any, Any] | None:
@@ -81,10 +92,13 @@ def to_dict(value: Any) -> dict[Any, Any] | None:
 
     Scalars among its keys and values are plain.
     """
-    mapping = _mapping(value)
-    if not (hasattr(mapping, "keys") and hasattr(mapping, "__getitem__")):
+    try:
+        mapping = _mapping(value)
+        if not (hasattr(mapping, "keys") and hasattr(mapping, "__getitem__")):
+            return None
+        return {plain(key): plain(mapping[key]) for key in mapping.keys()}  # noqa: SIM118 (not every mapping is a dict)
+    except Exception:  # noqa: BLE001 (a value that only looks like a mapping)
         return None
-    return {plain(key): plain(mapping[key]) for key in mapping.keys()}  # noqa: SIM118 (not every mapping is a dict)
 
 
 def _mapping(value: Any) -> Any:

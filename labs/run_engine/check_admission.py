@@ -153,12 +153,13 @@ def check_rule(rule: AdmissionRule) -> None:
 def _decide(situation: CacheSituation, rule: AdmissionRule) -> bool:
     output = situation.decide(rule)
     advice = " Does it `return` on every path?" if output is None else ""
-    require(output in (True, False), f"The function gave {shown(output)}, not True or False.{advice}")
+    is_decision = isinstance(output, bool | int | float) and output in (True, False)
+    require(is_decision, f"The function gave {shown(output)}, not True or False.{advice}")
     return bool(output)
 
 
 def _check_side_effects(rule: AdmissionRule) -> None:
-    function: Callable[..., object] = rule.function if isinstance(rule, LearnerFunction) else rule
+    function: Callable[..., object] = rule.call if isinstance(rule, LearnerFunction) else rule
     request, running, block_manager = RUNNING_GROWS.arguments()
 
     def state() -> tuple[object, ...]:
@@ -167,8 +168,12 @@ def _check_side_effects(rule: AdmissionRule) -> None:
 
     before = state()
     function(request, running, block_manager)
+    try:
+        is_unchanged = state() == before and len(running) == len(RUNNING_GROWS.running)
+    except (AttributeError, TypeError):  # a request without its block table, for instance
+        is_unchanged = False
     require(
-        state() == before and len(running) == len(RUNNING_GROWS.running),
+        is_unchanged,
         "Your rule changes what it is asked about: blocks were allocated or freed, or the list of running requests is "
         "another. A rule only answers; the scheduler allocates.",
     )
