@@ -49,11 +49,14 @@ def folder() -> Iterator[Path]:
 
 
 def is_busy(run: Run, name: str) -> bool:
-    """Wait until the command is at work; return False when it ends before."""
+    """Wait until the command is at work; end it and return False when it does not come so far."""
     busy = CASES[name].busy
     assert busy
     eventually(lambda: busy(run) or run.process.poll() is not None, SECONDS)
-    return busy(run) and run.process.poll() is None
+    if busy(run) and run.process.poll() is None:
+        return True
+    kill(run)
+    return False
 
 
 def end(run: Run, signal_number: signal.Signals) -> int:
