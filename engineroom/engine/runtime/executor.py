@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from engineroom.engine.directory import EngineDir, open_engine
 from engineroom.engine.model import PLACEHOLDER_TOKEN_ID, KvCacheShape
 from engineroom.engine.runtime.block_allocator import BlockAllocator, RefCountAllocator
 from engineroom.engine.runtime.grammar import GrammarError
-from engineroom.engine.runtime.kv_cache import BlockManager
+from engineroom.engine.runtime.kv_cache import BlockManager, KvCacheConfig
 from engineroom.engine.runtime.model_runner import ContextChunk, ModelRunner
 from engineroom.engine.runtime.request import Request, RequestError, TokenLogprob, TokenOutput
 from engineroom.engine.runtime.sampler import PendingStep, prompt_logprobs, sample_tokens
@@ -32,19 +31,6 @@ from engineroom.kit import cgroup
 
 # The share of the available memory that a KV cache on a CPU takes, unless KvCacheConfig.max_tokens is set.
 CPU_FREE_MEMORY_FRACTION = 0.2
-
-
-@dataclass(frozen=True)
-class KvCacheConfig:
-    """The size of the KV cache; the names are those of TensorRT-LLM's KvCacheConfig.
-
-    `max_tokens`, if given, wins over `free_gpu_memory_fraction`, a share of the memory that is free once the weights
-    are loaded. `enable_block_reuse`: whether requests share the blocks of equal prefixes.
-    """
-
-    max_tokens: int | None = None
-    free_gpu_memory_fraction: float = 0.9
-    enable_block_reuse: bool = True
 
 
 class Executor:
@@ -147,9 +133,8 @@ class Executor:
             if request.num_computed_tokens == len(request.token_ids):
                 complete_rows.append(end_row - 1)
                 requests.append(request)
-                if (
-                    request.num_known_tokens == request.num_prompt_tokens
-                ):  # no recomputation after a preemption
+                # not when the output so far is recomputed after a preemption
+                if request.num_known_tokens == request.num_prompt_tokens:
                     request.context_blocks = request.block_table.counts
         if not requests:
             return []
@@ -237,13 +222,9 @@ class Executor:
 def _context_chunks(request: Request, num_tokens: int) -> list[ContextChunk]:
     """The next tokens of a request as one chunk, or one token a chunk where the logits of each are needed."""
     begin, step = request.num_computed_tokens, 1 if request.needs_prompt_logits else num_tokens
+    slot, block_ids = _slot(request), request.block_table.block_ids
     return [
-        ContextChunk(
-            request.token_ids[position : position + step],
-            position,
-            _slot(request),
-            request.block_table.block_ids,
-        )
+        ContextChunk(request.token_ids[position : position + step], position, slot, block_ids)
         for position in range(begin, begin + num_tokens, step)
     ]
 

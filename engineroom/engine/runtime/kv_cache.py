@@ -17,6 +17,19 @@ from engineroom.engine.runtime.block_allocator import BlockAllocator, RefCountAl
 PADDING_BLOCK_ID = 0  # takes the writes of padding rows; the block manager never allocates it
 
 
+@dataclass(frozen=True)
+class KvCacheConfig:
+    """The size of the KV cache; the names are those of TensorRT-LLM's KvCacheConfig.
+
+    `max_tokens`, if given, wins over `free_gpu_memory_fraction`, a share of the memory that is free once the weights
+    are loaded. `enable_block_reuse`: whether requests share the blocks of equal prefixes.
+    """
+
+    max_tokens: int | None = None
+    free_gpu_memory_fraction: float = 0.9
+    enable_block_reuse: bool = True
+
+
 @dataclass
 class BlockTable:
     """The blocks of one sequence, in the order of its tokens.
