@@ -182,7 +182,9 @@ def _check_expressible(params: SamplingParams) -> None:
             raise FieldError(field, "Triton's model tensorrt_llm has no tensor for it; leave it out.")
     num_logprobs = params.logprobs or 0
     if num_logprobs > 1 or (num_logprobs and not params.greedy):
-        raise FieldError("logprobs", "Triton's model has the chosen token's only; expected 0, or 1 at temperature 0.")
+        raise FieldError(
+            "logprobs", "Triton's model has the chosen token's only; expected 0, or 1 at temperature 0."
+        )
 
 
 async def _requests(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
