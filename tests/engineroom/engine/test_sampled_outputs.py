@@ -14,7 +14,7 @@ from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.grammar import Grammar, GrammarCompiler, GrammarError, GrammarState
 from engineroom.engine.runtime.request import Request, RequestError
 from engineroom.engine.runtime.sampling import SamplingError, SamplingParams
-from engineroom.engine.runtime.scheduler import CapacitySchedulerPolicy
+from engineroom.engine.runtime.scheduler import CapacitySchedulerPolicy, ScheduledBatch
 from engineroom.openai.text import Vocabulary
 from tests.engineroom.engine.conftest import COURSE
 
@@ -134,6 +134,25 @@ def test_prompt_logprobs_are_those_of_the_reference(
         values, token_ids = row.topk(3)
         assert [token_id for token_id, _ in logprob.top] == token_ids.tolist()
         assert [value for _, value in logprob.top] == pytest.approx(values.tolist(), abs=1e-3)
+
+
+def test_a_step_has_no_more_logits_than_the_graph_was_built_for(engine: EngineDir) -> None:
+    executor = Executor(engine, KvCacheConfig(max_tokens=2048))
+    for prompt in PROMPTS:
+        count = 0 if len(prompt) > 20 else None
+        executor.scheduler.add(Request(list(prompt), SamplingParams(max_tokens=2, prompt_logprobs=count)))
+    numbers_of_logits: list[int] = []
+    schedule = executor.scheduler.schedule
+
+    def schedule_and_count() -> ScheduledBatch:
+        batch = schedule()
+        numbers_of_logits.append(batch.num_context_logits)
+        return batch
+
+    executor.scheduler.schedule = schedule_and_count
+    while executor.scheduler.has_requests:
+        executor.step()
+    assert max(numbers_of_logits) == engine.limits.max_batch_size
 
 
 def test_the_first_output_has_the_prompt_s_logprobs(engine: EngineDir) -> None:
