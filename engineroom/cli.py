@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from engineroom.kit.command import CommandTarget, run
 
-
 ENGINE = "engineroom.engine.__main__"
 LIBRARY = {
     "checkpoint": CommandTarget(
