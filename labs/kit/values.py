@@ -44,7 +44,10 @@ def _plain(value: Any) -> Any:
     item = value.item() if getattr(value, "shape", None) == () else value
     if type(item) is not type(value):
         return plain(item)
-    return _to_float(value) if isinstance(value, SupportsFloat) and not hasattr(value, "__len__") else value
+    is_scalar = (
+        isinstance(value, SupportsFloat) and not isinstance(value, type) and not hasattr(value, "__len__")
+    )
+    return _to_float(value) if is_scalar else value
 
 
 def _to_float(value: Any) -> float:

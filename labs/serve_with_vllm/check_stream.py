@@ -23,7 +23,7 @@ def check_stream(times: object, wire: WireFacts) -> None:
         "The numbers go down: they look like gaps between tokens. Note the seconds since sending for each token.",
     )
     _check_spread(seconds, wire)
-    _check_start(seconds[0], wire)
+    _check_start(seconds, wire)
 
 
 def _check_count(num_times: int, tokens: float) -> None:
@@ -78,9 +78,10 @@ def _check_spread(seconds: list[float], wire: WireFacts) -> None:
     )
 
 
-def _check_start(first: float, wire: WireFacts) -> None:
+def _check_start(seconds: list[float], wire: WireFacts) -> None:
     """The learner's clock started before the request left: no token was noted before its bytes arrived."""
-    if wire.first is None or wire.headers is None or first + _rounding(first) >= wire.first:
+    first = seconds[0]
+    if wire.first is None or wire.headers is None or first + _rounding(seconds) >= wire.first:
         return
     create = "`create()` returns when the server has begun to answer, not when it has sent a token."
     require(
@@ -95,7 +96,7 @@ def _check_start(first: float, wire: WireFacts) -> None:
     )
 
 
-def _rounding(value: float) -> float:
-    """Half a unit of the last decimal: by how much ``value`` may have been rounded down."""
-    decimals = len(repr(value).partition(".")[2]) if "e" not in repr(value) else 17
-    return 0.5 * 10.0**-decimals
+def _rounding(seconds: list[float]) -> float:
+    """Half a unit of the last decimal of all: by how much each may have been rounded down."""
+    decimals = [17 if "e" in repr(value) else len(repr(value).partition(".")[2]) for value in seconds]
+    return 0.5 * 10.0 ** -max(decimals)

@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 
 from engineroom.kit import openmp
 from engineroom.kit.environment import child_environment
+from labs.kit.cell_errors import VARIABLE as TRACEBACKS
 from tools.author.files import ROOT
 from tools.author.work import prepare
 from tools.kernel import IpcKernelManager, private_runtime
@@ -53,7 +54,7 @@ def workspace() -> Iterator[Workspace]:
         folders.home.mkdir()
         openmp.apply()  # kernels may import torch before our engine
         prepare(folders.work)
-        own = {"ENGINEROOM_HOME": str(folders.home), "PYTHONPATH": str(ROOT), **runtime}
+        own = {"ENGINEROOM_HOME": str(folders.home), "PYTHONPATH": str(ROOT), TRACEBACKS: "full", **runtime}
         with _environment(child_environment(own)):
             yield folders
 

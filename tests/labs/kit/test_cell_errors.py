@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tools.kernel import IpcKernelManager, private_runtime
+
 ROOT = Path(__file__).parents[3]
 INTERRUPT = (  # as Jupyter's stop button does
     "import signal, threading; main = threading.main_thread().ident; "
@@ -46,11 +48,20 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS.values()]
     notebook = nbformat.v4.new_notebook(cells=cells)
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, private_runtime() as runtime:
+        for variable, value in runtime.items():
+            patch.setenv(variable, value)
         patch.setenv("ENGINEROOM_HOME", str(folder))
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("JPY_SESSION_NAME", str(folder / "02_measure.ipynb"))
-        NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True).execute()
+        client = NotebookClient(
+            notebook,
+            timeout=120,
+            allow_errors=True,
+            kernel_manager_class=IpcKernelManager,
+            kernel_name="python3",
+        )
+        client.execute()
     yield {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
 
 

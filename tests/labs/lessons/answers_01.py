@@ -135,6 +135,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("01.streaming", (shifted(0.0123), WIRE), "starts too late"),
     ("01.streaming", (shifted(0.0506), WIRE), "starts at the first token"),
     ("01.streaming", (np.array(shifted(0.0506)), WIRE), "starts at the first token"),
+    ("01.streaming", (shifted(TIMES[0]), WireFacts(0.003, 0.0145, 0.15, 7, 0.2)), "starts at the first token"),
     ("01.counters", (150.0,), "Pass it uncalled"),
     ("01.counters", (lambda a, b: "fast",), "not a number"),
     ("01.counters", (lambda a, b: b - a,), "not a number"),

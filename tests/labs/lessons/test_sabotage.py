@@ -25,9 +25,7 @@ from tests.labs.lessons import (
 
 LESSONS = (answers_00, answers_01, answers_02, answers_03, answers_04, answers_05, answers_06, answers_10)
 Answer = tuple[Any, ...]  # the values that a check gets
-RIGHT: dict[str, list[Answer] | Answer] = {
-    id: right for lesson in LESSONS for id, right in lesson.RIGHT.items()
-}
+RIGHT: dict[str, list[Answer]] = {id: right for lesson in LESSONS for id, right in lesson.RIGHT.items()}
 WRONG: list[tuple[str, Answer, str]] = [wrong for lesson in LESSONS for wrong in lesson.WRONG]
 ALL = [exercise.id for lesson in course.LESSONS for exercise in exercises(lesson)]
 NUM_RIGHT, NUM_WRONG = 4, 8  # at least, for each exercise
@@ -35,8 +33,7 @@ NUM_RIGHT, NUM_WRONG = 4, 8  # at least, for each exercise
 
 def right_answers(id: str) -> list[Answer]:
     """Right answers in several styles; the first is the usual one."""
-    answers = RIGHT.get(id, [])
-    return answers if isinstance(answers, list) else [answers]
+    return RIGHT.get(id, [])
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +50,7 @@ def test_every_exercise_is_here() -> None:
     assert sorted(RIGHT) == sorted(ALL)
 
 
-@pytest.mark.parametrize("id", [id for id in ALL if isinstance(RIGHT.get(id), list)])
+@pytest.mark.parametrize("id", ALL)
 def test_every_exercise_has_right_answers_in_several_styles_and_wrong_ones(id: str) -> None:
     assert len(right_answers(id)) >= NUM_RIGHT
     assert sum(name == id for name, _, _ in WRONG) >= NUM_WRONG
