@@ -4,8 +4,9 @@
 # **Where does the memory go?**
 #
 # The weights of a model are a fixed cost. The **KV cache** is not: it grows with every token of every request in
-# flight. It decides how many users you can serve at once, and so it decides throughput and cost. In this lesson you
-# compute its size, manage it, fill it to the last block, and see what it means for batching.
+# flight. It decides how many users you can serve at once, and with that much of the throughput and of the cost. In this
+# lesson you compute the size of the cache, manage its memory, fill it to the last block, and see what it means for
+# batching.
 #
 # ## What you will be able to do
 #
@@ -52,10 +53,10 @@ print(time_and_money(3))
 # %% [markdown]
 # ## What one token costs
 #
-# To compute the next token, attention reads one **key** and one **value** for every earlier token. Both are vectors,
-# and each layer has its own. Computing them again for every token would be waste, so engines keep them: that is the
-# KV cache. A model with several query heads to one key and value head uses **grouped-query attention** (GQA); only
-# the KV heads are cached.
+# To compute the next token, attention reads the **keys** and the **values** of all earlier tokens. These are vectors:
+# in every layer, each token has one key and one value per *KV head*. Computing them again for every new token would be
+# wasteful, so engines keep them: that is the KV cache. In **grouped-query attention** (GQA), several query heads share
+# one KV head. Queries are used once and not kept.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -83,8 +84,8 @@ def bytes_per_token(config: dict, itemsize: int) -> int:
 check("03.kv", bytes_per_token)
 
 # %% [markdown]
-# What would Llama 3.1 8B need with a KV head for each of its 32 query heads? It has 8. The answer changes by the
-# ratio of the two, and with it the number of users.
+# Llama 3.1 8B has 32 query heads and 8 KV heads. What would it need with a KV head for each query head? Guess before
+# you run the cell. The number of users that fit shrinks by the same factor.
 
 # %%
 needs("03.kv", bytes_per_token(config, 4))
@@ -99,10 +100,10 @@ plots.heads({
 # %% [markdown]
 # ## Does vLLM agree?
 #
-# vLLM divides its memory for the KV cache into **blocks** of a fixed number of tokens. The next cell gives it one
-# gibibyte. Then it lets vLLM use only 33 blocks of 128 tokens, so that they can run out within this lesson. (On a
-# CPU, 128 is the default block size; on a GPU it is 16.) <!-- fact: vllm 0.32, vllm/platforms/cpu.py and
-# config/cache.py -->
+# vLLM divides its memory for the KV cache into **blocks**, each for the same number of tokens. The next cell gives vLLM
+# one gibibyte, but lets it use only 33 blocks of 128 tokens, so that the blocks can run out within this lesson. (The
+# default block size is 128 on a CPU and 16 on a GPU.)
+# <!-- fact: vllm 0.32, vllm/platforms/cpu.py and config/cache.py -->
 
 # %%
 KV_BYTES, BLOCK_SIZE, NUM_BLOCKS = 2**30, 128, 33
@@ -119,11 +120,12 @@ print(f"{NUM_BLOCKS} blocks hold {NUM_BLOCKS * BLOCK_SIZE:,} tokens")
 print(*runs.kv_cache_lines(server), sep="\n")
 
 # %% [markdown]
-# The first number of the log is the number of blocks that the gibibyte would have held: your formula, to the block.
-# The second is the size in tokens of the blocks that vLLM was allowed to use. Requests get one block less: vLLM keeps
-# block 0 for itself.
+# `num_gpu_blocks` is the number of blocks that the gibibyte would have held: your formula, to the block. The KV cache
+# size is that of the 33 blocks which vLLM may use. The *maximum concurrency* is for requests of the model's full
+# context, and it is not rounded down. Requests get one block less than 33: vLLM keeps block 0 for itself.
 #
-# Its metrics say the same. Our engine's server uses the same names, so one function reads both.
+# vLLM's metrics say the same. Our engine's server publishes them under the same names, so one function reads both
+# servers.
 
 # %%
 stats = kv_cache_stats(server)
@@ -134,13 +136,13 @@ print(f"{stats.num_used_blocks} in use")
 # ## Blocks, seen from inside
 #
 # Why blocks? Nobody knows how long an answer will be. Before 2023, engines reserved memory for the longest possible
-# answer of each request, in one piece, and most of it stayed empty. With blocks, a request takes the next one only
-# when the last one is full, from anywhere in memory. Its **block table** lists them in order: that is **paged
-# attention**. <!-- fact: Kwon et al., "Efficient Memory Management for Large Language Model Serving with
-# PagedAttention", 2023 -->
+# answer of each request, in one piece, and most of it stayed empty. With blocks, a request takes a new block only when
+# its last one is full, and the new block may be anywhere in memory. The request's **block table** lists its blocks in
+# order. Attention that finds keys and values through such a table is called **paged attention**. <!-- fact: Kwon et
+# al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023 -->
 #
 # To watch it, build our engine (lesson 05 explains how) and serve eight requests whose prompts begin alike. The first
-# one arrives alone; the others arrive two steps later.
+# request arrives two steps before the others, so that they find its blocks filled.
 
 # %%
 folder = scratch_folder("lesson-03")
@@ -174,11 +176,12 @@ strips = BlockStrips()
 on_ours = replay(engine_dir, questions, kv_tokens=40 * tokens_per_block, reuse=True, watch=strips)
 
 # %% [markdown]
-# Read a strip from left to right: each square is one block, and its colour and number say whose it is. Hatched blocks
-# hold the common beginning of the prompts, stored once. The free blocks shrink as the answers grow. When a request
-# ends, its blocks are free at once; a dot marks those whose content is kept until somebody needs the space.
+# Each strip shows all blocks at one step. A square is one block; its colour and number say which request has it.
+# Hatched blocks hold the common beginning of the prompts, stored once. As the answers grow, fewer blocks are free. When
+# a request ends, its blocks are free at once; a dot marks a free block whose content is kept until another request
+# needs the space.
 #
-# Where is the waste? Only in the last block of each request:
+# Where is memory wasted? Only in the last block of each request:
 
 # %%
 empty_tokens = [tokens for blocks in strips.maps for tokens in blocks.num_empty_tokens]
@@ -190,14 +193,18 @@ print(f"one piece of max_seq_len {engine_dir.limits.max_seq_len} for each reques
 # %% [markdown]
 # ### Exercise: the allocator
 #
-# Under the block tables lies an allocator that knows only block ids and how many tables refer to each. Write it. The
-# engine calls:
+# Under the block tables lies an allocator. It knows nothing but block ids and, for each block, the number of references
+# to it: one for each table that contains the block. (If the engine keeps the content for later requests, that counts as
+# one reference more.) Write this allocator. The engine calls:
 #
-# - `allocate()`: take a free block, set its count to 1, return its id. Called only when a block is free.
-# - `share(block_id)`: one more table refers to it.
-# - `free(block_id)`: one table less; without references the block is free again.
-# - `copy_on_write(block_id)`: the caller is about to write. If nobody else refers to the block, return `block_id`.
-#   Else give up the reference, and return a new block. (The engine copies the contents.)
+# - `allocate()`: take a free block, set its count to 1, and return its id.
+# - `share(block_id)`: add a reference to this block.
+# - `free(block_id)`: drop a reference to this block. A block without references is free again.
+# - `copy_on_write(block_id)`: the caller is about to write to this block. If nobody else refers to it, return
+#   `block_id`. Otherwise drop the caller's reference, allocate a new block, and return its id. (The engine then copies
+#   the contents.)
+#
+# The engine calls `allocate` and `copy_on_write` only while a block is free.
 
 # %%
 # allow long-cell: one class, of which you write four short methods
@@ -252,8 +259,8 @@ print(f"{on_yours.num_reused_tokens} prompt tokens came from shared blocks")
 
 # %% [markdown]
 # When is a block copied? When one prompt gets several answers: the request **forks**, and all branches share the
-# prompt's blocks, the last one included. That one has free places, and each branch wants to write its own next token
-# there.
+# prompt's blocks, the last one included. The last block is not full, and each branch must write its own next token into
+# it.
 
 # %%
 prompt = tokens_of("What is a GPU?")
@@ -273,7 +280,8 @@ print(three["yours"].answers == three["ours"].answers)
 # ### Exercise: the largest concurrency
 #
 # A cache has `num_blocks` blocks of `block_size` tokens. Every request has a prompt of `prompt` tokens and an answer
-# of `answer` tokens. How many requests can run at once, none waiting and none paused?
+# of `answer` tokens, and shares no block. How many requests can run at once, so that none has to wait or to be paused?
+# Count every token of the answer, although the last one needs no key and value: no later token reads them.
 
 # %%
 def max_concurrency(num_blocks: int, block_size: int, prompt: int, answer: int) -> int:
@@ -288,7 +296,7 @@ check("03.concurrency", max_concurrency)
 
 # %% [markdown]
 # Prove it on vLLM, with one load that just fits and one with a single request more. All requests are sent at the same
-# moment. If all run at once, each has its first token before any has its last.
+# moment. If all of them run at once, every request gets its first token before any request gets its last.
 
 # %%
 PROMPT, ANSWER = 140, 110
@@ -307,18 +315,20 @@ for name, traces in by_load.items():
 print(f"predicted: {concurrency} at once; preemptions: {kv_cache_stats(server).num_preemptions}")
 
 # %% [markdown]
-# One request too many, and one waits: there is no slowing down before that point that would warn you. The queue is
-# where the memory shows.
+# One request too many, and one waits. No latency rises because the cache is nearly full: the first sign is a request in
+# the queue.
 #
 # ## Who computes with whom?
 #
-# The oldest way to use the memory is **static batching**: fill the slots, serve this batch to the end, then fill them
-# again. Answers have different lengths, so slots stand idle.
+# A **slot** is a place in the batch; the engine has `max_batch_size` of them. The oldest way to fill them is **static
+# batching**: take as many requests as there are slots, compute this batch to the end, then take the next. Answers have
+# different lengths, so slots stand idle.
 #
 # ### Exercise: predict the idle slots
 #
 # `lengths` are the lengths of the answers, in the order of arrival; a request takes one step for each token. How many
-# slots are idle, summed over all steps? Count all `slots` in each step, also in the last batch, which may be smaller.
+# slots are idle, summed over all steps? Every step has `slots` slots, even in the last batch, which may have fewer
+# requests.
 
 # %%
 def idle_slots(lengths: list[int], slots: int) -> int:
@@ -333,8 +343,8 @@ def idle_slots(lengths: list[int], slots: int) -> int:
 check("03.idle", idle_slots)
 
 # %% [markdown]
-# Now run it both ways. **In-flight batching** (vLLM says *continuous batching*) lets a waiting request take a slot in
-# the very next step after it became free.
+# Now run it both ways. **In-flight batching** (vLLM says *continuous batching*) fills a slot in the step right after
+# the one in which it became free.
 
 # %%
 def random_tokens(lengths: list[int], seed: int = 3) -> list[list[int]]:
@@ -361,14 +371,14 @@ print("same answers:", batched["static"].answers == batched["in flight"].answers
 # %% [markdown]
 # ## A prefix that is there already
 #
-# You saw shared blocks above. A **prefix cache** goes further: it also keeps the blocks of requests that have ended,
-# and finds them by a hash of their tokens and of all tokens before them.
+# How did the requests above find the blocks that they shared? By a **prefix cache**: the engine keeps each full block
+# under a hash of its tokens and of all tokens before them, even after its request has ended.
 #
 # ### Exercise: what is found?
 #
-# The cache has computed the prompt `earlier`, in blocks of `block_size` tokens. How many tokens of `prompt` does it
-# find? Only whole blocks have a hash. The last token of a prompt is always computed: its output is the first token of
-# the answer.
+# The engine has computed the prompt `earlier`, in blocks of `block_size` tokens. How many tokens of `prompt` are found
+# in the cache? Only full blocks have a hash. The last token of a prompt is always computed: its output is the first
+# token of the answer.
 
 # %%
 def cached_tokens(earlier: list[int], prompt: list[int], block_size: int) -> int:
@@ -385,8 +395,8 @@ def cached_tokens(earlier: list[int], prompt: list[int], block_size: int) -> int
 check("03.prefix", cached_tokens)
 
 # %% [markdown]
-# vLLM counts what it finds, and how many steps it runs. Send two prompts that begin alike, one after the other: first
-# with 100 tokens in common, then with 900.
+# vLLM counts the tokens that it finds and the steps that it runs. Send two prompts that begin alike, one after the
+# other: first a pair with 100 tokens in common, then a pair with 900.
 
 # %%
 needs("03.prefix", cached_tokens([1, 2], [1, 2], 1))
@@ -403,9 +413,9 @@ plots.prefixes(requests)
 print("tokens found, (predicted, counted by vLLM):", *hits)
 
 # %% [markdown]
-# With blocks of 128 tokens, a common beginning of 100 is worth nothing. And the number of steps never changes: a hit
-# saves prompt tokens *before* the first token of the answer, and nothing after it. Look at the times of the longer
-# prompt:
+# With blocks of 128 tokens, a common beginning of 100 tokens is worth nothing. And a hit changes no number of steps: it
+# saves prompt tokens *before* the first token of the answer, and nothing after it. Now measure the times, with more
+# pairs of long prompts:
 
 # %%
 pairs = []
@@ -423,13 +433,13 @@ if not 0.8 < itl_hit / itl_cold < 1.25:
 # %% [markdown]
 # ## One long prompt, everybody's wait
 #
-# A step takes as long as its tokens. Four users read their streams when somebody sends a prompt of 1,000 tokens. If
-# the whole prompt goes into one step, every stream waits for that step. **Chunked prefill** (TensorRT-LLM: *chunked
-# context*) bounds the tokens of a step: the prompt is computed in pieces, between which everybody gets their next
-# token.
+# The more tokens a step computes, the longer it takes. Four users read their streams when somebody sends a prompt of
+# 1,000 tokens. If the whole prompt goes into one step, every stream waits for that step. **Chunked prefill**
+# (TensorRT-LLM: *chunked context*) limits the tokens of a step: each step computes a piece of the prompt, together with
+# the next token of every stream.
 #
-# The next cell serves the same arrival with three bounds. Other programs on your machine cause gaps too, so it keeps,
-# of five runs, the one with the smallest longest gap.
+# The next cell serves the same requests with three limits. Other programs on your machine cause gaps too, so the cell
+# runs each limit five times and keeps the run whose longest gap is the shortest.
 
 # %%
 readers = [Arrival(tokens, 120) for tokens in random_tokens([20, 30, 40, 50])]
@@ -457,18 +467,19 @@ if longest != sorted(longest, reverse=True):
     print("Other programs disturbed these runs: run the cell above and this one again.")
 
 # %% [markdown]
-# The readers' longest gap follows the largest step. Small chunks mean more steps, and a later first token for the
-# long prompt. No value is right for everybody: a small bound helps ITL, a large one helps TTFT and throughput. vLLM
-# calls it `--max-num-batched-tokens`; chunked prefill is on by default there.
+# The largest step decides the longest gap of the readers. Small chunks mean more steps, and a later first token for the
+# long prompt. No value is right for everybody: a small limit helps ITL, a large one helps TTFT and throughput. Our
+# engine and TensorRT-LLM call this limit `max_num_tokens`, vLLM `--max-num-batched-tokens`. In vLLM, chunked prefill is
+# on by default.
 #
 # ## The cost
 #
-# Paging wastes half a block per request on average, and attention must look up the table for every block: small
-# blocks waste less and cost more look-ups.
+# Paging wastes half a block per request on average, and attention must look up every block in the table: smaller blocks
+# waste less memory, but cost more look-ups.
 #
-# A prefix cache that is shared between tenants tells one of them, by time, what another one has asked: a quick first
-# token means that somebody sent this beginning before. The remedy is a salt in the hash of the first block, here one
-# for each tenant. It costs the hits between tenants:
+# A prefix cache that several tenants share is a side channel: a quick first token tells a tenant that somebody has sent
+# this beginning before. The remedy is to add a salt to the hash of the first block, here one salt for each tenant. It
+# costs the hits between tenants:
 
 # %%
 secret = random_tokens([600], seed=secrets.randbits(32))[0]
@@ -479,13 +490,14 @@ for tenant, salt in (("tenant A", "a"), ("tenant B, same salt", "a"), ("tenant B
 # %% [markdown]
 # ## On an H100
 #
-# The arithmetic stays the same; the numbers grow. An H100 has 80 GB, an H200 141 GB. The two engines read their
-# setting differently:
+# The arithmetic stays the same; the numbers grow. By their datasheets, an H100 has 80 GB and an H200 141 GB. vLLM and
+# TensorRT-LLM each have a setting for the share of this memory that they use, but not for a share of the same thing:
 #
 # - vLLM's `gpu_memory_utilization` is a share of the *whole* GPU, for weights, activations and KV cache together.
 # - TensorRT-LLM's `kv_cache_free_gpu_mem_fraction` is a share of what weights and activations leave *free*.
 #
-# Here is what each leaves for the KV cache of Llama 3.1 8B in bfloat16, with both at their defaults.
+# Here is what each leaves for the KV cache of Llama 3.1 8B in bfloat16, with the defaults 0.92 and 0.9. <!-- fact: vllm
+# 0.32, vllm/config/cache.py; nvidia.github.io/TensorRT-LLM, "Memory Usage of TensorRT-LLM" -->
 
 # %%
 public = memory.public_model("llama-3.1-8b")
@@ -510,20 +522,21 @@ for gpu, by_rule in budgets.items():
 show.table(rows, "Requests of Llama 3.1 8B that fit at once")
 
 # %% [markdown]
-# Real engines measure their activations and keep some memory for CUDA graphs, so they get a little less. The order of
-# magnitude holds, and so does the lesson: with 8,192 tokens for each request, memory decides how many run at once;
-# with 1,024, some other limit will.
+# Expect real numbers to differ by several percent: the memory that a GPU reports is not exactly that of its datasheet,
+# real engines need more for activations than this estimate, and they keep memory for CUDA graphs. The order of
+# magnitude holds, and so does the lesson: with 8,192 tokens for each request, memory decides how many run at once; with
+# 1,024, some other limit comes first.
 #
 # ## An open challenge
 #
-# Here are 25 prompts with five different beginnings. All wait at the start, at most four run at once, and the cache
-# has 20 blocks, too few for everything. `order` gets the prompts, lists of token ids, and returns their indices in
-# the order in which to serve them. The judge serves them on the engine and counts the prompt tokens that are
-# computed. Every request must be served, and every answer must stay the same. There is no single best idea: your next
-# bar is always above your best result.
+# The judge has 25 prompts with five different beginnings. All of them wait at the start, at most four run at once, and
+# the cache has only 20 blocks. `order` gets the prompts, which are lists of token ids, and returns their indices in the
+# order in which to serve them. The judge serves them on the engine, counts the prompt tokens that are computed, and
+# compares with the order of arrival. Every request must be served, and every answer must stay the same. There is no
+# single best answer: each time you reach the bar, it rises.
 #
-# You find a first idea in the cell: shortest prompts first. It saves some tokens, but not enough. (Requests that start
-# in the same step find nothing of each other.)
+# The cell has a first idea: the shortest prompts first. It saves some tokens, but not enough. (A request finds nothing
+# in the blocks of another request that starts in the same step.)
 
 # %%
 def order(prompts: list[list[int]]) -> list[int]:
@@ -547,12 +560,15 @@ await challenge.CHALLENGE.judge(challenge.measure(engine_dir, order))
 # %% [markdown]
 # ## Recap
 #
-# - KV cache per token is `2 × layers × KV heads × head size × bytes`. GQA divides it by the ratio of heads.
-# - Blocks reduce the waste to half a block per request. Reference counts share them; copy on write keeps branches
-#   apart.
-# - Requests that fit: whole blocks of the cache by whole blocks of a request. One more, and it waits.
-# - In-flight batching fills a slot in the next step. Static batching waits for the longest answer of the batch.
-# - A prefix hit shortens TTFT and never ITL. A long prompt lengthens everybody's ITL until it is computed in chunks.
+# - KV cache per token is `2 × layers × KV heads × head size × bytes`. GQA divides it by the ratio of query heads to KV
+#   heads.
+# - Blocks reduce the waste to half a block per request. With reference counts, requests share blocks; copy on write
+#   keeps branches apart.
+# - The number of requests that fit is the blocks of the cache divided by the blocks of a request, rounded down. One
+#   request more has to wait.
+# - In-flight batching fills a free slot in the next step. Static batching waits for the longest answer of the batch.
+# - A prefix hit shortens the TTFT of its request, never its ITL. A long prompt in one step stops every stream; chunks
+#   make the gap short.
 #
 # **Keep:** `bytes_per_token` and `max_concurrency`: the first two numbers to compute for any new model.
 #

@@ -15,7 +15,7 @@ NUM_BLOCKS, NUM_ACTIONS = 5, 400
 
 
 class LearnerAllocator:
-    """The learner's object, whose numbers are plain; what is missing, or returns nothing useful, is named."""
+    """The learner's object, returning plain Python integers; a Mistake names what is missing or returns no id."""
 
     def __init__(self, blocks: Any) -> None:
         self.blocks = blocks
@@ -70,7 +70,7 @@ class LearnerAllocator:
             isinstance(block_id, int) and 0 <= block_id <= NUM_BLOCKS,
             f"`{method}` returned {block_id!r}; the block ids are 1 to {NUM_BLOCKS}.",
         )
-        require(block_id != 0, "Block 0 belongs to the padding of the engine: the ids begin at 1.")
+        require(block_id != 0, "The engine keeps block 0 for padding: the ids begin at 1.")
         return block_id
 
 
@@ -91,8 +91,8 @@ def _check_allocate(allocator: LearnerAllocator) -> None:
     )
     require(
         allocator.ref_count(block_id) == 1,
-        f"`allocate` handed out a block, and its count is {allocator.ref_count(block_id)}. It should be 1: one "
-        f"block table refers to it.",
+        f"`allocate` handed out a block with the count {allocator.ref_count(block_id)}. It should be 1: one block "
+        f"table refers to the block.",
     )
     block_ids = {block_id, *(allocator.allocate() for _ in range(NUM_BLOCKS - 1))}
     require(
@@ -102,7 +102,8 @@ def _check_allocate(allocator: LearnerAllocator) -> None:
     allocator.free(block_id)
     require(
         allocator.ref_count(block_id) == 0,
-        f"After `free`, the only reference is gone, and `ref_counts` has {allocator.ref_count(block_id)}.",
+        f"After `free`, the only reference is gone, but the count of the block is {allocator.ref_count(block_id)}, not "
+        f"0.",
     )
     require(
         allocator.num_free_blocks == 1,
@@ -128,8 +129,8 @@ def _check_share(allocator: LearnerAllocator) -> None:
     allocator.free(block_id)
     require(
         allocator.num_free_blocks == NUM_BLOCKS - 1,
-        "Two requests share a block, one of them ends, and your `free` gives the block away. The other one still "
-        "reads it. A block is free when its count is 0.",
+        "Two requests share a block, one of them ends, and your `free` gives the block away, although the other "
+        "request still reads it. A block is free when its count is 0.",
     )
     require(
         allocator.ref_count(block_id) == 1,

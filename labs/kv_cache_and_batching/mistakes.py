@@ -80,12 +80,12 @@ CONCURRENCY: WrongFormulas = [
     ),
     (
         lambda blocks, size, prompt, answer: blocks * size // (prompt + answer),
-        "You counted tokens. A block has one owner, and the last block of a request is rarely full: count "
-        "whole blocks.",
+        "You counted tokens. No two of these requests share a block, and the last block of a request is rarely full: "
+        "count whole blocks.",
     ),
     (
         lambda blocks, size, prompt, answer: blocks * size / (prompt + answer),
-        "You counted tokens, and a part of a request does not run. Count whole blocks, and round down.",
+        "You counted tokens, and part of a request cannot run. Count whole blocks, and round down.",
     ),
     (
         lambda blocks, size, prompt, answer: blocks / blocks_per_request(size, prompt, answer),
@@ -126,11 +126,11 @@ IDLE: WrongFormulas = [
     ),
     (
         lambda lengths, slots: idle_slots(sorted(lengths), slots),
-        "You sorted the answers. Nobody knows their lengths in advance: they are batched as they arrive.",
+        "You sorted the answers. Nobody knows their lengths in advance: requests are batched in order of arrival.",
     ),
     (
         lambda lengths, slots: idle_slots(sorted(lengths, reverse=True), slots),
-        "You sorted the answers. Nobody knows their lengths in advance: they are batched as they arrive.",
+        "You sorted the answers. Nobody knows their lengths in advance: requests are batched in order of arrival.",
     ),
     (
         lambda lengths, slots: len(lengths) * max(lengths) - sum(lengths),
@@ -138,7 +138,7 @@ IDLE: WrongFormulas = [
     ),
     (
         lambda lengths, slots: slots * max(lengths) - sum(lengths),
-        "You took one batch for all. There are as many batches as the slots require.",
+        "You took one batch for all. A batch has at most `slots` requests.",
     ),
     (
         lambda lengths, slots: sum(max(batch) for batch in batches(lengths, slots)),
@@ -169,11 +169,11 @@ PREFIX: WrongFormulas = [
     ),
     (
         lambda earlier, prompt, _size: common_prefix(earlier, prompt),
-        "Only whole blocks have a hash. Round down to a multiple of `block_size`.",
+        "Only full blocks have a hash. Round down to whole blocks, a multiple of `block_size`.",
     ),
     (
         lambda earlier, prompt, size: shared(earlier, prompt),
-        "Only whole blocks have a hash. Round down to a multiple of `block_size`.",
+        "Only full blocks have a hash. Round down to whole blocks, a multiple of `block_size`.",
     ),
     (
         lambda earlier, prompt, size: cached_tokens(earlier, prompt, size) // size,
@@ -187,12 +187,12 @@ PREFIX: WrongFormulas = [
         lambda earlier, prompt, size: whole_blocks(
             min(equal_positions(earlier, prompt), len(prompt) - 1), size
         ),
-        "You count equal tokens behind a difference. A block's hash covers all tokens before it: after the first "
+        "You count equal tokens after a difference. A block's hash covers all tokens before it: after the first "
         "difference nothing is found.",
     ),
     (
         lambda earlier, prompt, size: whole_blocks(equal_positions(earlier, prompt), size),
-        "You count equal tokens behind a difference. A block's hash covers all tokens before it: after the first "
+        "You count equal tokens after a difference. A block's hash covers all tokens before it: after the first "
         "difference nothing is found.",
     ),
     (

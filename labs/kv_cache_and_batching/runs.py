@@ -1,4 +1,4 @@
-"""What lesson 03 runs: the log of vLLM, static batching, several answers to one prompt, and the open challenge."""
+"""What lesson 03 runs: vLLM's log of its KV cache, static batching, several answers to one prompt, counted requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COUNT_SECONDS = 30
 
 
 def kv_cache_lines(server: Server) -> list[str]:
-    """The lines of vLLM's log about the size of its KV cache, without what stands in front of the message."""
+    """The messages in vLLM's log about the size of its KV cache, without time, level and source."""
     messages = [line.split("] ", 1)[-1] for line in server.logs(LOG_LINES).splitlines()]
     return [message for message in messages if re.search(r"KV cache size|Overriding num_gpu_blocks", message)]
 

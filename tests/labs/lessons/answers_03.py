@@ -375,7 +375,7 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("03.prefix", (lambda a, b, size: min(common_prefix(a, b), len(b) - 1),), "whole blocks"),
     ("03.prefix", (lambda a, b, size: cached_tokens(a, b, size) // size,), "Those are blocks"),
     ("03.prefix", (lambda a, b, size: ceil(common_prefix(a, b) / size) * size,), "rounded up"),
-    ("03.prefix", (lambda a, b, size: sum(map(int.__eq__, a, b)) // size * size,), "behind a difference"),
+    ("03.prefix", (lambda a, b, size: sum(map(int.__eq__, a, b)) // size * size,), "after a difference"),
     ("03.prefix", (lambda a, b, size: min(sum(map(int.__eq__, a, b)), len(b) - 1) // size * size,), "a difference"),
     ("03.prefix", (lambda a, b, size: len(b) - cached_tokens(a, b, size),), "must be computed"),
     ("03.prefix", (lambda a, b, size: min(len(a), len(b) - 1) // size * size,), "compare lengths"),
