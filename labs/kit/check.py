@@ -15,6 +15,7 @@ from labs.kit.cell_errors import learner_line, unfinished_advice
 from labs.kit.course import Exercise, exercise, exercises
 from labs.kit.formula import require_formula
 from labs.kit.learner import is_unwritten
+from labs.kit.needs import Unfinished, needs, needs_number, needs_numbers
 from labs.kit.requirements import (
     Mistake,
     close,
@@ -42,32 +43,17 @@ __all__ = [
     "needs",
 ]
 __all__ += [
+    "needs_number",
+    "needs_numbers",
     "require",
     "require_formula",
     "require_function",
     "require_mapping",
-    "require_names",
-    "require_number",
 ]
-__all__ += ["require_sequence", "require_whole_number", "shown", "to_list"]
+__all__ += ["require_names", "require_number", "require_sequence", "require_whole_number", "shown", "to_list"]
 
 COLOURS = {"PASSED": "#1f7a46", "NOT YET": "#a85d00", "CHECK FAILED": "#b3261e"}
 ANOTHER_HINT = "<br><small>Still stuck? Run the check again for another hint.</small>"
-
-
-class Unfinished(Exception):
-    """A cell needs an exercise that is not done yet; a notebook shows the message alone, without a traceback."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [str(self)]
-
-
-def needs(exercise: str, *values: object) -> None:
-    """Raise Unfinished when one of ``values``, the answers that this cell needs, is not written yet."""
-    if any(is_unwritten(value) or (isinstance(value, list) and not value) for value in values):
-        raise Unfinished(
-            f"This cell continues with your answer to {exercise}: finish that first, then run this cell."
-        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from engineroom.load.stats import SLO, e2e, percentile, tpots, ttft
 from engineroom.load.sweep import PROMISE, Point
 from engineroom.load.trace import Trace
 from labs.kit import show
-from labs.kit.check import needs
+from labs.kit.check import needs_number
 
 COLORS = (show.BLUE, show.ORANGE, show.GREEN)
 
@@ -56,7 +56,7 @@ def sweep(points: Sequence[Point], slo: SLO, best: float) -> None:
 
     When no rate met the promise, a sentence says so and what to do.
     """
-    needs("02.max_rate", best)
+    best = needs_number("02.max_rate", best)
     rates = [point.rate for point in points]
     shares = [100 * point.share(slo) for point in points]
     points_text = ", ".join(f"{share:.0f} % at {rate:.1f}" for rate, share in zip(rates, shares, strict=True))
@@ -84,7 +84,7 @@ def sweep(points: Sequence[Point], slo: SLO, best: float) -> None:
 
 def in_flight(traces: Sequence[Trace], average: float) -> None:
     """Requests in flight over time, from raw timestamps, and the average that Little's law gives."""
-    needs("02.little", average)
+    average = needs_number("02.little", average)
     start = min(trace.sent for trace in traces)
     arrivals = [(trace.sent - start, 1) for trace in traces]
     departures = [(trace.arrivals[-1] - start, -1) for trace in traces]

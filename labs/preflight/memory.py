@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labs.kit import show
-from labs.kit.check import needs
+from labs.kit.check import needs_number
 
 
 def draw_memory(weights_gb: Mapping[str, float], memory_gb: Mapping[str, float]) -> None:
     """Draw a bar for each model's weights and a line for each machine's memory: gigabytes (1e9 bytes), log scale."""
-    needs("00.weights", *weights_gb.values())
+    sizes = {model: needs_number("00.weights", size) for model, size in weights_gb.items()}
     sentences = []
-    for model, size in weights_gb.items():
+    for model, size in sizes.items():
         machines = [machine for machine, memory in memory_gb.items() if size < memory]
         sentences.append(f"{model} ({size:.3g} GB) fits into {', '.join(machines) or 'none'}")
     with show.picture(f"Weights against memory. {'; '.join(sentences)}.", size=(8.5, 3)) as (_, axes):
-        models = list(weights_gb)[::-1]
-        axes.barh(models, [weights_gb[model] for model in models], color=show.BLUE)
+        models = list(sizes)[::-1]
+        axes.barh(models, [sizes[model] for model in models], color=show.BLUE)
         for (machine, memory), color in zip(
             memory_gb.items(), (show.RED, show.GREEN, show.PURPLE), strict=False
         ):

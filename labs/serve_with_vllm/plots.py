@@ -8,13 +8,12 @@ from itertools import pairwise
 from engineroom.load.trace import Trace
 from engineroom.metrics.prometheus import Metrics
 from labs.kit import show
-from labs.kit.check import needs, to_list
+from labs.kit.check import needs_numbers
 
 
 def tokens(arrivals: Sequence[float]) -> None:
     """One stream: when each token arrived, in seconds after sending, and the gaps between tokens."""
-    needs("01.streaming", arrivals)
-    arrivals = to_list(arrivals) or []
+    arrivals = needs_numbers("01.streaming", arrivals)
     gaps = [later - earlier for earlier, later in pairwise(arrivals)]
     alt = (
         f"{len(arrivals)} tokens of one stream on a time line: the first after {arrivals[0]:.2f} s, the last after "
