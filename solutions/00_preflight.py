@@ -176,7 +176,7 @@ meter
 # ## The cost
 #
 # A format with fewer bytes per parameter lets a larger model fit, but it rounds every weight, and some answers get
-# worse. A rented GPU shortens every wait, but it costs money from the first minute, also while it computes nothing.
+# worse. A rented GPU shortens every wait, but it costs money from the first minute, even while it computes nothing.
 #
 # ## On an H100
 #
@@ -186,8 +186,9 @@ meter
 # ## Where you are
 #
 # Your progress stays on this machine and survives restarts and updates of the course. Each lesson ends with a map of
-# the course that shows it. In a terminal, `engineroom progress map` prints it too. Terminals of JupyterLab know
-# the course's commands; in any other, first run `source .venv/bin/activate` in the course's folder.
+# the course that shows your progress. In a terminal, `engineroom progress map` prints the same map. JupyterLab's
+# terminals know the course's commands; in any other terminal, first run `source .venv/bin/activate` in the course's
+# folder.
 
 # %%
 meter.stop()
@@ -195,10 +196,10 @@ meter.stop()
 # %% [markdown]
 # ## An open challenge
 #
-# Tokens are what you pay for: those of the prompt and those of the answer. Write `build_request` so that the answers
-# about any term of the glossary cost fewer tokens. Its arguments are those of `answerer.complete`: `question`, `system`
-# and `max_new_tokens`. The judge asks about terms that it does not show you, and an answer is good when it contains the
-# first sentence of the definition. There is no single best answer: each time you reach the bar, it rises.
+# You pay for the tokens of the prompt and for those of the answer. Write `build_request` so that a question about any
+# term of the glossary costs fewer tokens. It returns arguments for `answerer.complete`: `question`, `system` and
+# `max_new_tokens`. The judge asks about terms that it does not show you. An answer is good when it contains the first
+# sentence of the term's definition. There is no single best answer: each time you reach the bar, it rises.
 
 # %%
 from labs.preflight import challenge

@@ -34,8 +34,8 @@ print(time_and_money(1))
 # %% [markdown]
 # ## One command
 #
-# This command starts the server. Type it into a terminal of JupyterLab (**File > New > Terminal**) if you like; Ctrl-C
-# stops it. Terminals outside JupyterLab know the command after `source .venv/bin/activate` in the course's folder.
+# This command starts the server. Try it in a terminal of JupyterLab (**File > New > Terminal**) if you like; Ctrl-C
+# stops the server. In any other terminal, first run `source .venv/bin/activate` in the course's folder.
 
 # %%
 print(shlex.join(["vllm", *vllm.command(model, port=8000)[1:]]))
@@ -88,7 +88,7 @@ for chunk in client.chat.completions.create(model=model, messages=question, max_
 #
 # Ask again. For each piece of text, note how many seconds passed between **sending** the request and its arrival. Use
 # the clock `time.perf_counter()`: it never jumps. Meanwhile `wire` notes when the bytes leave and arrive, so that the
-# check can compare.
+# check can compare your times with its own.
 
 # %%
 wire = WireTimes(client, server)
@@ -243,7 +243,7 @@ server.stop()
 # ## The cost
 #
 # Batching multiplies the tokens per second, but each stream gets slower: a step for sixteen requests takes longer than
-# a step for a single one. A limit such as `--max-num-seqs` protects the requests that run, and lets the others wait.
+# a step for a single one. A limit such as `--max-num-seqs` protects the requests that run, but makes the others wait.
 #
 # ## On an H100
 #
@@ -261,10 +261,10 @@ record.find("vllm-h200-8b-streams")
 # %% [markdown]
 # ## An open challenge
 #
-# Make the sixteen questions faster by flags alone. The judge starts one server with `--max-num-seqs 4` and one with
-# your flags, asks both in turns, and compares tokens per second. The answers must stay the same. Start with the table
-# above, then look through `vllm serve --help=all`. There is no single best answer: each time you reach the bar, it
-# rises.
+# Answer the sixteen questions faster, by flags alone. The judge starts one server with `--max-num-seqs 4` and one with
+# your flags, sends the questions to both in turns, and compares tokens per second. The answers must stay the same.
+# Start with the table above, then look through `vllm serve --help=all`. There is no single best answer: each time you
+# reach the bar, it rises.
 
 # %%
 from labs.serve_with_vllm import challenge

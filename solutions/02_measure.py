@@ -95,9 +95,9 @@ check("02.percentile", p99)
 plots.latencies(closed)
 
 # %% [markdown]
-# The dotted lines are not 99th percentiles. Among 64 requests, none is exceeded by only one in a hundred, so the
-# picture calls the greatest value what it is: the slowest. Before you believe a p99, ask how many requests it was taken
-# from.
+# The dotted lines are not 99th percentiles. One request in a hundred is slower than the p99, and there are only 64
+# requests here. So the picture calls the greatest value what it is: the slowest. Before you believe a p99, ask how many
+# requests it was taken from.
 #
 # ## Throughput and goodput
 #
@@ -136,8 +136,8 @@ check("02.goodput", throughput, goodput)
 # ## The field's own tool
 #
 # vLLM's developers measure with `vllm bench serve`. Send the same load to the same server with our client, with their
-# tool, and with our client again. The two columns of ours differ only by what else happened on this machine. Theirs
-# should be about as close to them as they are to each other.
+# tool, and with our client again. The two columns of our client differ only by what else happened on this machine. The
+# column `vllm bench` should differ from them by about as much as they differ from each other.
 
 # %%
 size = {"random_input_len": prompt_tokens, "random_output_len": answer_tokens}
@@ -160,9 +160,9 @@ pandas.DataFrame(
 ).round(1)
 
 # %% [markdown]
-# If the two columns of ours are far apart, your machine is too busy to compare anything: run both cells again. Where
-# the tools still differ, ask what each of them counts. Both read times in the client, so the client's own work is in
-# them.
+# If the two columns of our client are far apart, your machine is too busy to compare anything: run the cell with eight
+# users again, then this one. Where the tools still differ, ask what each of them counts. Both tools take their times in
+# the client, so the times include the client's own work.
 #
 # ## Closed loop, open loop
 #
@@ -252,8 +252,8 @@ server.stop()
 # ## The cost
 #
 # A measurement disturbs what it measures: on your machine, the load generator takes its share of the cores from the
-# server. An objective makes two servers comparable, but it hides what it does not name: a stream can meet its TTFT and
-# its TPOT, and still stop in the middle of a sentence.
+# server. An objective makes two servers comparable, but it hides what it does not name: a stream can meet the limits
+# for TTFT and TPOT, and still pause for a second in the middle of a sentence.
 #
 # ## On an H100
 #
@@ -278,9 +278,9 @@ record.find("vllm-h200-8b-tpot")
 # ## An open challenge
 #
 # Four users read long answers while other users send prompts of 1,500 tokens. Each long prompt stops all four streams
-# for a moment, which the 99th percentile of ITL shows. Make it shorter by vLLM's flags alone. The judge serves the same
-# load with vLLM's defaults and with your flags, in turns. There is no single best answer: each time you reach the bar,
-# it rises.
+# for a moment. Shorten these pauses by vLLM's flags alone. The judge serves the same load with vLLM's defaults and with
+# your flags, in turns, and compares the 99th percentile of ITL. There is no single best answer: each time you reach the
+# bar, it rises.
 
 # %%
 from labs.measure import challenge

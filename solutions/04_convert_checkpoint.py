@@ -56,10 +56,10 @@ for name, tensor in source.tensors.items():
 
 # %% [markdown]
 # For each token, attention computes a *query* q (what the token looks for), a *key* k (by which other tokens find it)
-# and a *value* v (what it tells them): it compares the query of one token with the keys of all tokens before it, and
+# and a *value* v (what it tells them). It compares the query of one token with the keys of all tokens before it, and
 # mixes their values accordingly. Three projections compute q, k and v: three small matrix products per layer. Stacked,
 # they become one larger product, and GPUs are better at one large product than at three small ones. So the converter
-# stacks them first.
+# stacks the three weights first.
 #
 # This model has 8 query heads and 4 KV heads: two query heads share one KV head (grouped-query attention). Therefore k
 # and v have half as many rows as q.
@@ -157,8 +157,8 @@ fc_shapes, proj_shapes = (
 plots.parallel(fc_shapes, proj_shapes)
 
 # %% [markdown]
-# The output of the left layer is sharded just as the right layer needs its input. So the MLP needs one sum, at its
-# end.
+# The left layer's output is sharded just as the right layer needs its input. So the MLP needs only one sum over the
+# ranks, at its end.
 #
 # Does your function agree with the file?
 
@@ -269,7 +269,7 @@ for difference in checkpoint.diff(right, suspect)[:4]:
 #
 # Sharding runs a model that fits on no single GPU, but every layer now waits twice for a sum over all ranks, and some
 # KV heads are stored more than once. The converted checkpoint is a second copy of the weights: it takes disk space, and
-# somebody has to convert it again whenever the first copy changes.
+# somebody has to convert again whenever the original changes.
 #
 # ## On an H100
 #
@@ -299,10 +299,10 @@ else:
 #
 # ## An open challenge
 #
-# Logits find a fault; how many tokens do you need? The judge has eight conversions: five with one fault each, and three
-# that are correct although their numbers differ in the last bits. Write `is_faulty`, which may ask the reference and
-# the suspect for logits. You have to be right about all eight, and the judge counts every token that you compute. There
-# is no single best answer: each time you reach the bar, it rises.
+# Logits find a fault, but how many tokens does it take? The judge has eight conversions: five with one fault each, and
+# three that are correct, whose logits differ from the reference only by rounding. Write `is_faulty`, which may compute
+# logits with the reference and with the suspect. It must be right about all eight, and the judge counts every token
+# that it computes. There is no single best answer: each time you reach the bar, it rises.
 
 # %%
 from labs.convert_checkpoint import challenge

@@ -213,7 +213,7 @@ print(f"the process grew by {grown / 1e6:.0f} MB")
 
 # %% [markdown]
 # On a CPU, the operating system provides memory only when a program first writes to it. So the process grew by the part
-# of the cache that was used, and by the activations of the steps. On a GPU, the whole pool is allocated at the start,
+# of the cache that was used, and by the activations of the steps. On a GPU, the whole cache is allocated at the start,
 # used or not.
 #
 # ## Three engines, one GPU
@@ -391,9 +391,10 @@ else:
 # ## An open challenge
 #
 # Serve the first 40 requests of your trace in less memory. The judge runs the engine with your numbers and adds up the
-# bytes of the KV cache and of the activations, as computed above. The engine's own limits, with a cache that is never
-# too small, are the baseline. Requests may take a little longer than there, and the judge counts steps to be fair to
-# slow machines. There is no single best answer: each time you reach the bar, it rises.
+# bytes of the KV cache and of the activations, as computed above. The baseline has the engine's own limits and a cache
+# that is never too small. On average, a request may take up to a quarter more steps than in the baseline. (The judge
+# counts steps, not seconds, to be fair to slow machines.) There is no single best answer: each time you reach the bar,
+# it rises.
 
 # %%
 from labs.build_engine import challenge

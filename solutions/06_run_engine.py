@@ -105,10 +105,10 @@ in_steps = replay(engine_dir, few, max_batch_size=4, max_num_tokens=96)
 plots.steps(in_steps)
 
 # %% [markdown]
-# A freed slot is taken in the very next step. Where orange stands on blue, a prompt was computed in the same step as
+# A free slot is filled in the very next step. Where orange stands on blue, a prompt was computed in the same step as
 # the tokens of other requests: in-flight batching. The prompts of requests 3 and 5 did not fit into what the other
 # requests left of a step's 96 tokens, so each was computed in two chunks, in two steps: chunked context. Lesson 03
-# showed what both are good for; this lesson is about the rules behind them.
+# showed what in-flight batching and chunks are good for; this lesson is about the rules behind them.
 #
 # ## Who may start?
 #
@@ -376,9 +376,9 @@ else:
 #
 # ## The cost
 #
-# In-flight batching keeps the slots full, but each new prompt delays the next token of everybody else; smaller chunks
-# shorten that delay, and lengthen the new request's own wait. CUDA graphs save host time in every step, but the engine
-# captures one for each batch size when it is loaded: the start takes longer, and the graphs take GPU memory.
+# In-flight batching keeps the slots full, but each new prompt delays the next token of every other request. Smaller
+# chunks shorten that delay, but lengthen the new request's own wait. CUDA graphs save host time in every step, but the
+# engine captures one for each batch size when it is loaded: the start takes longer, and the graphs take GPU memory.
 #
 # ## On an H100
 #
@@ -423,10 +423,11 @@ else:
 #
 # ## An open challenge
 #
-# `GUARANTEED_NO_EVICT` keeps blocks for answers that may never be so long, and lets others wait; `MAX_UTILIZATION`
-# bets, and pays with context that it computes twice. Write a rule between the two. The judge compares its mean TTFT,
-# counted in steps, with that of `GUARANTEED_NO_EVICT` on a trace that you do not see; the engine may compute at most a
-# quarter more context. There is no single best answer: each time you reach the bar, it rises.
+# `GUARANTEED_NO_EVICT` keeps blocks free for tokens that may never come, and makes other requests wait.
+# `MAX_UTILIZATION` bets on short answers, and pays with context that it computes twice. Write a rule between the two.
+# The judge serves a trace that you do not see, and compares the mean TTFT of your rule, counted in steps, with that of
+# `GUARANTEED_NO_EVICT`. With your rule, the engine may compute at most a quarter more context. There is no single best
+# answer: each time you reach the bar, it rises.
 
 # %%
 from labs.run_engine import challenge

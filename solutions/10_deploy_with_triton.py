@@ -355,8 +355,8 @@ print(f"{steps()} steps until now")
 # ### Exercise: cancel, and prove it
 #
 # Read some responses from the stream `answers`, then cancel the stream, and prove with the engine's own counter that
-# the engine stopped. The counter is published once in a period, so wait before you read it. Return a dictionary of
-# whole numbers:
+# the engine stopped. The counter is published only once in each of these periods, so wait before you read it. Return a
+# dictionary of whole numbers:
 #
 # - `before`: `steps()` before the first response
 # - `received`: the number of responses that you read
@@ -385,7 +385,7 @@ departure = await attempts.try_leave(leave, lambda: long_answer("tensorrt_llm"),
 leave_result = check("10.cancel", leave, departure, asked)
 
 # %% [markdown]
-# `try_leave` runs your function, and afterwards ends what it may have left running: you can try as often as you like.
+# `try_leave` runs your function and then cancels the request if it still runs, so you can try as often as you like.
 # Now do the same with the other two models in front.
 
 # %%
@@ -431,7 +431,7 @@ second_answer = await lesson.infer(
 print(f"ensemble: {first_answer.text}\nsecond:   {second_answer.text}{second_answer.error}")
 
 # %% [markdown]
-# Two answers to one question, from two engines in one server. The second one has shown what it can do: unload it.
+# Two answers to one question, from two engines in one server. The second engine is not needed any more: unload it.
 
 # %%
 await lesson.unload(client, "second")
@@ -480,7 +480,7 @@ for (name, labels), value in lesson.read_metrics(server, "nv_trt_llm").items():
 #   another engine in it, and `write_atomic(file, text)` replaces a file atomically
 # - `await client.load_model("tensorrt_llm")`, `await client.unload_model("tensorrt_llm")`
 # - `await lesson.model_versions(client, "tensorrt_llm")` returns the state of each version: `{"1": "READY"}`. A version
-#   that was unloaded stays in that list, as `UNAVAILABLE`
+#   that was unloaded stays in the dictionary, as `UNAVAILABLE`
 #
 # `roll_out` must return once the new version is ready and the old one is unloaded. No request may fail.
 
@@ -511,8 +511,8 @@ async def ask_once() -> lesson.TritonResponse:
 
 
 # %% [markdown]
-# The next cell restores version 1 and runs your `roll_out` under load, for two minutes at most. So you can try as often
-# as you like.
+# The next cell restores version 1, then runs your `roll_out` under load, for two minutes at most. You can run it as
+# often as you like.
 
 # %%
 shutil.rmtree(served, ignore_errors=True)
@@ -579,9 +579,9 @@ dashboard.draw(history)
 #
 # ## The cost
 #
-# Triton brings versions, roll-outs and counters, but every token now passes through three models and two protocols
-# before a reader sees it. While two versions are loaded, their weights are in memory twice, and each has a KV cache of
-# its own.
+# Triton brings versions, roll-outs and counters, but every request now passes through three models, and its tokens
+# through two protocols before a reader sees them. While two versions are loaded, there are two copies of the weights in
+# memory, and each version has a KV cache of its own.
 #
 # ## On an H100
 #
@@ -622,10 +622,10 @@ print(f"\n{launch}")
 #
 # ## An open challenge
 #
-# Twelve readers come at once, through your own program. With a single instance the engine serves one of them after
-# another. Make it fewer steps of the engine for the same texts. More instances are the short way, but each one is a
-# process, so you may have two at most; a better program is the long way. Edit the copy of `in_order.py` in the folder
-# that the cell prints. There is no single best answer: each time you reach the bar, it rises.
+# Twelve readers come at once, through your own program. With a single instance, the engine serves one reader after
+# another. Get the same texts in fewer steps of the engine. The short way is more instances, but each one is a process,
+# so you may have two at most. The long way is a better program: edit the copy of `in_order.py` whose path the cell
+# prints. There is no single best answer: each time you reach the bar, it rises.
 
 # %%
 from labs.deploy_with_triton import challenge
