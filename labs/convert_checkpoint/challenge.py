@@ -35,7 +35,7 @@ Inspector = Callable[[Probe, Probe], object]  # (reference, suspect) -> whether 
 async def judge(checkpoint: Checkpoint, inspect: Inspector) -> ChallengeResult:
     """Judge `inspect` on faulty and correct conversions of `checkpoint`, which has one rank, by the tokens it computes.
 
-    It must be right about all of them: a correct conversion that is called faulty counts as much as a fault missed.
+    `inspect` must be right about all of them: a false alarm counts as much as a missed fault.
     """
     return await CHALLENGE.judge(_measure(checkpoint, inspect))
 

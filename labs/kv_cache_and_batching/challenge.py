@@ -1,7 +1,7 @@
 """The open challenge of lesson 03: choose the order of requests so that the prefix cache saves the most prompt tokens.
 
-The judge serves the trace on the engine and counts the prompt tokens that it computes. It counts no seconds, so the
-result is the same on every machine.
+The judge serves the trace on the engine and counts the prompt tokens that the engine computes. It counts no seconds, so
+the result is the same on every machine.
 """
 
 from __future__ import annotations

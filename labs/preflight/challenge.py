@@ -18,7 +18,7 @@ RequestBuilder = Callable[[str], Mapping[str, Any]]  # a term -> arguments of An
 
 
 async def judge(answerer: Answerer, build_request: RequestBuilder) -> ChallengeResult:
-    """Judge the requests that `build_request` builds by their tokens, in and out, for terms that it does not know.
+    """Judge what `build_request` builds for terms that the learner does not see, by the tokens of prompts and answers.
 
     An answer is good when it contains the first sentence of the term's definition.
     """

@@ -34,8 +34,10 @@ async def _measure(engine: EngineDir, rule: AdmissionRule) -> Measurement:
     if engine.model.dtype == "float32" and run.answers != baseline.answers:
         failure = "Some answers changed."
     elif ratio > MAX_CONTEXT_RATIO:
-        pauses = f"Requests were paused {run.num_preemptions} times"
-        failure = f"{pauses}: the engine computed {ratio:.2f} times the context, and {MAX_CONTEXT_RATIO} is the most."
+        failure = (
+            f"Requests were paused {run.num_preemptions} times: the engine computed {ratio:.2f} times the baseline's "
+            f"context; at most {MAX_CONTEXT_RATIO} is allowed."
+        )
     ttft, baseline_ttft = statistics.mean(run.ttft_steps), statistics.mean(baseline.ttft_steps)
     return Measurement(ttft, baseline_ttft, "steps of mean TTFT", failure=failure)
 
