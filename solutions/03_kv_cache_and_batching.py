@@ -10,7 +10,7 @@
 #
 # ## What you will be able to do
 #
-# - compute the KV cache of a model from its `config.json`, and predict what vLLM reports
+# - compute the size of a model's KV cache from its `config.json`, and predict what vLLM reports
 # - write a block allocator with reference counts and copy on write, and run an engine on it
 # - predict how many requests fit at once, and prove it
 # - say what static batching wastes, what a prefix cache saves, and what one long prompt does to everybody else

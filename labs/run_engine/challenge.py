@@ -36,7 +36,7 @@ async def _measure(engine: EngineDir, rule: AdmissionRule) -> Measurement:
     elif ratio > MAX_CONTEXT_RATIO:
         failure = (
             f"Requests were paused {run.num_preemptions} times: the engine computed {ratio:.2f} times the baseline's "
-            f"context; at most {MAX_CONTEXT_RATIO} is allowed."
+            f"context; {MAX_CONTEXT_RATIO} is the limit."
         )
     ttft, baseline_ttft = statistics.mean(run.ttft_steps), statistics.mean(baseline.ttft_steps)
     return Measurement(ttft, baseline_ttft, "steps of mean TTFT", failure=failure)
