@@ -36,7 +36,9 @@ async def _measure(
     instances = await num_instances(client, model)
     failure = ""
     if instances > MAX_INSTANCES:
-        failure = f"{model} has {instances} instances; {MAX_INSTANCES} is the limit. Improve the program instead."
+        failure = (
+            f"{model} has {instances} instances; {MAX_INSTANCES} is the limit. Improve the program instead."
+        )
     elif texts != expected:
         num_different = sum(text != other for text, other in zip(texts, expected, strict=True))
         failure = f"{num_different} of {len(prompts)} texts differ from those of {BASELINE_MODEL}."

@@ -283,7 +283,14 @@ def prefix_by_numpy(earlier: Tokens, prompt: Tokens, block_size: int) -> Any:
 
 RIGHT: dict[str, list[tuple[Any, ...]]] = {
     "03.kv": [(bytes_per_token,), (kv_by_loop,), (kv_by_numpy,), (kv_of_group,)],
-    "03.allocator": [(Blocks,), (StackBlocks,), (CounterBlocks,), (HeapBlocks,), (CopyFirst,), (RefCountAllocator,)],
+    "03.allocator": [
+        (Blocks,),
+        (StackBlocks,),
+        (CounterBlocks,),
+        (HeapBlocks,),
+        (CopyFirst,),
+        (RefCountAllocator,),
+    ],
     "03.concurrency": [
         (max_concurrency,),
         (concurrency_by_loop,),
