@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.paths import jupyter_runtime_dir
@@ -20,10 +21,14 @@ TEMPORARY = Requirements(name_bytes=len("/engineroom-01234567" + SOCKET), path_b
 
 
 class IpcKernelManager(AsyncKernelManager):
-    """jupyter_client's manager with its transport over UNIX domain sockets."""
+    """jupyter_client's manager with its transport over UNIX domain sockets, beside its connection file.
+
+    Without a connection file the sockets would have relative paths, and a kernel in another folder would not find them.
+    """
 
     def __init__(self, **settings: object) -> None:
-        super().__init__(**{"transport": TRANSPORT, **settings})
+        connection_file = str(Path(jupyter_runtime_dir(), f"kernel-{uuid4()}.json"))
+        super().__init__(**{"transport": TRANSPORT, "connection_file": connection_file, **settings})
 
 
 @contextmanager

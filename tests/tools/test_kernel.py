@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 from engineroom.kit.network import http_client
 from engineroom.kit.process import start
+from tests.engineroom.kit.stubborn import eventually
+from tools.author.execute import execute, workspace
 from tools.author.run import run
 from tools.kernel import IpcKernelManager, private_runtime
 
@@ -97,6 +100,14 @@ def test_the_kernels_of_jupyterlab(temporary: Path, tmp_path: Path, monkeypatch:
                 *temporary.glob(f"**/kernel-{kernel}.json"),
             ]
             assert json.loads(files[0].read_text())["transport"] == "ipc"
-            assert Path(f"{files[0].with_suffix('')}-ipc-1").is_socket()
+            assert eventually(Path(f"{files[0].with_suffix('')}-ipc-1").is_socket)  # once the kernel listens
             http.delete(f"/api/kernels/{kernel}").raise_for_status()
         assert "encryption" not in lab.output()
+
+
+def test_a_kernel_in_another_folder_is_reached(temporary: Path) -> None:
+    """The client's folder is not the kernel's: with relative paths of sockets, each would look in its own."""
+    notebook = new_notebook(cells=[new_code_cell("import os\nprint(os.path.basename(os.getcwd()))")])
+    with workspace() as folders:
+        executed = execute(notebook, folders)
+    assert executed.cells[0].outputs[0].text == f"{folders.work.name}\n"
