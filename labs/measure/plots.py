@@ -25,10 +25,9 @@ def latencies(traces: Sequence[Trace]) -> None:
             plot.hist(values, bins=20, color=color)
             plot.axvline(p50, color="black", linewidth=1.5, label=f"p50: {p50:.3g}")
             plot.axvline(tail, color="black", linewidth=1.5, linestyle=":", label=f"{tail_name}: {tail:.3g}")
-            plot.set_title(name, fontsize=10)
-            plot.set(xlabel="ms", ylabel="requests")
+            plot.set(xlabel=f"{name}, ms", ylabel="requests")
             plot.yaxis.get_major_locator().set_params(integer=True)
-            plot.legend(frameon=False, fontsize=8)
+            plot.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
             alt.append(f"{name}: median {p50:.3g} ms, {tail_name} {tail:.3g} ms.")
 
 

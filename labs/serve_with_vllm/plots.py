@@ -39,9 +39,12 @@ def timeline(traces: Sequence[Trace], samples: Sequence[Metrics]) -> None:
     )
     with show.picture(alt, 2, 1, size=(8.5, 5.2), height_ratios=(2, 1), sharex=True) as (_, (top, bottom)):
         for row, trace in enumerate(sorted(traces, key=lambda trace: trace.arrivals[0]), 1):
-            top.hlines(row, trace.sent - start, trace.arrivals[0] - start, color=show.GREY, linewidth=2)
+            waiting = [trace.sent - start, trace.arrivals[0] - start]
             arrivals = [arrival - start for arrival in trace.arrivals]
-            top.plot(arrivals, [row] * len(arrivals), ".", color=show.BLUE, markersize=3)
+            top.plot(waiting, [row, row], color=show.GREY, linewidth=2, label="before the first token")
+            top.plot(arrivals, [row] * len(arrivals), ".", color=show.BLUE, markersize=3, label="tokens")
+        handles, labels = top.get_legend_handles_labels()
+        top.legend(handles[:2], labels[:2], ncols=2, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
         top.set(ylabel="request", ylim=(0, len(traces) + 1))
         times = [sample.time - start for sample in samples]
         for state, color, style in (("running", show.GREEN, "-"), ("waiting", show.RED, "--")):
