@@ -23,12 +23,16 @@ def latencies(traces: Sequence[Trace]) -> None:
             values = [1000 * value for value in seconds]
             p50, (tail_name, tail) = percentile(values, 50), _tail(values)
             plot.hist(values, bins=20, color=color)
-            plot.axvline(p50, color="black", linewidth=1.5, label=f"p50: {p50:.3g}")
-            plot.axvline(tail, color="black", linewidth=1.5, linestyle=":", label=f"{tail_name}: {tail:.3g}")
+            plot.axvline(p50, color="black", linewidth=1.5, label=f"p50: {_ms(p50)}")
+            plot.axvline(tail, color="black", linewidth=1.5, linestyle=":", label=f"{tail_name}: {_ms(tail)}")
             plot.set(xlabel=f"{name}, ms", ylabel="requests")
             plot.yaxis.get_major_locator().set_params(integer=True)
             plot.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
-            alt.append(f"{name}: median {p50:.3g} ms, {tail_name} {tail:.3g} ms.")
+            alt.append(f"{name}: median {_ms(p50)} ms, {tail_name} {_ms(tail)} ms.")
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _tail(values: Sequence[float]) -> tuple[str, float]:
