@@ -15,7 +15,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from engineroom.kit.errors import UserError
-from labs.kit.cells import defining_cell, lesson_cells, open_notebook, parse
+from labs.kit.cells import find_origin, lesson_cells, open_notebook, parse
 from labs.kit.learner import is_learner_file, is_unfinished
 
 VARIABLE = "ENGINEROOM_TRACEBACK"  # "full": IPython's own tracebacks, for authors
@@ -69,8 +69,11 @@ def describe(error: BaseException, trace: TracebackType | None) -> str:
     if isinstance(error, INTERRUPTS):
         return f"Interrupted{place}."
     advice = unfinished_advice(error, trace)
+    this_is = f"This is{place[1:].removeprefix(' in')}." if place else ""
+    if advice and isinstance(error, NameError):
+        return f"{advice} {this_is} {ALL_OF_IT}"
     if isinstance(error, UserError):
-        text = f"{error} This is{place[1:].removeprefix(' in')}." if place else str(error)
+        text = f"{error} {this_is}".strip()
     else:
         text = f"{traceback.format_exception_only(error)[-1].strip().rstrip('.')}{place}."
     return " ".join(part for part in (text, advice, ALL_OF_IT) if part)
@@ -132,9 +135,10 @@ def _advice(names: list[str], cell_frame: FrameType) -> str:
     source = "".join(linecache.getlines(cell_frame.f_code.co_filename))
     cells = lesson_cells(open_notebook(cell_frame.f_globals), source)
     for name in names:
-        cell = defining_cell(name, cells)
+        cell = find_origin(name, cells, cell_frame.f_globals)
         if cell:
-            return f"`{name}` is not {'written' if cell.exercise else 'defined'} yet: {cell.advice}."
+            state = "written" if name in cell.names and cell.exercise else "defined"
+            return f"`{name}` is not {state} yet: {cell.advice}."
     return ""
 
 

@@ -6,10 +6,12 @@ import ast
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from labs.kit.learner import is_unfinished
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 YOUR_CODE = "YOUR CODE"  # the mark of an exercise's cell
@@ -19,10 +21,11 @@ HEADING = re.compile(r"^#+\s+(.*)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Cell:
-    """One code cell: its text, the names that it defines, the heading above it, and the exercise that it answers."""
+    """One code cell: its text, the names that it defines and uses, the heading above it, the exercise it answers."""
 
     source: str
     names: frozenset[str]
+    used_names: tuple[str, ...]
     heading: str
     exercise: str = ""
 
@@ -61,6 +64,32 @@ def defining_cell(name: str, cells: list[Cell]) -> Cell | None:
     return next((cell for cell in cells if name in cell.names), None)
 
 
+def find_origin(name: str, cells: list[Cell], namespace: Mapping[str, Any]) -> Cell | None:
+    """The cell to go back to for ``name``: the one that defines it, or the first that this one waits for itself."""
+    cell = defining_cell(name, cells)
+    if cell is None:
+        return None
+    reached, pending, seen = [cell], [cell], {name}
+    while pending:
+        cell = pending.pop()
+        earlier = [] if cell.exercise else cells[: cells.index(cell)]
+        for used in cell.used_names:
+            origin = (
+                defining_cell(used, earlier) if _is_missing(used, namespace) and used not in seen else None
+            )
+            if origin:
+                seen.add(used)
+                reached.append(origin)
+                pending.append(origin)
+    return min(reached, key=cells.index)
+
+
+def _is_missing(name: str, namespace: Mapping[str, Any]) -> bool:
+    """Not defined, not written, or the result of a check that was not passed."""
+    value = namespace.get(name, ...)
+    return is_unfinished(value) or getattr(value, "verdict", "PASSED") != "PASSED"
+
+
 def _alike(text: str, source: str) -> bool:
     """Two versions of one cell: a line of code in common that is not short."""
     lines = {line.strip() for line in text.splitlines() if len(line.strip()) > 20}
@@ -86,7 +115,7 @@ def _cells(pairs: list[tuple[str, str]]) -> Iterator[Cell]:
             if YOUR_CODE in source:
                 following = (text for kind, text in pairs[index:] if kind == "code")
                 exercise = next((match[1] for text in following if (match := CHECK.search(text))), "")
-            yield Cell(source, frozenset(defined_names(source)), heading, exercise)
+            yield Cell(source, frozenset(defined_names(source)), used_names(source), heading, exercise)
 
 
 def defined_names(source: str) -> set[str]:
@@ -103,6 +132,16 @@ def defined_names(source: str) -> set[str]:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
     return names
+
+
+def used_names(source: str) -> tuple[str, ...]:
+    """The names that a cell looks up, also in its functions."""
+    nodes = ast.walk(parse(source) or ast.Module([], []))
+    return tuple(
+        dict.fromkeys(
+            node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        )
+    )
 
 
 def parse(source: str) -> ast.Module | None:

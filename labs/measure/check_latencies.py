@@ -107,7 +107,7 @@ def _entries(output: object) -> dict[str, object]:
     missing = [name for name in NAMES if name not in entries]
     require(not missing, f"The dictionary has no key {', '.join(missing)}. Return {', '.join(NAMES)}.")
     unfinished = [name for name in NAMES if entries[name] is ... or entries[name] is None]
-    require(not unfinished, f"One value is still `...`: {', '.join(unfinished)}.")
+    require(not unfinished, f"These are still `...`: {', '.join(unfinished)}.")
     return entries
 
 

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 
 from labs.kit import cells, course
-from labs.kit.cells import defined_names, defining_cell, lesson_cells, open_notebook
+from labs.kit.cells import defined_names, defining_cell, find_origin, lesson_cells, open_notebook
+from labs.kit.check import CheckResult, check, needs
 
 SLUGS = [lesson.slug for lesson in course.LESSONS if (cells.NOTEBOOKS / f"{lesson.slug}.ipynb").exists()]
 
@@ -52,6 +53,38 @@ def test_a_learners_own_notebook_is_read_first(tmp_path: Path) -> None:
     nbformat.write(nbformat.v4.new_notebook(cells=code), tmp_path / "02_measure.ipynb")
     cell = defining_cell("mine", lesson_cells(tmp_path / "02_measure.ipynb", ""))
     assert cell and cell.advice == "run the cell under “Part” first"
+
+
+def test_the_origin_of_a_name_is_the_exercise_that_its_cells_wait_for(tmp_path: Path) -> None:
+    sources = [
+        "import a",
+        "# ✏️ YOUR CODE\nlimits = ...\nresult = check('05.limits', limits)",
+        "needs('05.limits', result or None)\nconfig = a.build(limits)",
+        "engine = a.make(config)",
+        "reply = engine.run()",
+    ]
+    cells_of_lesson = [nbformat.v4.new_code_cell(source) for source in sources]
+    path = tmp_path / "05_mine.ipynb"
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A"), *cells_of_lesson]), path
+    )
+    lesson = lesson_cells(path, "")
+
+    def advice(name: str, **namespace: object) -> str:
+        cell = find_origin(name, lesson, {"check": check, "needs": needs} | namespace)
+        return cell.advice if cell else ""
+
+    failed = CheckResult("NOT YET", "05.limits", "")
+    passed = CheckResult("PASSED", "05.limits", "")
+    assert advice("reply", a=1, limits=..., result=failed) == "finish 05.limits first"
+    assert advice("limits", a=1) == "finish 05.limits first"
+    assert advice("reply", a=1, limits=2, result=failed) == "finish 05.limits first"
+    assert advice("reply", a=1, limits=2, result=passed) == "run the cell under “A” first"
+    assert find_origin("reply", lesson, {"a": 1, "limits": 2, "result": passed, "needs": needs}) == lesson[2]
+    assert find_origin("reply", lesson, {"a": 1, "config": 3}) == lesson[3]
+    assert find_origin("reply", lesson, {"engine": 3}) == lesson[4]
+    assert find_origin("reply", lesson, {}) == lesson[0]
+    assert find_origin("nowhere", lesson, {}) is None
 
 
 def test_the_open_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
