@@ -46,7 +46,7 @@ def test_requests_in_flight(style: int, capsys: pytest.CaptureFixture) -> None:
     assert f"gives {sum(map(load.e2e, RUN)) / 4.1:.1f} on average" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", ODD_NUMBERS, ids=str)
+@pytest.mark.parametrize("number", ODD_NUMBERS)
 def test_no_number(number: object) -> None:
     with pytest.raises(Unfinished, match=r"00\.weights.*finish that first"):
         draw_memory({"8B": number}, {"H100": 80})
@@ -56,7 +56,7 @@ def test_no_number(number: object) -> None:
         measure.in_flight(RUN, number)
 
 
-@pytest.mark.parametrize("times", ODD_LISTS, ids=str)
+@pytest.mark.parametrize("times", ODD_LISTS)
 def test_no_times(times: object) -> None:
     with pytest.raises(Unfinished, match=r"01\.streaming.*finish that first"):
         serve.tokens(times)
