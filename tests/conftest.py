@@ -10,7 +10,6 @@ import pytest
 from engineroom.kit.process import Server
 from engineroom.vllm.command import serve
 
-
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 
 
