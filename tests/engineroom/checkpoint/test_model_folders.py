@@ -193,7 +193,7 @@ def test_names_that_are_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("name", ["config.json", FILE, "."])
 def test_what_may_not_be_read_is_named(name: str) -> None:
     """In a child process that is not root, because root may read everything."""
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # TMPDIR is a folder that nobody else may enter
     try:
         write_model(folder)
         folder.chmod(0o755)
