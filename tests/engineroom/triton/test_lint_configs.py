@@ -18,7 +18,7 @@ from tests.engineroom.triton.conftest import StartTriton
 from tests.engineroom.triton.lint_configs import FILES, LOADED, PROGRAM, REFUSED, edited
 from tests.engineroom.triton.lint_fields import FIELD_EDITS
 
-LOAD_TIMEOUT = 20  # seconds; a safety net
+LOAD_TIMEOUT = 120  # seconds; a safety net
 
 
 def write_model(repository: Path, config: str, name: str = "model") -> None:
@@ -64,7 +64,8 @@ class Judge:
             with InferenceServerClient(self.triton.grpc) as client:
                 client.load_model("model", client_timeout=LOAD_TIMEOUT)
                 client.unload_model("model")
-        except InferenceServerException:
+        except InferenceServerException as error:
+            assert "Deadline" not in str(error), "Triton neither loaded nor refused the model"
             return False
         finally:
             shutil.rmtree(self.repository / "model")
@@ -78,13 +79,13 @@ def judge(start_triton: StartTriton, tmp_path_factory: pytest.TempPathFactory) -
         yield judge
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_triton_gives_the_same_verdicts(judge: Judge) -> None:
     assert {text for text in LOADED if not judge.loads(edited(text))} == set()
     assert {text for text in REFUSED if judge.loads(edited(text))} == set()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_triton_gives_the_same_verdict_on_single_fields(judge: Judge, tmp_path: Path) -> None:
     """Whatever passes the check is loaded, and vice versa. Every fourth edit keeps this at a minute."""
     different: dict[str, str] = {}
