@@ -57,6 +57,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
         client = NotebookClient(
             notebook,
             timeout=120,
+            startup_timeout=300,
             allow_errors=True,
             kernel_manager_class=IpcKernelManager,
             kernel_name="python3",
