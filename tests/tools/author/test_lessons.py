@@ -14,6 +14,7 @@ from tools.author.files import ROOT, lesson_sources
 from tools.author.gates import problems
 from tools.author.gates.exercises import check_calls
 from tools.author.gates.notebook_file import output_text
+from tools.kernel import IpcKernelManager
 
 LEARNERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECONDS_PER_CELL = 600
@@ -57,7 +58,9 @@ def test_an_untouched_lesson_runs_to_its_first_check_and_gets_a_hint(path: Path)
         client = NotebookClient(
             notebook,
             timeout=SECONDS_PER_CELL,
+            startup_timeout=SECONDS_PER_CELL,
             kernel_name="python3",
+            kernel_manager_class=IpcKernelManager,
             resources={"metadata": {"path": str(folders.work)}},
         )
         client.execute()
