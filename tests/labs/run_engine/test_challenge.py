@@ -46,6 +46,6 @@ def test_the_baseline_is_no_progress(engine: EngineDir) -> None:
 
 
 def test_pauses_without_end_and_errors_are_named(engine: EngineDir) -> None:
-    assert "times the context" in str(judged(engine, lambda *_: True))
+    assert "times the baseline's context" in str(judged(engine, lambda *_: True))
     assert "wait for ever" in str(judged(engine, lambda *_: False))
     assert "TypeError" in str(judged(engine, lambda request: True))
