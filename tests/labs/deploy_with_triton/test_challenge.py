@@ -56,7 +56,6 @@ def test_steps_are_counted_and_processes_are_limited(triton: Triton, programs: N
             ]
 
     in_order, two, four, nowhere = asyncio.run(judge_all())
-    assert not in_order and 0.9 < in_order.gain < 1.1
-    assert two and 1.5 < two.gain < 2.3
+    assert not in_order and in_order.gain < 1.2 < two.gain < 2.3
     assert not four and "has 4 instances" in str(four)
     assert not nowhere and "nowhere answered with an error" in str(nowhere)
