@@ -12,7 +12,9 @@ COMMANDS = {
     "stop": CommandTarget(COURSE, "Stop the servers whose notebook has ended.", "stop"),
     "machine": CommandTarget(COURSE, "Show what this machine is and what will cause trouble.", "machine"),
     "bill": CommandTarget(COURSE, "Show minutes and dollars of each lesson.", "bill"),
-    "progress": CommandTarget("tools.progress", "Show what you have done; write and verify reports to hand in."),
+    "progress": CommandTarget(
+        "tools.progress", "Show what you have done; write and verify reports to hand in."
+    ),
     "sync": CommandTarget(COURSE, "Bring a work folder up to date.", "sync"),
     "lessons": CommandTarget(COURSE, "Build the notebooks from solutions/NN_name.py.", "lessons"),
     "gates": CommandTarget(COURSE, "Say what is wrong with notebooks and with commands on pages.", "gates"),

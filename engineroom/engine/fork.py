@@ -32,7 +32,9 @@ def run_in_fork(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
 
     def run() -> None:
         die_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; this process ends the fork
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # a terminal sends it to both; this process ends the fork
         torch.set_num_threads(1)
         try:
             sender.send((work(), ""))

@@ -194,7 +194,7 @@ def test_an_environment_is_created_whatever_the_variables_say(
 def test_the_command_runs_in_a_folder_with_spaces_and_quotes(bootstrap: ModuleType, tmp_path: Path) -> None:
     folder = tmp_path / "mein Kürs 'x'" / ("long" * 60) / "bin"
     folder.mkdir(parents=True)
-    (folder / "python").write_text(f"#!/bin/sh\nexec {sys.executable} \"$@\"\n")
+    (folder / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (folder / "python").chmod(0o755)
     (folder / "engineroom").write_text(bootstrap.COMMAND, encoding="utf-8")
     (folder / "engineroom").chmod(0o755)

@@ -151,7 +151,9 @@ def test_pictures_say_what_they_show(capsys: pytest.CaptureFixture[str]) -> None
         TritonResponse(start, start + 1.5, [start + 0.5, start + 1.5], version="1" if start < 2 else "2")
         for start in range(4)
     ]
-    plots.streams({"one": responses[:2], "two": responses[2:], "three": [TritonResponse(2, 2.1, error="gone")]})
+    plots.streams(
+        {"one": responses[:2], "two": responses[2:], "three": [TritonResponse(2, 2.1, error="gone")]}
+    )
     plots.batches({"0 µs": Counter({1: 3, 2: 1}), "20 µs": Counter({5: 1})}, {"0 µs": 0.001, "20 µs": 0.021})
     plots.rollout([*responses, TritonResponse(2, 2.1, error="gone")], 1, 2)
     alt = capsys.readouterr().out

@@ -105,7 +105,10 @@ def test_who_waited_is_read_from_the_order_of_events() -> None:
     together = [Trace(0, [1.0, 5.0]), Trace(0, [2.0, 6.0])]
     late = Trace(0, [5.5, 7.0])
     assert (runs.max_concurrent_streams(together), runs.waits_for_a_block(together)) == (2, 0)
-    assert (runs.max_concurrent_streams([*together, late]), runs.waits_for_a_block([*together, late])) == (2, 1)
+    assert (runs.max_concurrent_streams([*together, late]), runs.waits_for_a_block([*together, late])) == (
+        2,
+        1,
+    )
 
 
 def test_the_challenge_counts_an_order_only_if_every_request_is_served(engine: EngineDir) -> None:
