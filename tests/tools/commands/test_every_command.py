@@ -21,7 +21,7 @@ from tests.engineroom.kit.stubborn import eventually
 from tests.tools.commands.matrix import CASES, Inputs, Run, command_paths, imported, start, words_of
 
 __all__ = ["checkpoint", "engine"]
-SECONDS = 120  # after which a command counts as hung
+SECONDS = 300  # after which a command counts as hung
 BUSY = [name for name, case in CASES.items() if case.busy]
 SHORT = [name for name, case in CASES.items() if not case.busy]
 SIGNALS = {
