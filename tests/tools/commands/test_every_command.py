@@ -76,6 +76,8 @@ def kill(run: Run) -> None:
 
 
 def assert_nothing_is_left(run: Run) -> None:
+    """Processes that were told to end may take a moment, on a busy machine a long one."""
+    eventually(lambda: not run.family() and not run.temporary_files(), SECONDS)
     family = [words_of(process)[:200] for process in run.family()]
     for process in run.family():
         process.kill()
