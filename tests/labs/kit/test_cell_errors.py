@@ -12,9 +12,11 @@ from nbclient import NotebookClient
 from tools.kernel import IpcKernelManager, private_runtime
 
 ROOT = Path(__file__).parents[3]
-INTERRUPT = (  # as Jupyter's stop button does
-    "import signal, threading; main = threading.main_thread().ident; "
-    "threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT)).start()"
+INTERRUPT = (  # as Jupyter's stop button does; on a busy machine a person presses it more than once
+    "import signal, threading; main = threading.main_thread().ident; ended = threading.Event(); "
+    "get_ipython().events.register('post_run_cell', lambda *_: ended.set()); "
+    "threading.Thread(target=lambda: [signal.pthread_kill(main, signal.SIGINT) "
+    "for _ in iter(lambda: ended.wait(2), True)], daemon=True).start()"
 )
 CELLS = {
     "start": "import labs.kit\nfrom engineroom.kit.errors import UserError\nimport asyncio, json, time",
