@@ -11,7 +11,7 @@ from engineroom.triton.server import Triton
 from labs.deploy_with_triton.requests import engine_steps, infer, num_instances, wait_until_idle
 from labs.kit.challenge import Challenge, ChallengeResult, Measurement
 
-CHALLENGE = Challenge("10.challenge", first_bar=1.5)
+CHALLENGE = Challenge("10.challenge", first_bar=1.3)
 BASELINE_MODEL = "in_order"
 MAX_INSTANCES = 2
 MAX_TOKENS = 24

@@ -26,6 +26,7 @@ def run(*command: str | Path) -> None:
     assert result.returncode == 0, (result.stdout + result.stderr)[-8000:]
 
 
+@pytest.mark.timeout(600)
 def test_types() -> None:
     run(CHECK / "basedpyright")
 
