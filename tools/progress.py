@@ -123,8 +123,10 @@ def _result(path: Path) -> Report | ReportError:
 def _line(result: Report | ReportError) -> str:
     if isinstance(result, ReportError):
         return f"NOT VALID: {result}"
-    done, total = (sum(getattr(lesson, field) for lesson in result.lessons) for field in ("done", "total"))
-    return f"valid, {result.name or 'without a name'}, {done} of {total} exercises"
+    num_done, num_exercises = (
+        sum(getattr(lesson, field) for lesson in result.lessons) for field in ("done", "total")
+    )
+    return f"valid, {result.name or 'without a name'}, {num_done} of {num_exercises} exercises"
 
 
 def _format(path: Path) -> Literal["html", "json"]:

@@ -32,9 +32,8 @@ def run_in_fork(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
 
     def run() -> None:
         die_with_parent()
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # a terminal sends it to both; this process ends the fork
+        # a terminal sends SIGINT to both processes; the parent ends the fork
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         torch.set_num_threads(1)
         try:
             sender.send((work(), ""))

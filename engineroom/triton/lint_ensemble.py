@@ -134,15 +134,15 @@ def check_ensemble_cache(ensemble: ModelFolder, models: Mapping[str, ModelFolder
 
 def later_steps(name: str, models: Mapping[str, ModelFolder]) -> set[str]:
     """The models that an ensemble leads to."""
-    found: set[str] = set()
+    model_names: set[str] = set()
     names = [name]
     while names:
         if (model := models.get(names.pop())) is None:
             continue
-        new_names = {step.model_name for step in model.config.ensemble_scheduling.step} - found
-        found |= new_names
+        new_names = {step.model_name for step in model.config.ensemble_scheduling.step} - model_names
+        model_names |= new_names
         names += new_names
-    return found
+    return model_names
 
 
 def check_step_tensors(ensemble: ModelFolder, models: Mapping[str, ModelFolder]) -> Iterator[str]:

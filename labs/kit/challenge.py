@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from engineroom.kit.errors import UserError
 from labs.kit import progress
-from labs.kit.show import show_html
+from labs.kit.show import show_html, verdict_html
 
 STEP = 1.05  # the next bar is this many times the best attempt so far
 COLOURS = {"BAR REACHED": "#1f7a46", "NOT YET": "#a85d00"}
@@ -62,12 +62,8 @@ class ChallengeResult:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        colour = COLOURS[self.verdict]
-        return (
-            f'<div style="border-left:4px solid {colour};padding:.3em .8em">'
-            f'<b style="background:{colour};color:#fff;padding:.1em .4em;border-radius:3px">{self.verdict}</b> '
-            f"{self.challenge} — {html.escape(self.message, quote=False)}</div>"
-        )
+        message = html.escape(self.message, quote=False)
+        return verdict_html(self.verdict, COLOURS[self.verdict], self.challenge, message)
 
     def _ipython_display_(self) -> None:
         """Display nothing: `Challenge.judge` has displayed the result already."""

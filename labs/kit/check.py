@@ -28,7 +28,7 @@ from labs.kit.requirements import (
     require_sequence,
     require_whole_number,
 )
-from labs.kit.show import show_html
+from labs.kit.show import show_html, verdict_html
 from labs.kit.values import shown, to_list, type_name
 
 __all__ = [
@@ -78,12 +78,8 @@ class CheckResult:
 
     def _repr_html_(self) -> str:
         text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(self.message, quote=False))
-        colour = COLOURS[self.verdict]
-        return (
-            f'<div style="border-left:4px solid {colour};padding:.3em .8em">'
-            f'<b style="background:{colour};color:#fff;padding:.1em .4em;border-radius:3px">{self.verdict}</b> '
-            f"{self.exercise} — {text}{ANOTHER_HINT if self.more_hints else ''}</div>"
-        )
+        message = f"{text}{ANOTHER_HINT if self.more_hints else ''}"
+        return verdict_html(self.verdict, COLOURS[self.verdict], self.exercise, message)
 
     def _ipython_display_(self) -> None:
         """Display nothing: ``check`` has displayed the result already, even when its cell continues."""

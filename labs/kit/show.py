@@ -36,6 +36,15 @@ def show_html(page: str, *, plain: str) -> None:
     display({"text/html": page, "text/plain": plain}, raw=True)
 
 
+def verdict_html(verdict: str, colour: str, name: str, message: str) -> str:
+    """The box of a verdict on an exercise or a challenge; ``message`` is HTML."""
+    return (
+        f'<div style="border-left:4px solid {colour};padding:.3em .8em">'
+        f'<b style="background:{colour};color:#fff;padding:.1em .4em;border-radius:3px">{verdict}</b> '
+        f"{name} — {message}</div>"
+    )
+
+
 @contextmanager
 def picture(alt: str | list[str], rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (8, 3.4),
             **subplots: Any) -> Iterator[tuple[Figure, Any]]:  # fmt: skip

@@ -112,8 +112,8 @@ def _lacking(requests: Sequence[Request], block_manager: BlockManager) -> int:
 def _hard_coded(tokens_per_block: int) -> AdmissionRule:
     def rule(request: Request, running: Sequence[Request], block_manager: BlockManager) -> bool:
         needed = sum(ceil(other.max_total_tokens / tokens_per_block) for other in [request, *running])
-        held = sum(len(other.block_table.block_ids) for other in running)
-        return needed - held <= block_manager.num_free_blocks
+        num_own_blocks = sum(len(other.block_table.block_ids) for other in running)
+        return needed - num_own_blocks <= block_manager.num_free_blocks
 
     return rule
 

@@ -36,8 +36,10 @@ def kept_commands() -> list[str]:
     texts = [
         "\n".join(line.lstrip("# ") for line in path.read_text().splitlines()) for path in lesson_sources()
     ]
-    kept = [command for text in texts for recap in KEEP.findall(text) for command in COMMAND.findall(recap)]
-    return sorted(set(kept))
+    commands = [
+        command for text in texts for recap in KEEP.findall(text) for command in COMMAND.findall(recap)
+    ]
+    return sorted(set(commands))
 
 
 def take_tour(page: Page, screenshots: str) -> list[str]:

@@ -45,12 +45,12 @@ def environment(spare_home: Path) -> dict[str, str]:
         return not ACTIVE.fullmatch(name)
 
     own = {"PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1", "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
-    kept = {name: value for name, value in os.environ.items() if belongs(name)}
-    home = Path(kept.get("HOME") or os.path.expanduser("~"))
+    inherited = {name: value for name, value in os.environ.items() if belongs(name)}
+    home = Path(inherited.get("HOME") or os.path.expanduser("~"))
     if not os.access(home, os.W_OK | os.X_OK):
         spare_home.mkdir(exist_ok=True)
         own["HOME"] = str(spare_home)
-    return {**kept, **own}
+    return {**inherited, **own}
 
 
 def advice(output: str, hint: str = "") -> str:

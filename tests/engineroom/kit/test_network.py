@@ -217,18 +217,18 @@ CLIENTS = {"httpx.Client", "httpx.AsyncClient", "httpx.get", "httpx.post", "http
 
 def test_one_place_creates_clients() -> None:
     """openai_client is the other: it gives OpenAI's client a transport of its own."""
-    found = set()
+    places = set()
     for folder in ("engineroom", "labs", "tools"):
         for path in (ROOT / folder).rglob("*.py"):
             calls = (
                 node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
             )
-            found |= {
+            places |= {
                 (path.relative_to(ROOT).as_posix(), name)
                 for call in calls
                 if (name := ast.unparse(call)) in CLIENTS
             }
-    assert found == {
+    assert places == {
         ("engineroom/kit/network.py", "httpx.Client"),
         ("engineroom/kit/network.py", "httpx.AsyncClient"),
         ("engineroom/load/client.py", "openai.OpenAI"),

@@ -84,8 +84,8 @@ def pasted(draw: st.DrawFn) -> tuple[str, str]:
     """A command, and the same with plumbing around it."""
     bare = draw(st.sampled_from(RIGHT + WRONG))
     text = bare
-    for wrappers, most in ((LAUNCHED, 2), (REDIRECTED, 1), (PLUMBING, 3)):
-        for wrap in draw(st.lists(st.sampled_from(wrappers), max_size=most)):
+    for wrappers, max_size in ((LAUNCHED, 2), (REDIRECTED, 1), (PLUMBING, 3)):
+        for wrap in draw(st.lists(st.sampled_from(wrappers), max_size=max_size)):
             text = wrap(text)
     return bare, text
 
