@@ -30,6 +30,14 @@ class IpcKernelManager(AsyncKernelManager):
         connection_file = str(Path(jupyter_runtime_dir(), f"kernel-{uuid4()}.json"))
         super().__init__(**{"transport": TRANSPORT, "connection_file": connection_file, **settings})
 
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """The kernel's command, with a log of fatal errors only.
+
+        A kernel that is ended amid a cell logs the traceback of a reply that nobody reads, into the terminal of the
+        command that was interrupted.
+        """
+        return super().format_kernel_cmd([*(extra_arguments or []), "--log-level=CRITICAL"])
+
 
 @contextmanager
 def private_runtime() -> Iterator[dict[str, str]]:

@@ -5,8 +5,10 @@ It relies only on the contract of NVIDIA's backend, but has not been run against
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -67,12 +69,17 @@ class TritonBackend:
         if self._client is None:  # a client belongs to the event loop in which it is created
             self._client = InferenceServerClient(self.address)
         request = stream_request(token_ids, params)
+        deadline = time.monotonic() + self.request_timeout
         stream: Any = self._client.stream_infer(_requests(request), self.request_timeout)
         self.num_requests += 1
         try:
             async for output in _outputs(stream, params):
                 yield output
-        except grpc.RpcError as error:
+        except (grpc.RpcError, asyncio.CancelledError) as error:
+            if _is_timeout(error, is_late=time.monotonic() >= deadline):
+                raise RequestTimeout(self.request_timeout) from None
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise self._translated(error) from None
         finally:
             self.num_requests -= 1
@@ -105,11 +112,22 @@ class TritonBackend:
 
     def _translated(self, error: grpc.RpcError) -> Exception:
         """The exception for a stream that gRPC ended; errors of the model are messages within the stream."""
-        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return RequestTimeout(self.request_timeout)
         if error.code() == grpc.StatusCode.UNAVAILABLE:
             return EngineStopped(f"Triton at {self.address} does not answer: {error.details()}")
         return RuntimeError(f"Triton says: {error.details()}")
+
+
+def _is_timeout(error: grpc.RpcError | asyncio.CancelledError, is_late: bool) -> bool:
+    """Whether the time limit ended a stream.
+
+    When the time ends while the request is being sent, gRPC reports an internal error of its own, or that the stream is
+    cancelled although nobody has cancelled its task.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return is_late and task is not None and not task.cancelling()
+    code = error.code()
+    return code == grpc.StatusCode.DEADLINE_EXCEEDED or (is_late and code == grpc.StatusCode.INTERNAL)
 
 
 def stream_error(message: str) -> Exception:

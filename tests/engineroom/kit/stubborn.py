@@ -28,11 +28,14 @@ def alive(pid: int) -> bool:
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    """Wait for a condition and return it. The limit ends a test that hangs; it is no bound on speed."""
+    """Wait until the condition holds once; return whether it did.
+
+    The limit ends a test that hangs; it is no bound on speed.
+    """
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:  # clock: a limit for a test that hangs
+    while not (holds := condition()) and time.monotonic() < deadline:  # clock: a limit for a test that hangs
         time.sleep(0.05)
-    return condition()
+    return holds
 
 
 def resources(state: dict) -> tuple[list[int], list[str]]:

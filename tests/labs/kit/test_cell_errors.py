@@ -12,11 +12,9 @@ from nbclient import NotebookClient
 from tools.kernel import IpcKernelManager, private_runtime
 
 ROOT = Path(__file__).parents[3]
-INTERRUPT = (  # as Jupyter's stop button does; on a busy machine a person presses it more than once
-    "import signal, threading; main = threading.main_thread().ident; ended = threading.Event(); "
-    "get_ipython().events.register('post_run_cell', lambda *_: ended.set()); "
-    "threading.Thread(target=lambda: [signal.pthread_kill(main, signal.SIGINT) "
-    "for _ in iter(lambda: ended.wait(2), True)], daemon=True).start()"
+INTERRUPT = (  # as Jupyter's stop button does, once the cell is at work: ipykernel ends when it is pressed too early
+    "import signal, threading; at_work = threading.Event(); main = threading.main_thread().ident; "
+    "threading.Thread(target=lambda: at_work.wait() and signal.pthread_kill(main, signal.SIGINT)).start()"
 )
 CELLS = {
     "start": "import labs.kit\nfrom engineroom.kit.errors import UserError\nimport asyncio, json, time",
@@ -37,8 +35,10 @@ CELLS = {
     "unknown name": "no_such_name",
     "unwritten name of no exercise": "my_own = ...\nmy_own + 1",
     "unfinished": "from labs.kit.check import needs\nneeds('05.limits', ...)",
-    "interrupted": f"{INTERRUPT}\nwhile True:\n    time.sleep(0.05)",
-    "interrupted await": f"{INTERRUPT}\nawait asyncio.sleep(600)",
+    "interrupted": f"{INTERRUPT}\nwhile True:\n    at_work.set(); time.sleep(0.05)",
+    "interrupted await": (
+        f"{INTERRUPT}; asyncio.get_running_loop().call_soon(at_work.set)\nawait asyncio.sleep(600)"
+    ),
     "syntax": "x = (1 +",
     "afterwards": "print('alive')",
 }
@@ -95,7 +95,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
         ),
         ("unwritten name of no exercise", "TypeError", "`my_own` is not written yet."),
         ("unfinished", "Unfinished", "your answer to 05.limits: finish that first"),
-        ("interrupted", "KeyboardInterrupt", "Interrupted, in line 3: `time.sleep(0.05)`."),
+        ("interrupted", "KeyboardInterrupt", "Interrupted, in line 3: `at_work.set(); time.sleep(0.05)`."),
         ("interrupted await", "CancelledError", "Interrupted, in line 2: `await asyncio.sleep(600)`."),
     ],
 )
