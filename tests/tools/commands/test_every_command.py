@@ -52,7 +52,10 @@ def is_busy(run: Run, name: str) -> bool:
     """Wait until the command is at work; end it and return False when it does not come so far."""
     busy = CASES[name].busy
     assert busy
-    if eventually(lambda: busy(run) or run.process.poll() is not None, SECONDS) and run.process.poll() is None:
+    if (
+        eventually(lambda: busy(run) or run.process.poll() is not None, SECONDS)
+        and run.process.poll() is None
+    ):
         return True  # was busy a moment ago: a child may have ended since
     kill(run)
     return False
