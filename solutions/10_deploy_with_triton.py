@@ -406,7 +406,8 @@ show.table(rows, f"A reader leaves early; the answer would have had {asked} toke
 # ## Two models in one server
 #
 # Refit a second engine with new weights, as in lesson 05. The second engine gets NVIDIA's other template, `llmapi`: one
-# model with text on both sides. NVIDIA kept this template when it removed engines.
+# model with text on both sides. NVIDIA kept this template when it removed engines. When `llmapi` streams, each response
+# has the whole text so far, where the ensemble sends what is new; here it answers once.
 # <!-- fact: github.com/NVIDIA/TensorRT-LLM/pull/15907 -->
 
 # %%
@@ -426,7 +427,7 @@ await put("second")
 # %%
 first_answer = await lesson.infer(client, "ensemble", text_input=chat(question), max_tokens=60, stream=True)
 second_answer = await lesson.infer(
-    client, "second", flat=True, text_input=chat(question), sampling_param_max_tokens=60, streaming=True
+    client, "second", flat=True, text_input=chat(question), sampling_param_max_tokens=60
 )
 print(f"ensemble: {first_answer.text}\nsecond:   {second_answer.text}{second_answer.error}")
 

@@ -54,7 +54,10 @@ class TritonPythonModel:
         self.requests.submit(requests)
 
     async def handle(self, tensors: dict[str, Any], sender: ResponseSender) -> None:
-        """Send one response for each batch of text deltas while streaming, else one response with all of them."""
+        """Send one response while streaming for each batch of text deltas, else one response at the end.
+
+        Each has the whole text so far, as NVIDIA's model sends `CompletionOutput.text` and not its `text_diff`.
+        """
         texts = decode("text_input", tensors["text_input"])
         if len(texts) != 1:
             raise RequestError(f"text_input has {len(texts)} texts; send one per request.")
@@ -69,8 +72,7 @@ class TritonPythonModel:
                 generated += batch
                 final = batch[-1].finish_reason is not None
                 if streaming or final:
-                    delta = join_deltas(batch if streaming else generated)
-                    sender.send(response_tensors(delta, generated, tensors), final=final)
+                    sender.send(response_tensors(join_deltas(generated), tensors), final=final)
 
     def params(self, tensors: dict[str, Any]) -> SamplingParams:
         """Raises RequestError, which names the tensor."""
@@ -87,17 +89,17 @@ class TritonPythonModel:
         self.requests.close()
 
 
-def response_tensors(delta: TextDelta, generated: list[TextDelta], tensors: dict[str, Any]) -> dict[str, Any]:
-    """The tensors of one response, each of shape [1]. The cumulative log-probability is over all of `generated`."""
-    response = {"text_output": np.array([delta.text.encode()], object)}
-    if flag(tensors, "return_finish_reason") and delta.finish_reason:
-        response["finish_reason"] = np.array([delta.finish_reason.encode()], object)
+def response_tensors(generated: TextDelta, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The tensors of one response, each of shape [1], for all that has been generated so far."""
+    response = {"text_output": np.array([generated.text.encode()], object)}
+    if flag(tensors, "return_finish_reason") and generated.finish_reason:
+        response["finish_reason"] = np.array([generated.finish_reason.encode()], object)
     if flag(tensors, "return_cumulative_logprob"):
-        cumulative_logprob = sum(part.outputs[0].logprob for part in generated)
+        cumulative_logprob = sum(output.logprob for output in generated.outputs)
         response["cumulative_logprob"] = np.array([cumulative_logprob], np.float32)
     if flag(tensors, f"{PREFIX}return_perf_metrics"):
-        outputs = join_deltas(generated).outputs
-        response |= perf_tensors(outputs, LLMAPI_PERF_METRICS, (1,), delta.finish_reason is not None)
+        is_final = generated.finish_reason is not None
+        response |= perf_tensors(generated.outputs, LLMAPI_PERF_METRICS, (1,), is_final)
     return response
 
 
