@@ -23,6 +23,7 @@ PAYLOAD = '{"text_input": {{ text|tojson }}, "max_tokens": {{ max_tokens }}, "st
 def run(command: list[str], folder: Path, timeout: float) -> None:
     """Run AIPerf with its files in `folder`, and kill its whole process group, however it ends."""
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= dict.fromkeys(("http_proxy", "HTTP_PROXY"), "http://127.0.0.1:9")  # no proxy listens there
     environment["USE_TORCH"] = "0"  # it needs only the tokenizer, and importing PyTorch takes seconds
     environment |= {
         "AIPERF_DATASET_MMAP_BASE_PATH": str(folder),

@@ -51,7 +51,11 @@ def hybrid(
         return start(command, name="stable", port=port)
 
     engine_url = f"http://127.0.0.1:{port}"
-    with gateway.serve_gateway(engine_url, vllm.url, key=KEY, engine_key=ENGINE_KEY) as server:
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("http_proxy", "HTTP_PROXY"):
+            patch.setenv(variable, "http://127.0.0.1:9")  # no proxy listens there
+        server = gateway.serve_gateway(engine_url, vllm.url, key=KEY, engine_key=ENGINE_KEY)
+    with server:
         client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0)
         yield Hybrid(client, vllm, start_engine, server)
 
