@@ -111,8 +111,8 @@ draw_memory(weights, memory)
 
 # %% [markdown]
 # A model fits if its bar ends to the left of the line. The gap is what is left for the KV cache: the keys and values
-# that attention stores for every token of every conversation. That gap decides how many users you can serve. Lesson 03,
-# still to come, is about it.
+# that attention stores for every token of every conversation. That gap decides how many users you can serve. Lesson 03
+# is about it.
 #
 # ## A first answer
 #
@@ -145,7 +145,9 @@ print("servers running now:", process.running())
 # ## What will it cost?
 #
 # Without a GPU, nothing. A rented GPU costs money from the minute it starts until you give it back, even while it
-# computes nothing. The prices below are a dated reference list; set `ENGINEROOM_PRICE_PER_HOUR` to your provider's.
+# computes nothing. The table uses the median of the list prices in `records/published/gpu-prices.json`; each price has
+# its date there. To use your provider's price, set the environment variable `ENGINEROOM_PRICE_PER_HOUR` before you
+# start JupyterLab.
 
 # %%
 show.table(bill(), "Minutes to work through each lesson, and dollars on a rented H100")
@@ -191,7 +193,7 @@ meter
 # folder.
 
 # %%
-meter.stop()
+print(f"spent: ${meter.stop():.2f}")
 
 # %% [markdown]
 # ## An open challenge

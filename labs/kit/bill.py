@@ -56,7 +56,8 @@ def bill(gpu: str = "H100") -> list[dict[str, object]]:
         for lesson in LESSONS
     ]
     total = {key: sum(row[key] for row in rows) for key in rows[0] if key != "lesson"}
-    return [*rows, {"lesson": "all of them", **total}]
+    dollars = f"dollars, {gpu}"
+    return [row | {dollars: f"{row[dollars]:.2f}"} for row in [*rows, {"lesson": "all of them", **total}]]
 
 
 def time_and_money(number: int, gpu: str = "H100") -> str:

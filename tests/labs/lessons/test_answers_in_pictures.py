@@ -23,7 +23,7 @@ def test_weights(style: int, capsys: pytest.CaptureFixture) -> None:
     draw_memory(
         {"8B": weight_gb(8.03e9, 2), "70B": weight_gb(70.6e9, 0.5)}, {"this machine": 16.5, "H100": 80}
     )
-    assert "8B (16.1 GB) fits into this machine, H100" in capsys.readouterr().out
+    assert "8B (16.06 GB) fits into this machine, H100" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("style", range(len(right_answers("01.streaming"))))
