@@ -75,7 +75,8 @@ print(answer.usage.prompt_tokens, "tokens in,", answer.usage.completion_tokens, 
 # %% [markdown]
 # ## Stream
 #
-# Readers need not wait for the last word. With `stream=True` the answer arrives in pieces, here one token each.
+# Readers need not wait for the last word. With `stream=True` the answer arrives in pieces, each as soon as it is there.
+# A piece is one token, or several tokens when the server's machine is busy.
 
 # %%
 question = [{"role": "user", "content": "What is the KV cache?"}]

@@ -16,7 +16,7 @@ def check_stream(times: object, wire: WireFacts) -> None:
         require_number(value, subject="One entry of the list") for value in require_sequence(times, listed)
     ]
     require(all(map(isfinite, seconds)), "One entry of the list is no moment in time: {value}.")
-    _check_count(len(seconds), wire.tokens)
+    _check_count(len(seconds), wire)
     _check_unit(seconds, wire)
     require(
         all(later >= earlier for earlier, later in pairwise(seconds)),
@@ -26,25 +26,31 @@ def check_stream(times: object, wire: WireFacts) -> None:
     _check_start(seconds, wire)
 
 
-def _check_count(num_times: int, tokens: float) -> None:
+def _check_count(num_times: int, wire: WireFacts) -> None:
+    """One time for each piece of text. A busy server sends several tokens in one piece."""
     require(
         num_times,
         "The list is empty: no piece of text was noted. Is the append inside the loop?",
     )
     require(
-        num_times > 3,
-        f"Only {num_times} {'time' if num_times == 1 else 'times'}: this answer has more tokens. Did you set "
-        "`stream=True`, and append in the loop?",
+        wire.tokens, "The server has generated no token since this cell began: send the request in this cell."
     )
-    require(tokens, "The server has generated no token since this cell began: send the request in this cell.")
-    require(
-        num_times >= tokens / 2,
-        f"The server generated {tokens:.0f} tokens, and the list has {num_times} times. Append for each piece of text.",
+    fewest = wire.pieces / 2 if wire.pieces else min(wire.tokens, 4)
+    most = 2 * (wire.pieces or wire.tokens)
+    arrived = (
+        f"{wire.pieces} pieces of text arrived"
+        if wire.pieces
+        else f"The server generated {wire.tokens:.0f} tokens"
     )
     require(
-        num_times <= 2 * tokens,
-        f"The server generated {tokens:.0f} tokens, and the list has {num_times} times. Begin with an empty list, and "
-        "append once for each piece of text.",
+        num_times > 1 or fewest <= 1,
+        "Only 1 time: this answer has more tokens. Did you set `stream=True`, and append in the loop?",
+    )
+    times = f"the list has {num_times} {'time' if num_times == 1 else 'times'}"
+    require(num_times >= fewest, f"{arrived}, and {times}. Append for each piece of text.")
+    require(
+        num_times <= most,
+        f"{arrived}, and {times}. Begin with an empty list, and append once for each piece of text.",
     )
 
 

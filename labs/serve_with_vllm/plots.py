@@ -16,16 +16,17 @@ def tokens(arrivals: Sequence[float]) -> None:
     arrivals = needs_numbers("01.streaming", arrivals)
     gaps = [later - earlier for earlier, later in pairwise(arrivals)]
     alt = (
-        f"{len(arrivals)} tokens of one stream on a time line: the first after {arrivals[0]:.2f} s, the last after "
-        f"{arrivals[-1]:.2f} s. Below it, the gap before each further token."
+        f"{len(arrivals)} pieces of one stream on a time line: the first after {arrivals[0]:.2f} s, the last after "
+        f"{arrivals[-1]:.2f} s. Below it, the gap before each further piece."
     )
     with show.picture(alt, 2, 1, size=(8, 3.6), height_ratios=(1, 2)) as (_, (line, bars)):
         line.eventplot([arrivals], colors=show.BLUE, linewidths=1.5)
         line.axvline(arrivals[0], color=show.ORANGE, linewidth=2)
-        line.annotate(" first token", (arrivals[0], 1.32), color=show.RED, fontsize=9)
+        first = (arrivals[0], 1.62)  # above the other strokes, which end at 1.5
+        line.annotate(" first token", first, color=show.RED, fontsize=9, annotation_clip=False)
         line.set(xlim=(0, None), yticks=[], xlabel="seconds after sending")
         bars.bar(range(2, len(arrivals) + 1), [1000 * gap for gap in gaps], color=show.BLUE)
-        bars.set(xlabel="token", ylabel="gap, ms")
+        bars.set(xlabel="piece", ylabel="gap, ms")
 
 
 def timeline(traces: Sequence[Trace], samples: Sequence[Metrics]) -> None:
@@ -38,7 +39,7 @@ def timeline(traces: Sequence[Trace], samples: Sequence[Metrics]) -> None:
         f"Below, vLLM's gauges: at most {max_running:.0f} requests run together, at most {max_waiting:.0f} wait."
     )
     with show.picture(alt, 2, 1, size=(8.5, 5.2), height_ratios=(2, 1), sharex=True) as (_, (top, bottom)):
-        for row, trace in enumerate(sorted(traces, key=lambda trace: trace.arrivals[0]), 1):
+        for row, trace in enumerate(sorted(traces, key=lambda trace: trace.arrivals[-1]), 1):
             waiting = [trace.sent - start, trace.arrivals[0] - start]
             arrivals = [arrival - start for arrival in trace.arrivals]
             top.plot(waiting, [row, row], color=show.GREY, linewidth=2, label="before the first token")

@@ -5,9 +5,10 @@ A learner's own times must agree with these: no token can be noted before its by
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import openai
@@ -22,7 +23,8 @@ class WireFacts:
 
     They are None when another client sent the request. ``headers`` is when ``create()`` returned, ``first`` when the
     first bytes of the answer arrived, ``last`` when it was complete. ``tokens`` is how many the server has generated
-    since the cell began, ``elapsed`` how many seconds ago that was.
+    since the cell began, ``elapsed`` how many seconds ago that was. ``pieces`` is how many pieces of text the answer
+    had: fewer than tokens when the server was too busy to send each token by itself, and 0 when that is not known.
     """
 
     headers: float | None
@@ -30,16 +32,18 @@ class WireFacts:
     last: float | None
     tokens: float
     elapsed: float
+    pieces: int = 0
 
 
 @dataclass
 class _Exchange:
-    """One request; readings of time.perf_counter."""
+    """One request: readings of time.perf_counter, and the bytes of its answer."""
 
     sent: float
     headers: float | None = None
     first: float | None = None
     last: float | None = None
+    body: bytearray = field(default_factory=bytearray)
 
 
 class WireTimes:
@@ -68,6 +72,7 @@ class WireTimes:
             for part in read(*arguments, **keywords):
                 exchange.last = time.perf_counter()
                 exchange.first = exchange.first or exchange.last
+                exchange.body += part
                 yield part
 
         response.iter_raw = read_and_note
@@ -83,4 +88,21 @@ class WireTimes:
             None if reading is None else reading - exchange.sent
             for reading in (exchange.headers, exchange.first, exchange.last)
         )
-        return WireFacts(headers, first, last, tokens, change.time)
+        return WireFacts(headers, first, last, tokens, change.time, count_pieces(bytes(exchange.body)))
+
+
+def count_pieces(body: bytes) -> int:
+    """Count the events of a streamed chat completion that have text; the body may end in the middle of an event."""
+    pieces = 0
+    for line in body.splitlines():
+        try:
+            event = json.loads(line.removeprefix(b"data: "))
+            pieces += any(choice["delta"].get("content") for choice in event["choices"])
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ):  # a blank line, [DONE], or no chat completion
+            continue
+    return pieces

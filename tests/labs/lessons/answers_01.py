@@ -23,6 +23,7 @@ from labs.serve_with_vllm.wire import WireFacts
 CHANGE = example_metrics(811, 107, time=2.0)
 WIRE = WireFacts(headers=0.012, first=0.0503, last=0.1411, tokens=7, elapsed=0.2)
 OTHER_CLIENT = WireFacts(headers=None, first=None, last=None, tokens=7, elapsed=0.2)
+MERGED = WireFacts(headers=0.012, first=0.0503, last=0.1411, tokens=38, elapsed=0.2, pieces=7)
 SILENT = WireFacts(headers=None, first=None, last=None, tokens=0, elapsed=0.2)
 TIMES = [0.0507, 0.0655, 0.0807, 0.0951, 0.1103, 0.1254, 0.1407]
 GENERATED, STEPS = "generation_tokens_total", "iteration_tokens_total_count"
@@ -76,6 +77,7 @@ RIGHT: dict[str, list[tuple[Any, ...]]] = {
         ([round(seconds, 2) for seconds in TIMES], WIRE),
         ([round(seconds, 3) for seconds in TIMES], WIRE),
         (TIMES, OTHER_CLIENT),
+        (TIMES, MERGED),
     ],
     "01.counters": [
         (per_second,),
@@ -118,7 +120,9 @@ WRONG: list[tuple[str, tuple[Any, ...], str]] = [
     ("01.streaming", ([*TIMES[:-1], None], WIRE), "not a number"),
     ("01.streaming", ([*TIMES[:-1], float("nan")], WIRE), "no moment in time"),
     ("01.streaming", (TIMES, SILENT), "send the request in this cell"),
-    ("01.streaming", (TIMES, WireFacts(0.012, 0.0503, 0.1411, 96, 0.2)), "The server generated 96 tokens"),
+    ("01.streaming", (TIMES, WireFacts(0.012, 0.0503, 0.1411, 96, 0.2, 96)), "96 pieces of text arrived"),
+    ("01.streaming", (TIMES * 3, MERGED), "7 pieces of text arrived"),
+    ("01.streaming", (shifted(0.0123), MERGED), "starts too late"),
     ("01.streaming", (TIMES * 3, WIRE), "Begin with an empty list"),
     ("01.streaming", ([NOW + seconds for seconds in TIMES], WIRE), "clock reading"),
     ("01.streaming", ([4321.5 + seconds for seconds in TIMES], WIRE), "clock reading"),

@@ -29,7 +29,7 @@ def test_weights(style: int, capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize("style", range(len(right_answers("01.streaming"))))
 def test_times(style: int, capsys: pytest.CaptureFixture) -> None:
     serve.tokens(right_answers("01.streaming")[style][0])
-    assert "7 tokens of one stream on a time line: the first after 0.05 s" in capsys.readouterr().out
+    assert "7 pieces of one stream on a time line: the first after 0.05 s" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("style", range(len(right_answers("02.max_rate"))))

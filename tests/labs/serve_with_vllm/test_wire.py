@@ -26,6 +26,7 @@ class Stream(BaseHTTPRequestHandler):
     """Streams a completion, slowly, and counts its tokens as vLLM does."""
 
     tokens = 0
+    tokens_per_piece = 1
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -40,7 +41,7 @@ class Stream(BaseHTTPRequestHandler):
         self.end_headers()
         for index in range(TOKENS):
             time.sleep(STEP_SECONDS if index else FIRST_SECONDS)
-            Stream.tokens += 1
+            Stream.tokens += Stream.tokens_per_piece
             choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": None}
             event = {
                 "id": "1",
@@ -143,6 +144,20 @@ def test_other_times_are_named(server: Server, way: Any, hint: str) -> None:
     client = load.openai_client(server)
     wire = WireTimes(client, server)
     assert hint in str(check("01.streaming", way(client), wire.facts()))
+
+
+@pytest.mark.parametrize("tokens_per_piece", [2, 5])
+def test_a_busy_server_sends_several_tokens_in_a_piece(
+    server: Server, tokens_per_piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stream, "tokens_per_piece", tokens_per_piece)
+    client = load.openai_client(server)
+    wire = WireTimes(client, server)
+    times = usual(client)
+    facts = wire.facts()
+    assert (facts.pieces, facts.tokens) == (TOKENS, TOKENS * tokens_per_piece)
+    assert check("01.streaming", times, facts)
+    assert "starts too late" in str(check("01.streaming", after_create(client), wire.facts()))
 
 
 def test_the_cell_can_be_run_again(server: Server) -> None:
