@@ -27,6 +27,7 @@ from engineroom.engine.runtime.request import Request, RequestError, TokenLogpro
 from engineroom.engine.runtime.sampler import PendingStep, prompt_logprobs, sample_tokens
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.scheduler import CapacitySchedulerPolicy, Scheduler
+from engineroom.engine.runtime.span import spanned
 from engineroom.kit import cgroup
 
 # The share of the available memory that a KV cache on a CPU takes, unless KvCacheConfig.max_tokens is set.
@@ -65,6 +66,7 @@ class Executor:
         self.num_steps = 0
         self._pending_steps: deque[PendingStep] = deque()
 
+    @spanned("step")
     def step(self) -> list[tuple[Request, TokenOutput]]:
         """Run one step if there are requests. Returns the tokens that the host has read, perhaps of earlier steps."""
         batch = self.scheduler.schedule()
@@ -110,6 +112,7 @@ class Executor:
         begin = request.num_computed_tokens
         return PLACEHOLDER_TOKEN_ID in request.token_ids[begin : begin + num_tokens]
 
+    @spanned("context")
     def _run_context(self, batch: list[tuple[Request, int]]) -> list[tuple[Request, TokenOutput]]:
         """Compute the next (request, number of tokens), and sample a token where the context is then complete.
 
@@ -142,6 +145,7 @@ class Executor:
             self._set_last_tokens(requests, greedy_token_ids[complete_rows])
         return self._sample(requests, logits[complete_rows], greedy_token_ids[complete_rows])
 
+    @spanned("generation")
     def _run_generation(self, requests: list[Request]) -> list[tuple[Request, TokenOutput]]:
         """Compute the newest token of each request, and sample the next one. Returns what was read of earlier steps."""
         if not requests:
@@ -157,6 +161,7 @@ class Executor:
             request.num_computed_tokens += 1
         return self._sample(requests, logits, greedy_token_ids)
 
+    @spanned("sample")
     def _sample(
         self, requests: list[Request], logits: Tensor, greedy_token_ids: Tensor
     ) -> list[tuple[Request, TokenOutput]]:
@@ -186,6 +191,7 @@ class Executor:
     def _set_last_tokens(self, requests: list[Request], token_ids: Tensor) -> None:
         self.model_runner.set_last_token_ids([_slot(request) for request in requests], token_ids)
 
+    @spanned("read")
     def _read_steps(self, last_step: int) -> list[tuple[Request, TokenOutput]]:
         """Read the tokens of all pending steps up to step number `last_step`."""
         outputs: list[tuple[Request, TokenOutput]] = []
@@ -209,14 +215,9 @@ class Executor:
             num_tokens = min(request.num_known_tokens, request.num_computed_tokens)
             if num_tokens % self.block_manager.tokens_per_block == 0:
                 self.block_manager.cache_full_blocks(request.block_table, request.token_ids[:num_tokens])
-        return TokenOutput(
-            token_id,
-            logprob.logprob,
-            finish_reason,
-            time.perf_counter(),
-            top_logprobs=logprob.top,
-            prompt_logprobs=tuple(request.prompt_logprobs) if is_first else (),
-        )
+        prompt = tuple(request.prompt_logprobs) if is_first else ()
+        values = (token_id, logprob.logprob, finish_reason, time.perf_counter())
+        return TokenOutput(*values, top_logprobs=logprob.top, prompt_logprobs=prompt)
 
 
 def _context_chunks(request: Request, num_tokens: int) -> list[ContextChunk]:

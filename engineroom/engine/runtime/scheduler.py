@@ -16,6 +16,7 @@ from engineroom.engine.config import Limits
 from engineroom.engine.runtime.kv_cache import BlockManager
 from engineroom.engine.runtime.request import ContextLengthError, Request, RequestError
 from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.span import spanned
 from engineroom.kit.errors import UserError
 
 CapacitySchedulerPolicy = Literal["guaranteed_no_evict", "max_utilization"]
@@ -94,6 +95,7 @@ class Scheduler:
         self.check(request)
         self.waiting.append(request)
 
+    @spanned("schedule")
     def schedule(self) -> ScheduledBatch:
         """The next step: running requests first, then new ones as far as slots, blocks and max_num_tokens allow."""
         self._finish_cancelled()
