@@ -32,7 +32,7 @@ class Measurement:
 
     @property
     def gain(self) -> float:
-        """How many times better than the baseline the attempt is; 0 when the attempt has no usable value."""
+        """How many times as good as the baseline the attempt is; 0 when the attempt has no usable value."""
         better, worse = (
             (self.baseline, self.attempt) if self.lower_is_better else (self.attempt, self.baseline)
         )
@@ -102,11 +102,11 @@ class Challenge:
         if measurement.failure:
             return "NOT YET", f"{measurement.failure} A gain counts only when the answers stay as good."
         if gain < bar:
-            return "NOT YET", f"{measurement}: {gain:.2f} times better. The bar is {bar:.2f}."
+            return "NOT YET", f"{measurement}: {gain:.2f} times as good. The bar is {bar:.2f}."
         progress.record_gain(self.id, gain)
         return (
             "BAR REACHED",
-            f"{measurement}: {gain:.2f} times better. Your next bar is {STEP * gain:.2f}.",
+            f"{measurement}: {gain:.2f} times as good. Your next bar is {STEP * gain:.2f}.",
         )
 
 

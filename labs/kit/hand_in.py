@@ -53,7 +53,7 @@ class LessonFacts(BaseModel, extra="forbid"):
 
 
 class Report(BaseModel, extra="forbid"):
-    """Everything that a report shows. ``gains``: open challenge -> how many times better than its baseline."""
+    """Everything that a report shows. ``gains``: open challenge -> how many times as good as its baseline."""
 
     format: Literal["Engine Room progress report 2"] = FORMAT
     name: str | None
