@@ -77,8 +77,10 @@ class Executor:
         if any(self._has_placeholders(request, num_tokens) for request, num_tokens in batch.context):
             outputs = self._read_steps(self.num_steps)  # may end some of the batch's requests
         self.model_runner.copy_blocks(self.block_manager.pop_block_copies())
-        outputs += self._run_context([chunk for chunk in batch.context if not chunk[0].finished])
-        outputs += self._run_generation([request for request in batch.generation if not request.finished])
+        if chunks := [chunk for chunk in batch.context if not chunk[0].finished]:
+            outputs += self._run_context(chunks)
+        if requests := [request for request in batch.generation if not request.finished]:
+            outputs += self._run_generation(requests)
         return outputs + self._read_steps(self.num_steps - self.overlap)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[int]]:
@@ -118,8 +120,6 @@ class Executor:
 
         Returns what was read of earlier steps.
         """
-        if not batch:
-            return []
         chunks = [_context_chunks(request, num_tokens) for request, num_tokens in batch]
         # float32 [num_chunks, vocab_size], int64 [num_chunks]
         logits, greedy_token_ids = self.model_runner.run_context(list(chain(*chunks)))
@@ -148,8 +148,6 @@ class Executor:
     @spanned("generation")
     def _run_generation(self, requests: list[Request]) -> list[tuple[Request, TokenOutput]]:
         """Compute the newest token of each request, and sample the next one. Returns what was read of earlier steps."""
-        if not requests:
-            return []
         # float32 [num_requests, vocab_size], int64 [num_requests]
         logits, greedy_token_ids = self.model_runner.run_generation(
             [request.token_ids[-1] for request in requests],
@@ -191,7 +189,6 @@ class Executor:
     def _set_last_tokens(self, requests: list[Request], token_ids: Tensor) -> None:
         self.model_runner.set_last_token_ids([_slot(request) for request in requests], token_ids)
 
-    @spanned("read")
     def _read_steps(self, last_step: int) -> list[tuple[Request, TokenOutput]]:
         """Read the tokens of all pending steps up to step number `last_step`."""
         outputs: list[tuple[Request, TokenOutput]] = []

@@ -17,6 +17,7 @@ from engineroom.engine.model import argmax_rows
 from engineroom.engine.runtime.grammar import apply_grammars
 from engineroom.engine.runtime.request import Request, TokenLogprob
 from engineroom.engine.runtime.sampling import sample
+from engineroom.engine.runtime.span import spanned
 
 
 class LogprobTensors(NamedTuple):
@@ -63,6 +64,7 @@ class PendingStep:
         if self._copied:
             self._copied.record()
 
+    @spanned("read")
     def read(self) -> list[tuple[Request, int, TokenLogprob]]:
         """(request, token id, log-probability or 0.0) for each request; waits for the device."""
         if self._copied:
