@@ -11,6 +11,7 @@ from engineroom.engine.runtime.executor import KvCacheConfig
 from engineroom.engine.runtime.scheduler import CapacitySchedulerPolicy
 from engineroom.kit.command import application, run
 from engineroom.openai.server import serve_engine_directory
+from engineroom.tracing import switch
 
 app = application(None)
 
@@ -54,6 +55,7 @@ def serve(
     batch_scheduler_policy: Annotated[
         CapacitySchedulerPolicy, typer.Option("--batch_scheduler_policy")
     ] = "guaranteed_no_evict",
+    otlp_traces_endpoint: Annotated[str | None, typer.Option(switch.OPTION, help=switch.HELP)] = None,
 ) -> None:
     """Serve an engine that was built with --tokenizer_dir over OpenAI's HTTP API, until SIGTERM or SIGINT."""
     kv_cache_config = KvCacheConfig(
@@ -62,8 +64,9 @@ def serve(
         enable_block_reuse=enable_block_reuse,
     )
     serve_engine_directory(
-        engine, host, port, served_model_name, kv_cache_config, batch_scheduler_policy, max_queue_size
-    )
+        engine, host, port, served_model_name, kv_cache_config, batch_scheduler_policy, max_queue_size,
+        otlp_traces_endpoint,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

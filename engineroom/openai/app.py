@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,7 +15,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from engineroom.engine.runtime.async_executor import EngineStats, EngineStopped, QueueFull
+from engineroom.engine.runtime.async_executor import Backend, EngineStopped, QueueFull
 from engineroom.engine.runtime.grammar import GrammarError
 from engineroom.engine.runtime.request import ContextLengthError, RequestError, TokenOutput
 from engineroom.engine.runtime.sampling import SamplingError, SamplingParams
@@ -36,20 +36,6 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 COMPLETION_RESPONSES = ERROR_RESPONSES | {
     200: {"model": CompletionResponse, "content": {"text/event-stream": {}}}
 }
-
-
-class Backend(Protocol):
-    """Generates tokens."""
-
-    def generate(self, token_ids: Sequence[int], params: SamplingParams, /) -> AsyncGenerator[TokenOutput]:
-        """Raises RequestError, QueueFull or EngineStopped before its first output. Closing it cancels the request."""
-        ...
-
-    def stats(self) -> EngineStats: ...
-
-    def problem(self) -> str | None:
-        """Why no output can be expected now; None if all is well."""
-        ...
 
 
 class CompletionService:

@@ -14,6 +14,8 @@ from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.scheduler import CapacitySchedulerPolicy
 from engineroom.openai.app import create_app
 from engineroom.openai.text import Vocabulary
+from engineroom.tracing.instrument import trace_app, traced_backend
+from engineroom.tracing.switch import start_tracing
 
 GRACE = 2  # seconds that running requests have after SIGTERM or SIGINT
 
@@ -43,8 +45,13 @@ def serve_engine_directory(
     kv_cache_config: KvCacheConfig,
     policy: CapacitySchedulerPolicy,
     max_queue_size: int,
+    otlp_traces_endpoint: str | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises EngineError for an engine that cannot run here or has no tokenizer."""
+    """Serve until SIGTERM or SIGINT. Spans go to the collector at `otlp_traces_endpoint`; None means no tracing.
+
+    Raises EngineError for an engine that cannot run here or has no tokenizer, and TracingError.
+    """
+    tracing = start_tracing(otlp_traces_endpoint, "engine")
     engine = open_engine(engine_dir)
     if not (engine.path / TOKENIZER).is_dir():
         raise EngineError(f"{engine_dir} has no tokenizer. Build it with --tokenizer_dir.")
@@ -53,7 +60,9 @@ def serve_engine_directory(
     block_manager = executor.executor.block_manager
     cache_tokens = block_manager.num_blocks * block_manager.tokens_per_block
     max_seq_len = min(engine.limits.max_seq_len, cache_tokens)
-    app = create_app(executor, vocabulary, name or engine.path.resolve().name, max_seq_len)
+    model = name or engine.path.resolve().name
+    app = create_app(traced_backend(executor, tracing, model), vocabulary, model, max_seq_len)
+    trace_app(app, tracing)
     config = uvicorn.Config(app, host, port, access_log=False, timeout_graceful_shutdown=2 * GRACE)
     try:
         EngineServer(config, executor).run()  # it raises the signal again after the shutdown

@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 
 from engineroom.kit.command import application, run
+from engineroom.tracing import switch
 from engineroom.triton.deployment import Deployment, DeploymentError, describe
 
 app = application(__doc__, no_args_is_help=True)
+TracesEndpoint = Annotated[str | None, typer.Option(switch.OPTION, help=switch.HELP)]
 Repository = Annotated[Path, typer.Argument(help="a model repository")]
 
 
@@ -51,11 +53,12 @@ def check(repository: Repository) -> None:
 def serve(
     repository: Repository,
     world_size: Annotated[int, typer.Option("--world_size", help="ranks of the engine, tp × pp")] = 1,
+    otlp_traces_endpoint: TracesEndpoint = None,
 ) -> None:
     """Start Triton on free loopback ports and run it until SIGTERM or SIGINT, or until it ends by itself."""
     from engineroom.triton.server import serve as start_triton
 
-    with start_triton(repository, world_size=world_size) as triton:
+    with start_triton(repository, world_size=world_size, otlp_traces_endpoint=otlp_traces_endpoint) as triton:
         print(f"HTTP {triton.url}\ngRPC {triton.grpc}\nmetrics {triton.metrics}", flush=True)
         while triton.server.alive():
             time.sleep(0.5)
@@ -85,6 +88,7 @@ def openai(
         int, typer.Option("--max_requests", help="requests served at a time; further ones get status 429")
     ] = 512,
     api_key_file: Annotated[Path | None, typer.Option("--api_key_file", help="one key per line")] = None,
+    otlp_traces_endpoint: TracesEndpoint = None,
 ) -> None:
     """Serve OpenAI's HTTP API with a running Triton behind it, over gRPC streaming."""
     from engineroom.triton.client import TritonBackend
@@ -92,7 +96,7 @@ def openai(
 
     keys = read_api_keys(api_key_file)
     backend = TritonBackend(grpc, url, metrics, request_timeout, max_requests)
-    run_frontend(backend, engine_dir, served_model_name, host, port, keys)
+    run_frontend(backend, engine_dir, served_model_name, host, port, keys, otlp_traces_endpoint)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,10 @@ class TritonBackend:
         self.num_requests = 0
         self._client: InferenceServerClient | None = None
 
-    async def generate(self, token_ids: Sequence[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
-        """Stream the output of one request. Closing the stream cancels the request, in Triton and in the engine."""
+    async def generate(
+        self, token_ids: Sequence[int], params: SamplingParams, headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[TokenOutput]:
+        """Stream one request's output. Closing it cancels the request. `headers` are gRPC's, such as traceparent."""
         if self.num_requests >= self.max_requests:
             raise QueueFull(
                 f"{self.num_requests} requests are running, as many as this server accepts; try again later."
@@ -70,7 +72,7 @@ class TritonBackend:
             self._client = InferenceServerClient(self.address)
         request = stream_request(token_ids, params)
         deadline = time.monotonic() + self.request_timeout
-        stream: Any = self._client.stream_infer(_requests(request), self.request_timeout)
+        stream: Any = self._client.stream_infer(_requests(request), self.request_timeout, headers=headers)
         self.num_requests += 1
         try:
             async for output in _outputs(stream, params):

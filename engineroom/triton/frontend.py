@@ -15,6 +15,8 @@ from engineroom.openai.app import create_app
 from engineroom.openai.http import error_response
 from engineroom.openai.response import ErrorInfo, ErrorResponse
 from engineroom.openai.text import Vocabulary
+from engineroom.tracing.instrument import trace_app, traced_backend
+from engineroom.tracing.switch import start_tracing
 from engineroom.triton.client import TritonBackend
 from engineroom.triton.deployment import DeploymentError
 from engineroom.triton.server import Triton
@@ -61,15 +63,22 @@ def read_api_keys(path: Path | None) -> list[str]:
 
 
 def run_frontend(
-    backend: TritonBackend, engine_dir: Path, served_model_name: str, host: str, port: int, keys: list[str]
-) -> None:
-    """Serve until SIGTERM or SIGINT. The limits and the tokenizer are those of the engine directory."""
+    backend: TritonBackend, engine_dir: Path, served_model_name: str, host: str, port: int, keys: list[str],
+    otlp_traces_endpoint: str | None = None,
+) -> None:  # fmt: skip
+    """Serve until SIGTERM or SIGINT. The limits and the tokenizer are those of the engine directory.
+
+    Spans go to the collector at `otlp_traces_endpoint`; None means no tracing. Raises TracingError.
+    """
+    tracing = start_tracing(otlp_traces_endpoint, "openai")
     engine = open_engine(engine_dir)
     tokenizer_dir = engine.path / TOKENIZER
     if not tokenizer_dir.is_dir():
         raise DeploymentError(f"{engine_dir} has no tokenizer. Build the engine with --tokenizer_dir.")
-    app = create_app(backend, Vocabulary(tokenizer_dir), served_model_name, engine.limits.max_seq_len)
+    traced = traced_backend(backend, tracing, served_model_name, backend.generate)
+    app = create_app(traced, Vocabulary(tokenizer_dir), served_model_name, engine.limits.max_seq_len)
     app.add_middleware(ApiKeyMiddleware, keys=keys)
+    trace_app(app, tracing)
     uvicorn.run(app, host=host, port=port, access_log=False, timeout_graceful_shutdown=GRACE)
 
 

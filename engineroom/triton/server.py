@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import sysconfig
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from engineroom.kit.diagnose import PAUSED
 from engineroom.kit.process import HOST, Server, ServerFailed, free_ports, start
+from engineroom.tracing.switch import ENVIRONMENT_VARIABLE, check_endpoint
 from engineroom.triton.deployment import DeploymentError
 from engineroom.triton.render import CONFIG
 
@@ -51,12 +53,15 @@ class Triton(AbstractContextManager["Triton"]):
 
 
 def serve(
-    repository: str | Path, *, name: str = "triton", world_size: int = 1, timeout: float = 240
-) -> Triton:
+    repository: str | Path, *, name: str = "triton", world_size: int = 1, timeout: float = 240,
+    otlp_traces_endpoint: str | None = None,
+) -> Triton:  # fmt: skip
     """Start Triton on free loopback ports and return when every model is ready; the process kit stops it.
 
     A second call with the same `name` replaces the first server. Raises DeploymentError where the repository has no
     model or this machine no Triton, and ServerFailed with the reason and the end of the log.
+
+    With `otlp_traces_endpoint`, Triton and the engine in it send OpenTelemetry spans there. Raises TracingError.
     """
     if not any(Path(repository).glob(f"*/{CONFIG}")):
         raise DeploymentError(
@@ -64,19 +69,25 @@ def serve(
         )
     http_port, grpc_port, metrics_port = free_ports(3)
     command = [sys.executable, "-m", "engineroom.triton.watchdog"]
-    command += server_command(Path(repository), "{port}", grpc_port, metrics_port, world_size)
-    server = start_with_retries(command, name, http_port, timeout)
+    command += server_command(
+        Path(repository), "{port}", grpc_port, metrics_port, world_size, otlp_traces_endpoint
+    )
+    variables = {ENVIRONMENT_VARIABLE: otlp_traces_endpoint} if otlp_traces_endpoint else {}
+    server = start_with_retries(command, name, http_port, timeout, variables)
     return Triton(server, f"{HOST}:{grpc_port}", f"http://{HOST}:{metrics_port}/metrics")
 
 
-def start_with_retries(command: list[str], name: str, port: int, timeout: float) -> Server:
+def start_with_retries(
+    command: list[str], name: str, port: int, timeout: float, variables: Mapping[str, str]
+) -> Server:
     """Start a server, up to MAX_STARTS times as long as it fails because the machine paused.
 
     Before 25.08 (python_backend's pull request 408) a model's process has one second to report that it is alive. If it
     takes longer, its start-up arguments have been freed, and the server dies too.
     """
+    env = {**environment(), **variables}
     start_once = partial(
-        start, command, name=name, env=environment(), ready="/v2/health/ready", timeout=timeout, port=port
+        start, command, name=name, env=env, ready="/v2/health/ready", timeout=timeout, port=port
     )
     for _ in range(MAX_STARTS - 1):
         try:
@@ -89,8 +100,9 @@ def start_with_retries(command: list[str], name: str, port: int, timeout: float)
 
 
 def server_command(
-    repository: Path, http_port: int | str, grpc_port: int, metrics_port: int, world_size: int = 1
-) -> list[str]:
+    repository: Path, http_port: int | str, grpc_port: int, metrics_port: int, world_size: int = 1,
+    otlp_traces_endpoint: str | None = None,
+) -> list[str]:  # fmt: skip
     """The command line: in NVIDIA's container mpirun with one server for each rank, elsewhere the wheel's server.
 
     As in launch_triton_server.py, ranks above 0 load only the model with the engine. Models are loaded and unloaded
@@ -108,6 +120,7 @@ def server_command(
         f"--metrics-port={metrics_port}",
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={EXIT_SECONDS}",
+        *trace_flags(otlp_traces_endpoint),
     ]
     if program != NVIDIA:
         return [str(program), *common, *rank_flags(0), f"--backend-directory={backend_directory(program)}"]
@@ -123,6 +136,22 @@ def rank_flags(rank: int) -> list[str]:
         f"--backend-config=python,shm-region-prefix-name=engineroom{os.getpid()}_{rank}_",
         f"--backend-config=python,thread-pool-size={BLS_CALLS}",
     ]
+
+
+def trace_flags(otlp_traces_endpoint: str | None) -> list[str]:
+    """Trace every request with OpenTelemetry. Raises TracingError for an address that is no HTTP URL with a path."""
+    if otlp_traces_endpoint is None:
+        return []
+    check_endpoint(otlp_traces_endpoint)
+    settings = (
+        "mode=opentelemetry",
+        "level=TIMESTAMPS",
+        "rate=1",
+        f"opentelemetry,url={otlp_traces_endpoint}",
+        "opentelemetry,resource=service.name=triton",
+        "opentelemetry,bsp_schedule_delay=500",  # milliseconds
+    )
+    return [f"--trace-config={setting}" for setting in settings]
 
 
 def executable() -> Path:

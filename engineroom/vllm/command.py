@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from engineroom.kit.errors import UserError
@@ -76,6 +77,17 @@ def environment(model: str, target: Machine) -> dict[str, str]:
     return settings
 
 
+def trace_environment(flags: Mapping[str, object]) -> dict[str, str]:
+    """Variables for ``otlp_traces_endpoint``: OTLP over HTTP instead of gRPC, a name, an export twice a second."""
+    if flags.get("otlp_traces_endpoint") is None:
+        return {}
+    return {
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": "vllm",
+        "OTEL_BSP_SCHEDULE_DELAY": "500",
+    }
+
+
 def serve(
     model: str = "course", *, name: str = "vllm", timeout: float = 300, env: dict[str, str] | None = None,
     **flags: object,
@@ -87,5 +99,5 @@ def serve(
     of the log.
     """
     target = machine()
-    settings = environment(model, target) | (env or {})
+    settings = environment(model, target) | trace_environment(flags) | (env or {})
     return start(command(model, target=target, **flags), name=name, env=settings, timeout=timeout)

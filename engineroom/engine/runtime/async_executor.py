@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from engineroom.engine.runtime.executor import Executor
 from engineroom.engine.runtime.request import Request, TokenOutput
@@ -41,6 +42,20 @@ class EngineStats:
     num_blocks: float = math.nan
     tokens_per_block: float = math.nan
     num_preemptions: float = math.nan
+
+
+class Backend(Protocol):
+    """Generates tokens: an AsyncExecutor, or a client of another server."""
+
+    def generate(self, token_ids: Sequence[int], params: SamplingParams, /) -> AsyncGenerator[TokenOutput]:
+        """Raises RequestError, QueueFull or EngineStopped before its first output. Closing it cancels the request."""
+        ...
+
+    def stats(self) -> EngineStats: ...
+
+    def problem(self) -> str | None:
+        """Why no output can be expected now; None if all is well."""
+        ...
 
 
 OutputQueue = asyncio.Queue[TokenOutput | Exception]

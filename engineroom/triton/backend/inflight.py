@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+import json
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
@@ -14,6 +17,8 @@ from typing import Any, TypeVar
 
 from engineroom.engine import AsyncExecutor, Executor, RequestError
 from engineroom.engine.runtime.async_executor import EngineStopped, QueueFull
+from engineroom.tracing.instrument import traced_backend
+from engineroom.tracing.switch import ENVIRONMENT_VARIABLE, start_tracing
 from engineroom.triton.backend.gauges import EngineGauges
 from engineroom.triton.backend.sender import ResponseSender, receive
 from engineroom.triton.backend.words import TensorError
@@ -45,7 +50,9 @@ class InflightRequests:
         check_period: float = 0.1,
         version: str = "1",
     ) -> None:
-        self.engine = AsyncExecutor(executor, max_queue_size or None)
+        self.executor = AsyncExecutor(executor, max_queue_size or None)
+        self.tracing = start_tracing(os.environ.get(ENVIRONMENT_VARIABLE), "engine")
+        self.engine = traced_backend(self.executor, self.tracing, "tensorrt_llm")
         self.handle, self.decoupled, self.check_period = handle, decoupled, check_period
         self.tasks: dict[asyncio.Task[None], tuple[str, ResponseSender]] = {}  # with the request's id
         self.gauges = EngineGauges(executor, version)
@@ -57,8 +64,9 @@ class InflightRequests:
         self.watching = asyncio.run_coroutine_threadsafe(self._watch(), self.loop)
 
     def submit(self, requests: Sequence[Any]) -> None:
-        for request_id, tensors, sender in receive(requests):
-            self.loop.call_soon_threadsafe(self._start, request_id, tensors, sender)
+        for request, tensors, sender in receive(requests):
+            context = trace_context(request) if self.tracing else None
+            self.loop.call_soon_threadsafe(self._start, request.request_id(), tensors, sender, context)
 
     def check_streaming(self, streaming: bool) -> None:
         """Raise RequestError for a streaming request to a model that sends one response."""
@@ -67,18 +75,26 @@ class InflightRequests:
 
     def close(self) -> None:
         """Triton calls this when every request has had its final response, or when the server ends."""
-        self.engine.close()
+        self.executor.close()
         self.watching.cancel()
         # The loop stops one turn later, so that the cancelled watch can end in it.
         self.loop.call_soon_threadsafe(self.loop.call_soon, self.loop.stop)
         self.thread.join()
         self.gauges.close()
+        if self.tracing:
+            self.tracing.close()
 
-    def _start(self, request_id: str, tensors: dict[str, Any], sender: ResponseSender) -> None:
+    def _start(
+        self,
+        request_id: str,
+        tensors: dict[str, Any],
+        sender: ResponseSender,
+        context: contextvars.Context | None,
+    ) -> None:
         if "stop" in tensors and tensors["stop"].any():
             self._stop(request_id, sender)
             return
-        task = self.loop.create_task(self._serve(tensors, sender))
+        task = self.loop.create_task(self._serve(tensors, sender), context=context)
         self.tasks[task] = (request_id, sender)
         task.add_done_callback(self._end)
 
@@ -117,6 +133,16 @@ class InflightRequests:
                 if sender.cancelled():
                     task.cancel()
             self.gauges.update(self.engine.stats())
+
+
+def trace_context(request: Any) -> contextvars.Context:
+    """A context in which spans are children of Triton's span for this request; Triton gives its headers as JSON."""
+    from engineroom.tracing.tracer import attach_headers
+
+    context = contextvars.Context()
+    headers = request.trace().get_context()  # None for a request that Triton does not trace
+    context.run(attach_headers, json.loads(headers) if headers else {})
+    return context
 
 
 async def coalesce(stream: AsyncGenerator[Item]) -> AsyncGenerator[list[Item]]:

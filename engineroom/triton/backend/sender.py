@@ -47,8 +47,8 @@ class ResponseSender:
                 sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
 
 
-def receive(requests: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any], ResponseSender]]:
-    """(request id, tensors as NumPy arrays, sender) of each request. An unreadable request gets an error response."""
+def receive(requests: Sequence[Any]) -> Iterator[tuple[Any, dict[str, Any], ResponseSender]]:
+    """(request, tensors as NumPy arrays, sender) of each request. An unreadable request gets an error response."""
     for request in requests:
         sender = ResponseSender(request)
         try:
@@ -56,4 +56,4 @@ def receive(requests: Sequence[Any]) -> Iterator[tuple[str, dict[str, Any], Resp
         except Exception as error:  # noqa: BLE001 (whatever Triton raises, the client gets it)
             sender.fail(f"the request's tensors cannot be read: {error}", "INVALID_ARG")
         else:
-            yield request.request_id(), tensors, sender
+            yield request, tensors, sender
