@@ -35,7 +35,7 @@ async def duel(
     baseline_flags: Mapping[str, Any],
     flags: Mapping[str, Any],
     measure: Callable[[Server], Awaitable[RoundResult]],
-    rounds: int = 3,
+    rounds: int = 7,
 ) -> Duel:
     """Start one server with each set of flags and call `measure` on them in turns.
 

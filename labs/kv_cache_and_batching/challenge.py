@@ -17,7 +17,7 @@ from labs.kit.challenge import Challenge, Measurement
 from labs.kit.replay import Arrival, Replay, replay
 from labs.kit.values import to_list
 
-CHALLENGE = Challenge("03.order", first_bar=1.3)
+CHALLENGE = Challenge("03.challenge", first_bar=1.3)
 SLOTS, KV_TOKENS, ANSWER = 4, 640, 12
 SYSTEM_TOKENS = (160, 128, 128, 96, 96)  # of the system prompts
 REQUESTS_PER_SYSTEM_PROMPT = 5
