@@ -459,8 +459,8 @@ for labels in sorted(labels for name, labels in counters if name == "nv_inferenc
 show.table(rows, "From /metrics")
 
 # %% [markdown]
-# The queue of `in_order` is the staircase in the picture. The engine has counters too, under the names that NVIDIA's
-# backend uses:
+# The queue of `in_order` is the staircase in the picture of the four readers. The engine has counters too, under the
+# names that NVIDIA's backend uses:
 
 # %%
 for (name, labels), value in lesson.read_metrics(server, "nv_trt_llm").items():
