@@ -56,7 +56,7 @@ for problem in problems(here):
 # | engine | what it is | needs |
 # |---|---|---|
 # | `vllm` | the flexible default of the field | a CPU or a GPU |
-# | `aot` | ours: compiled ahead of time by PyTorch; its code takes an evening to read | a CPU or a GPU, a C++ compiler |
+# | `aot` | ours: compiled ahead of time by PyTorch; its code is read in an evening | a CPU or a GPU, a C++ compiler |
 # | `trtllm` | TensorRT-LLM 1.2.1, the last stable release that builds engines | an NVIDIA GPU and NVIDIA's container |
 #
 # ### Exercise: read the card
