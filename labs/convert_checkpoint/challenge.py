@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import copy
 
@@ -12,6 +13,7 @@ from engineroom.checkpoint.sharded_model import ShardedModel, Weights
 from labs.kit.challenge import Challenge, ChallengeResult, Measurement
 
 CHALLENGE = Challenge("04.challenge", first_bar=1.5)
+RETURN = "return True for a faulty conversion, False for a correct one."
 BASELINE_TOKENS = 16  # tokens of the probe with which the baseline asks both models of each pair
 
 
@@ -46,7 +48,12 @@ async def _measure(checkpoint: Checkpoint, inspect: Inspector) -> Measurement:
     num_tokens, wrong = 0, list[str]()
     for name, model in suspects.items():
         reference, suspect = Probe(original), Probe(model)
-        if bool(inspect(reference, suspect)) is not (name in FAULTS):
+        verdict = inspect(reference, suspect)
+        if verdict is None or verdict is ...:
+            return Measurement(
+                math.nan, math.nan, "tokens", failure=f"`is_faulty` returned {verdict}: {RETURN}"
+            )
+        if bool(verdict) is not (name in FAULTS):
             wrong.append(name)
         num_tokens += reference.num_tokens + suspect.num_tokens
     baseline = 2 * BASELINE_TOKENS * len(suspects)

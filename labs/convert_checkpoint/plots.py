@@ -25,7 +25,7 @@ def row_placement(
     """Where row `row` of a layer's q_proj ends up in attention.qkv, for each tp_size; each bar is one rank's tensor."""
     alt: list[str] = []
     widths = list(tp_sizes)
-    with show.picture(alt, 1, len(widths), size=(9, 4), width_ratios=widths, sharey=True) as (figure, axes):
+    with show.picture(alt, 1, len(widths), size=(9, 4.6), width_ratios=widths, sharey=True) as (figure, axes):
         for panel, tp_size in zip(axes, tp_sizes, strict=True):
             for rank in range(tp_size):
                 rank_row = _draw_rank(panel, rank, _slices(model, tp_size, rank, layer), row)
@@ -58,7 +58,9 @@ def _draw_rank(axes: Axes, rank: int, slices: Sequence[checkpoint.SourceSlice], 
         height = len(part.rows)
         axes.bar(rank, height, bottom=bottom, color=COLORS[name], width=0.8, edgecolor="white")
         label = f"{name[0]} {part.rows.start}–{part.rows.stop - 1}"
-        axes.text(rank, bottom + 0.8 * height, label, ha="center", va="center", color="white", fontsize=7)
+        middle = bottom + (0.8 if name == "q_proj" else 0.5) * height  # in q_proj, clear of the black line
+        ink = "black" if name == "k_proj" else "white"
+        axes.text(rank, middle, label, ha="center", va="center", color=ink, fontsize=7)
         if name == "q_proj" and row in part.rows:
             rank_row = bottom + row - part.rows.start
             axes.plot([rank - 0.4, rank + 0.4], [rank_row, rank_row], color="black", linewidth=3)

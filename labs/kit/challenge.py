@@ -100,7 +100,7 @@ class Challenge:
     def _compare(self, measurement: Measurement, bar: float) -> tuple[str, str]:
         gain = measurement.gain
         if measurement.failure:
-            return "NOT YET", f"{measurement.failure} A gain counts only when the answers stay as good."
+            return "NOT YET", f"{measurement.failure} No gain counts until that is mended."
         if gain < bar:
             return "NOT YET", f"{measurement}: {gain:.2f} times as good. The bar is {bar:.2f}."
         progress.record_gain(self.id, gain)

@@ -52,7 +52,9 @@ def test_a_short_probe_finds_every_fault_and_raises_the_bar(converted: Checkpoin
         (differ(4000), "another rotary base"),  # a single token has no distance
         (differ(*range(300, 304)), "embeddings shifted"),  # the lower half of the vocabulary
         (lambda reference, suspect: True, f"Wrong about {len(HARMLESS)}"),
-        (lambda reference, suspect: None, f"Wrong about {len(FAULTS)}"),
+        (lambda reference, suspect: False, f"Wrong about {len(FAULTS)}"),
+        (lambda reference, suspect: None, "`is_faulty` returned None: return True"),
+        (lambda reference, suspect: ..., "`is_faulty` returned Ellipsis: return True"),
         (lambda reference, suspect: suspect.weights, "AttributeError"),
         (
             lambda reference, suspect: torch.equal(*(m.logits([4000, 9]) for m in (reference, suspect))),
