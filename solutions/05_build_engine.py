@@ -210,6 +210,8 @@ print(f"weights {memory.weight_bytes(engine_dir.model, precision) / 1e6:.1f} MB 
 print(f"{(engine_dir.path / 'rank0_managed_weights.safetensors').stat().st_size / 1e6:.1f} MB in the file")
 print(f"KV cache {pool / 1e6:.0f} MB reserved, {batch_bytes / 1e6:.0f} MB of it for this batch;", end=" ")
 print(f"the process grew by {grown / 1e6:.0f} MB")
+if grown < batch_bytes:
+    print("A cell was run again, so the process had used this memory before. It grows after Kernel > Restart Kernel.")
 
 # %% [markdown]
 # On a CPU, the operating system provides memory only when a program first writes to it. So the process grew by the part
