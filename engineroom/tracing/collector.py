@@ -6,10 +6,11 @@ It is for a notebook or a test. For servers that run for days, use the OpenTelem
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 import zlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -62,10 +63,11 @@ class Collector(AbstractContextManager["Collector"]):
         )
 
     def stop(self) -> None:
-        """Close the port and end the thread. The spans stay readable."""
+        """Close the port and every connection, and wait for the threads. The spans stay readable."""
         self._server.shutdown()
-        self._server.server_close()
         self._thread.join()
+        self._server.close_connections()
+        self._server.server_close()  # it waits for the connections' threads
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -77,7 +79,26 @@ class Collector(AbstractContextManager["Collector"]):
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True  # a client that sends nothing does not delay `stop`
+    """A server that can close its open connections: a client that sends nothing does not delay `stop`."""
+
+    daemon_threads = False
+
+    def __init__(self, address: tuple[str, int], handler: Any) -> None:
+        self._connections: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def close_connections(self) -> None:
+        for connection in list(self._connections):
+            with suppress(OSError):  # the client or its thread has closed it
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -19,6 +19,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
+# The last two: protobuf's parser expects an object in many places without a check.
+UNREADABLE = (DecodeError, json_format.ParseError, RecursionError, TypeError, AttributeError)
 IDS = ("traceId", "spanId", "parentSpanId")
 
 
@@ -51,7 +53,7 @@ def decode(body: bytes, content_type: str) -> list[Span]:
         else:
             document = json.loads(body, object_hook=_with_base64_ids)
             request = json_format.ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
-    except (DecodeError, json_format.ParseError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ValueError(str(error)) from None
     return list(_spans(request))
 
