@@ -23,6 +23,9 @@ LIBRARY = {
     "vllm": CommandTarget("engineroom.vllm.__main__", "Measure vLLM on this machine."),
     "compare": CommandTarget("engineroom.compare.__main__", "Measure engines and servers side by side."),
     "quality": CommandTarget("engineroom.quality.__main__", "Score the answers of a model or a server."),
+    "profile": CommandTarget(
+        "engineroom.profile.__main__", "Measure ceilings; record and read traces of engines."
+    ),
     "metrics": CommandTarget("engineroom.metrics.__main__", "Write the Grafana dashboard."),
 }
 

@@ -72,18 +72,19 @@ def _folder_error(folder: Path, verb: str, error: OSError, remedy: str) -> Folde
     return FolderError(f"Cannot {verb} the folder {folder}: {error.strerror or error}. {advice}")
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, through a temporary file: a reader sees the old file or the new one.
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write ``content``, text as UTF-8, through a temporary file: a reader sees the old file or the new one.
 
     A link stays a link: the file that it leads to is written. A file that exists keeps its mode; a new one gets the
     mode that the umask leaves. A device or a pipe is written directly. Raises FileError (disk full, no permission) and
     then leaves ``path`` as it was.
     """
+    data = content.encode() if isinstance(content, str) else content
     try:
         if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(data)
         else:
-            _replace(path.resolve(), text.encode())
+            _replace(path.resolve(), data)
     except OSError as error:
         reason = error.strerror or error
         raise FileError(f"Cannot write {path}: {reason}. Free some space, or choose another file.") from error

@@ -98,7 +98,10 @@ def measure(
     """Start vLLM on MODEL, send closed-loop load, write one record each for throughput, TTFT and TPOT."""
     require_records_folder(out)
     batch_sizes = users or [1, 4, 16]
-    with tempfile.TemporaryDirectory() as folder, _serve(model, Path(folder), max(batch_sizes)) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serve(model, Path(folder), max_num_seqs=max(batch_sizes)) as server,
+    ):
         start_seconds = server.seconds_to_ready or 0.0
         vocabulary = SHAPES[model]["vocab_size"] if model in SHAPES else COURSE_VOCABULARY
         samples = asyncio.run(
@@ -114,15 +117,12 @@ def measure(
     save_records(name, rows, command, out)
 
 
-def _serve(model: str, folder: Path, max_num_seqs: int) -> Server:
-    """vLLM on a model, or on random weights in the shape of one, which ``folder`` then holds."""
-    if model not in SHAPES:
-        return vllm.serve(model, max_num_seqs=max_num_seqs, served_model_name="model", timeout=550)
-    return vllm.serve(
-        str(write_shape(model, folder)),
-        max_num_seqs=max_num_seqs,
-        served_model_name="model",
-        load_format="dummy",
-        enable_prefix_caching=False,
-        timeout=550,
-    )
+def serve(model: str, folder: Path, *, env: dict[str, str] | None = None, **flags: object) -> Server:
+    """vLLM on a model, or on random weights in the shape of one, which ``folder`` then holds, under the name `model`.
+
+    ``env``, ``flags`` and errors as in ``vllm.serve``.
+    """
+    if model in SHAPES:
+        flags |= {"load_format": "dummy", "enable_prefix_caching": False}
+        model = str(write_shape(model, folder))
+    return vllm.serve(model, name="vllm", timeout=550, env=env, served_model_name="model", **flags)
