@@ -4,7 +4,7 @@
 # **What have I got, and what will it cost?**
 #
 # Before you serve a model, look at the machine, at the size of the model, and at the price per hour.
-# Ten minutes here save an evening of error messages later.
+# A quarter of an hour here saves an evening of error messages later.
 #
 # New to JupyterLab or to this course? Take the tour: **Help > Engine Room tour**.
 #

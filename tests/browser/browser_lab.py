@@ -31,12 +31,13 @@ COMMAND = [sys.executable, "-m", "tools", "lab", "--no-browser", "--port", "{por
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: its address without a slash at the end, token, process and work folder."""
+    """A running JupyterLab: its address without a slash at the end, token, process, work folder and log."""
 
     url: str
     token: str
     pid: int
     work: Path
+    log: Path
 
     def get(self, path: str, token: str | None = None) -> httpx.Response:
         """GET a path, without a token unless one is given."""
@@ -71,7 +72,7 @@ def running_lab() -> Iterator[Lab]:
         with start(command, name="lab", env=env, ready="/api", timeout=WAIT) as server:
             info = json.loads(next(Path(runtime[RUNTIME_DIR]).glob("jpserver-*.json")).read_text())
             base = f"{server.url}{info['base_url']}".rstrip("/")
-            yield Lab(base, info["token"], server.pid, folders.work)
+            yield Lab(base, info["token"], server.pid, folders.work, server.log)
 
 
 def chromium() -> str:

@@ -104,5 +104,10 @@ def test_a_missing_browser_is_told_with_the_line_that_installs_it(monkeypatch: p
         chromium()
 
 
+def test_the_address_that_is_printed_opens_the_first_lesson(lab: Lab) -> None:
+    address = f"{lab.url}/lab/tree/{LESSON}?token={lab.token}"
+    assert address in lab.log.read_text()
+
+
 def test_the_glossary_opens_from_the_work_folder(lab: Lab) -> None:
     assert lab.get("/api/contents/docs/glossary.md?content=0", lab.token).status_code == httpx.codes.OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from engineroom.kit import openmp
 from engineroom.kit.command import replace
@@ -36,8 +37,9 @@ def start_lab(work: Path, *, port: int, host: str, browser: bool) -> None:
 
 def lab_command(work: Path, *, port: int, host: str, browser: bool) -> list[str]:
     """Return the command line of JupyterLab on the first lesson of ``work``, an absolute path."""
-    first_lesson = next(iter(sorted(work.glob("00_*.ipynb"))), work)
-    command = [sys.executable, "-m", "jupyterlab", str(first_lesson), f"--ServerApp.root_dir={work}"]
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={work}"]
+    if first_lessons := sorted(work.glob("00_*.ipynb")):  # the address that is opened, and printed
+        command.append(f"--LabApp.default_url=/lab/tree/{quote(first_lessons[0].name)}")
     command += [
         f"--KernelManager.transport={TRANSPORT}",
         f"--port={port}",
