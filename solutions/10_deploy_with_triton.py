@@ -142,7 +142,7 @@ print(ids)
 
 # %% [markdown]
 # The second model is the engine: tokens in, tokens out. It is *decoupled*: one request may get many responses, here one
-# per token. Therefore you send it requests over a stream.
+# per token, or one for several tokens when the machine is busy. Therefore you send it requests over a stream.
 
 # %%
 await put("tensorrt_llm")
