@@ -526,7 +526,7 @@ roll_out_result = check("10.rollout", roll_out, attempt, str(second.path), old)
 plots.rollout(attempt.responses, attempt.start_time, attempt.end_time)
 for version in ("1", "2"):
     token_ids = next((response.token_ids for response in attempt.responses if response.version == version), None)
-    text = tokenizer.decode(token_ids) if token_ids else "did not answer"
+    text = tokenizer.decode(token_ids, skip_special_tokens=True) if token_ids else "did not answer"
     print(f"version {version}: {text}")
 
 # %% [markdown]

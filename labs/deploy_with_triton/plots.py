@@ -74,7 +74,10 @@ def batches(sizes: Mapping[str, Counter[int]], single_request_seconds: Mapping[s
         labels = [f"{1 << group}–{(2 << group) - 1}" if group else "1" for group in range(num_groups)]
         left.set_xticks(range(num_groups), labels)
         left.set(xlabel="requests in one call", ylabel="calls")
-        left.legend(frameon=False, title="queue delay")
+        left.yaxis.get_major_locator().set_params(integer=True)
+        handles, delays = left.get_legend_handles_labels()
+        names = [f"queue delay {delay}" for delay in delays]
+        left.legend(handles, names, frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
         right.set_yticks(range(len(single_request_seconds)), list(single_request_seconds))
         longest = 1000 * max(single_request_seconds.values())
         right.set(xlabel="ms for a single request", xlim=(0, 1.3 * longest))

@@ -99,4 +99,5 @@ def in_flight(traces: Sequence[Trace], average: float) -> None:
         axes.fill_between(times, counts, step="post", color=show.SKY, label="in flight, counted")
         axes.axhline(average, color=show.RED, linewidth=2, label="rate × time in the system")
         axes.set(xlabel="seconds", ylabel="requests")
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
