@@ -9,7 +9,6 @@ from engineroom.kit.record import Record
 from labs.kit import show
 from labs.kit.replay import Replay
 
-COLORS = (show.BLUE, show.ORANGE, show.GREEN, show.PURPLE)
 LIGHT_GREY = "#D9D9D9"
 WORK_COLORS = {"waits": LIGHT_GREY, "context": show.ORANGE, "generation": show.BLUE}
 
@@ -48,15 +47,15 @@ def rules(replays: Mapping[str, Replay]) -> None:
     max_steps = max(len(replay.steps) for replay in replays.values())
     size = (8.5, 1.35 * len(replays) + 0.6)
     with show.picture(alt, len(replays), 1, size=size, sharex=True, sharey=True) as (_, panels):
-        for (name, replay), axes, color in zip(replays.items(), panels, COLORS, strict=False):
+        for (name, replay), axes in zip(replays.items(), panels, strict=True):
             numbers = range(1, len(replay.steps) + 1)
             batch_sizes = [step.batch_size for step in replay.steps]
             unfinished = [step.batch_size + len(step.waiting) for step in replay.steps]
             axes.fill_between(numbers, unfinished, step="mid", color=LIGHT_GREY)
-            axes.fill_between(numbers, batch_sizes, step="mid", color=color)
+            axes.fill_between(numbers, batch_sizes, step="mid", color=show.GREEN)
             axes.set_title(f"{name}: {len(replay.steps)} steps", loc="left", fontsize=10)
             axes.set(ylabel="requests", xlim=(0, max_steps + 1), ylim=(0, None))
-        panels[-1].set_xlabel("step; grey: waiting")
+        panels[-1].set_xlabel("step; green: computed together, grey: waiting")
 
 
 def ratios(machines: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
@@ -94,7 +93,7 @@ def cuda_graphs(records: Mapping[int, Record]) -> None:
         for column, (slow, difference) in enumerate(zip(without, saved, strict=True)):
             text = f"{difference:.2f} ms\n{difference / slow:.0%}"
             axes.annotate(text, (column, slow), (0, 4), textcoords="offset points", ha="center", fontsize=9)
-        axes.set(ylabel="ms for a token of each", ylim=(0, 1.3 * max(without)))
+        axes.set(ylabel="ms for one token\nof every stream", ylim=(0, 1.3 * max(without)))
         axes.legend(frameon=False, loc="upper left")
 
 
