@@ -105,7 +105,7 @@ in_steps = replay(engine_dir, few, max_batch_size=4, max_num_tokens=96)
 plots.steps(in_steps)
 
 # %% [markdown]
-# A free slot is filled in the very next step. Where a step has both orange and blue, a prompt was computed together with
+# A free slot is filled in the very next step. Where a step has orange and blue, a prompt was computed together with
 # the tokens of other requests: in-flight batching. The prompts of requests 3 and 5 did not fit into what the other
 # requests left of a step's 96 tokens, so each was computed in two chunks, in two steps: chunked context. Lesson 03
 # showed what in-flight batching and chunks are good for; this lesson is about the rules behind them.
