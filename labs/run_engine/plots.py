@@ -61,19 +61,25 @@ def rules(replays: Mapping[str, Replay]) -> None:
 def ratios(machines: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
     """This engine's tokens per second over vLLM's in the same round: a panel for each machine, a row by streams."""
     alt = ["This engine's tokens per second over vLLM's, median."]
-    with show.picture(alt, 1, len(machines), size=(9, 2.4)) as (_, panels):
+    with show.picture(alt, 1, len(machines), size=(9, 2.7)) as (figure, panels):
         for (machine, ratios_by_streams), axes in zip(machines.items(), panels, strict=True):
             for row, (streams, round_ratios) in enumerate(ratios_by_streams.items()):
                 median = statistics.median(round_ratios)
                 rows = [row] * len(round_ratios)
-                axes.plot(round_ratios, rows, "o", color=show.BLUE, alpha=0.6, markersize=5)
-                axes.plot([median, median], [row - 0.3, row + 0.3], color="black", linewidth=2)
+                axes.plot(
+                    round_ratios, rows, "o", color=show.BLUE, alpha=0.6, markersize=5, label="one round"
+                )
+                axes.plot(
+                    [median, median], [row - 0.3, row + 0.3], color="black", linewidth=2, label="median"
+                )
                 alt.append(f"{machine}, {streams} at once: {median:.2f}.")
             axes.axvline(1, color=show.RED, linestyle="--", label="as fast as vLLM")
             num_rows = len(ratios_by_streams)
             axes.set_yticks(range(num_rows), [f"{streams} at once" for streams in ratios_by_streams])
             axes.set(xlabel="this engine / vLLM", ylim=(num_rows - 0.5, -0.5), title=machine)
-        panels[0].legend(frameon=False, fontsize=8)
+        handles, labels = panels[0].get_legend_handles_labels()
+        legend = dict(zip(labels, handles, strict=True))
+        figure.legend(legend.values(), legend, loc="outside lower center", ncols=len(legend), frameon=False)
 
 
 def cuda_graphs(records: Mapping[int, Record]) -> None:
