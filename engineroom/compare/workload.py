@@ -25,7 +25,7 @@ class BatchWorkload:
         match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)-([1-9]\d*)", text.strip())
         if not match:
             raise CompareError(
-                f"--workloads {text!r}: expected streams x tokens in - tokens out, such as 16x128-64."
+                f"The workload {text!r}: expected streams x tokens in - tokens out, such as 16x128-64."
             )
         streams, input_len, output_len = map(int, match.groups())
         return cls(streams, input_len, output_len)

@@ -57,8 +57,10 @@ def require_writable(folder: Path, remedy: str = "Choose") -> Path:
 
     Call it before long work whose result goes to the folder. Raises FolderError, with advice as in ``make_folder``.
     """
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     try:
+        existing = next(
+            parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
+        )
         with TemporaryFile(dir=existing) as file:
             file.write(bytes(PROBE_BYTES))
             file.flush()

@@ -18,7 +18,7 @@ from engineroom.engine.runtime.request import Request
 from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.engine.runtime.span import spans
 from engineroom.kit.errors import UserError
-from engineroom.kit.files import make_folder
+from engineroom.kit.files import require_writable
 from engineroom.kit.network import http_client
 from engineroom.kit.process import Server
 from engineroom.kit.record import command_line
@@ -49,7 +49,7 @@ def profile_engine(
     `generation`, `sample` and `read`. Raises EngineError, RequestError for a workload beyond the engine's limits,
     TraceError when the workload has no more than `skip` steps, and FolderError.
     """
-    folder = make_folder(Path(out))
+    folder = require_writable(Path(out))
     executor = Executor(engine_dir, KvCacheConfig(max_tokens=workload.kv_cache_tokens))
     prompts = random_prompts(workload.streams, workload.input_len, vocab=_vocabulary(executor))
     params = SamplingParams(max_tokens=workload.output_len)
@@ -99,7 +99,7 @@ def profile_vllm(
     each step and `gpu_model_runner: ...` for its parts (on a CPU too). The scheduler runs in another process. Raises
     ServerFailed, ProfileError when vLLM refuses or writes no trace, TraceError for an empty one, and FolderError.
     """
-    folder = make_folder(Path(out))
+    folder = require_writable(Path(out))
     command = command_line("profile vllm", model, workload=workload, steps=steps, skip=skip, out=out)
     with tempfile.TemporaryDirectory() as temporary:
         traces = Path(temporary) / "traces"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engineroom.kit.files import write_atomic
+from engineroom.kit.files import make_folder, write_atomic
 from engineroom.kit.machine import machine
 from engineroom.kit.record import commit
 from engineroom.profile.trace import (
@@ -47,10 +47,12 @@ def provenance(command: str, **facts: object) -> dict[str, Any]:
 
 
 def write_trace(document: Mapping[str, Any], path: Path) -> Path:
-    """Write a trace, gzipped, without the names of host and temporary file. Raises FileError."""
+    """Write a trace, gzipped, without the names of host and temporary file.
+
+    Raises FolderError and FileError.
+    """
     public = {key: value for key, value in document.items() if key not in PRIVATE}
-    write_atomic(path, _compressed(public))
-    return path
+    return _write(path, _compressed(public))
 
 
 def add_provenance(source: Path, path: Path, origin: Mapping[str, Any]) -> Path:
@@ -93,8 +95,7 @@ def reduce_trace(
         facts = {**origin, "steps": count, "first_step": first}
         data = _compressed(_reduced(trace, bounds[0], bounds[count], facts))
         if len(data) <= MAX_RECORD_BYTES:
-            write_atomic(Path(out), data)
-            return Path(out)
+            return _write(Path(out), data)
     raise TraceError(
         f"{path}: one step is more than {MAX_RECORD_BYTES} bytes, gzipped. Record a smaller batch, or without stacks."
     )
@@ -141,6 +142,12 @@ def _ids(thread: tuple[str, str]) -> dict[str, int | str]:
     """Numbers as numbers: Perfetto takes a process id in quotes for another process."""
     pid, tid = (int(part) if part.isdecimal() else part for part in thread)
     return {"pid": pid, "tid": tid}
+
+
+def _write(path: Path, data: bytes) -> Path:
+    make_folder(path.parent)
+    write_atomic(path, data)
+    return path
 
 
 def _compressed(document: Mapping[str, Any]) -> bytes:

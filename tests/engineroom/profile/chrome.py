@@ -43,3 +43,10 @@ def write(path: Path, events: Sequence[Event], **document: Any) -> Path:
     content = json.dumps({"traceEvents": [as_chrome(event) for event in events], **document}).encode()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path
+
+
+def write_step(path: Path) -> Path:
+    """A trace of one step of an engine, with its provenance."""
+    thread = ("1", "1")
+    events = [Event("step", "user_annotation", thread, 0, 9000), Event("aten::mm", "cpu_op", thread, 10, 80)]
+    return write(path, events, provenance={"command": "engineroom profile engine"})

@@ -20,6 +20,7 @@ from engineroom.kit.command_group import load_command
 from engineroom.kit.process import free_port, responds
 from tests.engineroom.kit.sigint import with_sigint
 from tests.engineroom.kit.stubborn import alive
+from tests.engineroom.profile.chrome import write_step
 from tools.__main__ import COMMANDS
 from tools.author.files import ROOT
 
@@ -196,6 +197,11 @@ CASES: dict[str, Case] = {
         lambda run: bool(children(run)),
     ),
     "quality score": Case(lambda inputs, folder: ["--model", inputs.model], imported("engineroom.quality.local")),
+    "profile engine": Case(lambda inputs, folder: [inputs.engine, "--workload", "2x8-8", "--out", folder]),
+    "profile vllm": Case(lambda inputs, folder: ["course", "--out", folder], has_server),
+    "profile reduce": Case(lambda inputs, folder: [write_step(folder / "trace.json"), "--out", folder / "reduced.gz"]),
+    "profile table": Case(lambda inputs, folder: [write_step(folder / "trace.json")]),
+    "profile ceilings": Case(lambda inputs, folder: ["--device", "cpu"]),
     "metrics grafana": Case(lambda inputs, folder: ["--out", folder / "dashboard.json"]),
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(600)  # builds an engine
 WRITERS = FOLDERS | FILES
 ENTRIES = {"convert": "config.json", "build": "manifest.json", "refit": "manifest.json", "record": "r.json",
            "render": "tensorrt_llm", "report": "report.html", "sync": "docs",
-           "dashboard": "dashboard.json"}  # fmt: skip
+           "dashboard": "dashboard.json", "profile": "engine.trace.json.gz"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engineroom.checkpoint import convert
+from engineroom.compare.workload import BatchWorkload
 from engineroom.engine.build import build, refit
 from engineroom.engine.config import BuildConfig
 from engineroom.kit.errors import UserError
 from engineroom.kit.record import Record
 from engineroom.metrics.grafana import write_dashboard
+from engineroom.profile.record import profile_engine
 from engineroom.triton.deployment import describe
 from engineroom.triton.render import render
 from tools.author.report import RunReport
@@ -49,6 +51,7 @@ FILES: dict[str, Writer] = {  # files in a directory that may contain others
     "report": write_report,
     "sync": lambda checkpoint, engine, folder: sync(folder),
     "dashboard": lambda checkpoint, engine, folder: write_dashboard(folder / "dashboard.json"),
+    "profile": lambda checkpoint, engine, folder: profile_engine(engine, BatchWorkload(1, 4, 2), 2, folder),
 }
 
 
