@@ -258,12 +258,13 @@ server.stop()
 # ## On an H100
 #
 # Run the same cells with a model that needs the GPU, with longer prompts and answers, and with more users. NVIDIA's own
-# load generator is AIPerf, the successor of GenAI-Perf. `python3 bootstrap.py --aiperf` installs it into
-# `.venv/aiperf/bin`. Here it measures the server that the last command of lesson 01 starts, on port 8000:
+# load generator is AIPerf, the successor of GenAI-Perf. `python3 bootstrap.py --aiperf` installs it, and the command
+# below measures the server that the last command of lesson 01 starts, on port 8000. Type both in the course's folder:
 #
 # ```
-# aiperf profile --model Qwen/Qwen2.5-7B-Instruct --url http://127.0.0.1:8000 --endpoint-type chat --streaming \
-#   --synthetic-input-tokens-mean 512 --output-tokens-mean 256 --request-rate 8 --request-count 400
+# .venv/aiperf/bin/aiperf profile --model Qwen/Qwen2.5-7B-Instruct --url http://127.0.0.1:8000 \
+#   --endpoint-type chat --streaming --synthetic-input-tokens-mean 512 --output-tokens-mean 256 \
+#   --request-rate 8 --request-count 400
 # ```
 #
 # This lesson's own code recorded the latency of one stream and of many streams on such a GPU:
