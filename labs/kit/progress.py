@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,10 +30,14 @@ class Attempts(BaseModel):
 
 
 class Progress(BaseModel):
-    """All attempts: exercise id -> version -> attempts. `gains`: challenge id -> best gain over its baseline."""
+    """All attempts: exercise id -> version -> attempts. `gains`: challenge id -> best gain over its baseline.
+
+    `identity`: random, chosen once, so that what an exercise draws for a learner stays the same.
+    """
 
     exercises: dict[str, dict[int, Attempts]] = {}
     gains: dict[str, float] = {}
+    identity: str = ""
 
     def status(self, exercise: str, version: int) -> Status:
         """Return how far this version is; ``changed``: an earlier version was passed, this one not yet."""
@@ -70,6 +75,22 @@ def record_attempt(exercise: str, version: int, *, passed: bool, mistake: str | 
         entry.mistake = mistake
         write_atomic(home() / "progress.json", progress.model_dump_json(indent=1))
         return entry.level
+
+
+def identity() -> str:
+    """Return the random identity of this progress file; it is chosen and written at the first call.
+
+    Where the file cannot be written it is "", the same for everybody.
+    """
+    try:
+        with _lock():
+            progress = load()
+            if not progress.identity:
+                progress.identity = secrets.token_hex(8)
+                write_atomic(home() / "progress.json", progress.model_dump_json(indent=1))
+            return progress.identity
+    except OSError:
+        return ""
 
 
 def best_gain(challenge: str) -> float:

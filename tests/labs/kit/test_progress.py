@@ -82,3 +82,24 @@ def test_two_kernels_at_once(data_home: Path) -> None:
         "01.b": 40,
         "01.both": 80,
     }
+
+
+def test_an_identity_is_chosen_once_and_differs_between_learners(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    progress.record_attempt("01.a", 1, passed=True)
+    identity = progress.identity()
+    assert identity and progress.identity() == identity == progress.load().identity
+    progress.record_gain("01.b", 2.0)
+    assert progress.load().identity == identity
+    assert progress.load().status("01.a", 1) == "done"
+    monkeypatch.setenv("ENGINEROOM_HOME", str(tmp_path / "another learner"))
+    assert progress.identity() != identity
+
+
+def test_where_nothing_can_be_written_the_identity_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(progress, "write_atomic", full)
+    assert progress.identity() == ""

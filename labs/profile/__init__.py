@@ -1,0 +1,1 @@
+"""Lesson 11: where the time of a step goes."""
