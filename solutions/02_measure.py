@@ -38,7 +38,8 @@ server = vllm.serve(model)
 # ## Raw timestamps
 #
 # Everything below is computed from two facts: when a request was sent, and when each of its tokens arrived. The load is
-# eight users, each of whom asks again as soon as the answer is complete. The first run only warms the server up.
+# eight users, each of whom asks again as soon as the answer is complete. The first run only warms the server up. The
+# times are seconds of a clock that started at some moment in the past, so only their differences mean anything.
 
 # %%
 prompts = load.random_prompts(64, prompt_tokens, seed=1)
