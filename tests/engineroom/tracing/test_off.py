@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -15,9 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 import engineroom
-from engineroom.engine.directory import TOKENIZER, EngineDir
 from engineroom.engine.runtime.async_executor import AsyncExecutor
-from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.openai.app import create_app
 from engineroom.openai.text import Vocabulary
 from engineroom.tracing.collector import Collector
@@ -47,18 +44,6 @@ def test_a_server_imports_opentelemetry_only_for_tracing(
     assert "engineroom.openai.app" in imports and "engineroom.tracing.switch" in imports
     assert ("opentelemetry.sdk.trace" in imports) == is_on
     assert any(name.startswith("opentelemetry") for name in imports) == is_on
-
-
-@pytest.fixture(scope="module")
-def executor(engine: EngineDir) -> Iterator[AsyncExecutor]:
-    executor = AsyncExecutor(Executor(engine, KvCacheConfig(max_tokens=512)))
-    yield executor
-    executor.close()
-
-
-@pytest.fixture(scope="module")
-def vocabulary(engine: EngineDir) -> Vocabulary:
-    return Vocabulary(engine.path / TOKENIZER)
 
 
 def calls(app: FastAPI, max_tokens: int, stream: bool) -> tuple[Counter[CodeType], set[CodeType]]:

@@ -112,12 +112,16 @@ def test_an_error_of_the_engine_is_in_both_spans(traced_frontend: Server, collec
 
 
 def test_a_client_that_leaves_ends_the_engine_s_span(traced_frontend: Server, collector: Collector) -> None:
-    trace_id = new_trace_id()
-    arguments = {"json": body(240, stream=True), "headers": traceparent(trace_id)}
-    with client(traced_frontend) as http, http.stream("POST", "/v1/completions", **arguments) as response:
-        next(response.iter_lines())
-    spans = wait(collector, trace_id, FRONTEND_SPANS + TRITON_SPANS + ENGINE_SPANS)
-    requests = [span for span in spans if span.name == "llm_request"]
+    """A request may be complete before the servers notice that its client has left: then try another one."""
+    for _ in range(10):
+        trace_id = new_trace_id()
+        arguments = {"json": body(240, stream=True), "headers": traceparent(trace_id)}
+        with client(traced_frontend) as http, http.stream("POST", "/v1/completions", **arguments) as response:
+            next(response.iter_lines())
+        spans = wait(collector, trace_id, FRONTEND_SPANS + TRITON_SPANS + ENGINE_SPANS)
+        requests = [span for span in spans if span.name == "llm_request"]
+        if {span.status for span in requests} == {"ERROR"}:
+            break
     assert [(span.status, span.message) for span in requests] == [("ERROR", "the request was cancelled")] * 2
     engine_spans = by_name([span for span in spans if span.service == "engine"])
     assert_phases_fill(engine_spans["llm_request"], engine_spans)

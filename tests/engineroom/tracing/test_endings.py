@@ -1,0 +1,64 @@
+"""How traced servers end, and how a failed step ends a trace; the servers run in this process."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from engineroom.engine.directory import EngineDir
+from engineroom.engine.runtime.async_executor import AsyncExecutor
+from engineroom.engine.runtime.executor import Executor, KvCacheConfig
+from engineroom.engine.runtime.request import Request, TokenOutput
+from engineroom.openai.app import create_app
+from engineroom.openai.text import Vocabulary
+from engineroom.tracing import tracer
+from engineroom.tracing.backend import PHASES
+from engineroom.tracing.collector import Collector
+from engineroom.tracing.instrument import trace_app, traced_backend
+from engineroom.tracing.switch import start_tracing
+from tests.engineroom.tracing.conftest import assert_phases_fill, body, by_name, new_trace_id, traceparent
+
+
+def test_a_server_sends_its_last_spans_when_it_ends(
+    executor: AsyncExecutor, vocabulary: Vocabulary, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracer, "SCHEDULE_DELAY", 1e9)  # milliseconds: nothing is sent before the end
+    tracing = start_tracing(collector.url, "ending")
+    app = create_app(traced_backend(executor, tracing, "course"), vocabulary, "course", 256)
+    trace_app(app, tracing)
+    trace_id = new_trace_id()
+    with TestClient(app) as http:
+        assert http.post("/v1/completions", json=body(3), headers=traceparent(trace_id)).status_code == 200
+        assert not collector.spans(trace_id)
+    assert len(collector.spans(trace_id)) == 2 + len(PHASES)
+
+
+class FailingExecutor(Executor):
+    """Its model runner fails in the step after the third token."""
+
+    def step(self) -> list[tuple[Request, TokenOutput]]:
+        if self.num_steps == 3:
+            raise MemoryError("no memory for this step")
+        return super().step()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failed_step_is_an_error_of_the_server(
+    engine: EngineDir, vocabulary: Vocabulary, collector: Collector, stream: bool
+) -> None:
+    executor = AsyncExecutor(FailingExecutor(engine, KvCacheConfig(max_tokens=512)))
+    tracing = start_tracing(collector.url, "failing")
+    app = create_app(traced_backend(executor, tracing, "course"), vocabulary, "course", 256)
+    trace_app(app, tracing)
+    trace_id = new_trace_id()
+    with TestClient(app, raise_server_exceptions=False) as http:
+        response = http.post("/v1/completions", json=body(20, stream=stream), headers=traceparent(trace_id))
+    executor.close()
+    named = by_name(collector.spans(trace_id))
+    root, request = named["POST /v1/completions"], named["llm_request"]
+    assert (request.status, request.message) == ("ERROR", "no memory for this step")
+    assert request.attributes["error.type"] == "MemoryError"
+    assert request.attributes["gen_ai.response.finish_reasons"] == ["error"]
+    assert_phases_fill(request, named)
+    assert root.attributes["http.response.status_code"] == response.status_code
+    assert (root.status == "ERROR") == (response.status_code == 500) == (not stream)
