@@ -130,7 +130,7 @@ def _report(name: str | None) -> Report:
         commit=short_commit(commit()),
         machine=device,
         lessons=lessons,
-        gains=progress.gains,
+        gains=dict(sorted(progress.gains.items())),
     )
 
 
