@@ -12,6 +12,7 @@ from labs.kit import show
 from labs.kit.check import needs_number
 
 COLORS = (show.BLUE, show.ORANGE, show.GREEN)
+REPEAT = "Run the notebook again from the cell with `capacity`."
 
 
 def latencies(traces: Sequence[Trace]) -> None:
@@ -57,7 +58,7 @@ def loops(runs: Mapping[str, Sequence[Trace]]) -> None:
 def sweep(points: Sequence[Point], slo: SLO, best: float) -> None:
     """TTFT by offered rate, and the share of requests that met the SLO by offered rate.
 
-    When no rate met the promise, a sentence says so and what to do.
+    When no rate met the promise, or a rate did although a lower one did not, a sentence says so and what to do.
     """
     best = needs_number("02.max_rate", best)
     rates = [point.rate for point in points]
@@ -77,11 +78,17 @@ def sweep(points: Sequence[Point], slo: SLO, best: float) -> None:
             right.axvline(best, color=show.ORANGE, linewidth=2, label="highest good rate")
         right.set(xlabel="requests per second offered", ylabel="%", ylim=(0, 105))
         right.legend(frameon=False, fontsize=8)
-    if not any(point.share(slo) >= PROMISE for point in points):
+    good = [point.rate for point in points if point.share(slo) >= PROMISE]
+    if not good:
         print(
             f"Not even {min(rates):.1f} requests per second met the objective for {PROMISE:.0%} of the requests. The "
             "objective is a multiple of the calm run's latencies, so either that run was quieter than this one or "
-            "something else uses this machine now. Run the notebook again from the cell with `capacity`."
+            f"something else uses this machine now. {REPEAT}"
+        )
+    elif missed := [rate for rate in rates if rate < max(good) and rate not in good]:
+        print(
+            f"{missed[0]:.1f} requests per second missed the objective, and {max(good):.1f} met it: something else "
+            f"used this machine meanwhile. {REPEAT}"
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 from engineroom import load
 from labs.kit.check import Unfinished
 from labs.measure import plots as measure
-from labs.measure.examples import GOAL, RUN, SWEEPS
+from labs.measure.examples import GOAL, RUN, SWEEPS, sweep_of
 from labs.preflight import draw_memory
 from labs.serve_with_vllm import plots as serve
 from tests.labs.lessons.test_sabotage import right_answers
@@ -37,6 +37,25 @@ def test_rates(style: int, capsys: pytest.CaptureFixture) -> None:
     (highest_rate,) = right_answers("02.max_rate")[style]
     measure.sweep(POINTS, GOAL, highest_rate(POINTS, GOAL))
     assert "Highest good rate 4.3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("shares", "sentence"),
+    [
+        ({1.0: 100, 2.0: 95, 3.0: 50}, ""),
+        ({1.0: 100, 2.0: 90, 3.0: 50, 4.0: 10}, ""),
+        ({1.0: 60, 2.0: 20}, "Not even 1.0 requests per second met the objective"),
+        ({1.0: 100, 2.0: 50, 3.0: 95}, "2.0 requests per second missed the objective, and 3.0 met it"),
+        ({3.0: 95, 1.0: 40, 2.0: 100}, "1.0 requests per second missed the objective, and 3.0 met it"),
+    ],
+)
+def test_a_sweep_that_other_programs_disturbed_says_so(
+    shares: dict[float, int], sentence: str, capsys: pytest.CaptureFixture
+) -> None:
+    measure.sweep(sweep_of(shares), GOAL, 1.0)
+    printed = capsys.readouterr().out
+    assert sentence in printed
+    assert (measure.REPEAT in printed) == bool(sentence)
 
 
 @pytest.mark.parametrize("style", range(len(right_answers("02.little"))))
