@@ -98,3 +98,22 @@ def assert_phases_fill(request: Span, phases: dict[str, Span]) -> None:
     assert (queue.start, prefill.start, decode.start) == (request.start, queue.end, prefill.end)
     assert decode.end == request.end
     assert queue.start <= queue.end <= prefill.end <= decode.end
+
+
+def cancelled_trace(leave: Callable[[str], None], wait: Callable[[str], list[Span]]) -> list[Span]:
+    """The spans of a request whose client leaves; `leave` sends one with that trace id, `wait` returns its spans.
+
+    A request may be complete before a server notices that its client has left: then another one is sent.
+    """
+    for _ in range(10):
+        trace_id = new_trace_id()
+        leave(trace_id)
+        spans = wait(trace_id)
+        if all(span.status == "ERROR" for span in spans if is_request(span)):
+            return spans
+    raise AssertionError("ten requests were complete before their clients had left")
+
+
+def is_request(span: Span) -> bool:
+    """Whether a span is that of a whole request, in a server or in an engine."""
+    return span.parent_id == CLIENT_SPAN or span.name == "llm_request"

@@ -34,6 +34,7 @@ from tests.engineroom.tracing.conftest import (
     assert_phases_fill,
     body,
     by_name,
+    cancelled_trace,
     client,
     new_trace_id,
     traceparent,
@@ -112,16 +113,14 @@ def test_an_error_of_the_engine_is_in_both_spans(traced_frontend: Server, collec
 
 
 def test_a_client_that_leaves_ends_the_engine_s_span(traced_frontend: Server, collector: Collector) -> None:
-    """A request may be complete before the servers notice that its client has left: then try another one."""
-    for _ in range(10):
-        trace_id = new_trace_id()
+    def leave(trace_id: str) -> None:
         arguments = {"json": body(240, stream=True), "headers": traceparent(trace_id)}
         with client(traced_frontend) as http, http.stream("POST", "/v1/completions", **arguments) as response:
             next(response.iter_lines())
-        spans = wait(collector, trace_id, FRONTEND_SPANS + TRITON_SPANS + ENGINE_SPANS)
-        requests = [span for span in spans if span.name == "llm_request"]
-        if {span.status for span in requests} == {"ERROR"}:
-            break
+
+    expected = FRONTEND_SPANS + TRITON_SPANS + ENGINE_SPANS
+    spans = cancelled_trace(leave, lambda trace_id: wait(collector, trace_id, expected))
+    requests = [span for span in spans if span.name == "llm_request"]
     assert [(span.status, span.message) for span in requests] == [("ERROR", "the request was cancelled")] * 2
     engine_spans = by_name([span for span in spans if span.service == "engine"])
     assert_phases_fill(engine_spans["llm_request"], engine_spans)
