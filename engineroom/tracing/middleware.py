@@ -38,8 +38,7 @@ class TracingMiddleware:
         try:
             await self.app(scope, receive, response.send)
         except Exception as error:
-            response.status = response.status or 500
-            span.set_status(Status(StatusCode.ERROR, str(error)))
+            response.status, response.message = response.status or 500, str(error)
             raise
         finally:
             detach(token)
@@ -73,6 +72,7 @@ class _Response:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status: int | None = None
+        self.message: str | None = None  # of an error that the application has not handled
         self.is_complete = False
 
     async def send(self, message: Any) -> None:
@@ -92,5 +92,5 @@ def _end(span: Span, response: _Response) -> None:
         span.set_status(Status(StatusCode.ERROR, "the client closed the connection"))
     elif response.status is None or response.status >= 500:
         span.set_attribute("error.type", str(response.status or "cancelled"))
-        span.set_status(Status(StatusCode.ERROR))
+        span.set_status(Status(StatusCode.ERROR, response.message))
     span.end(now())

@@ -61,4 +61,27 @@ def test_a_failed_step_is_an_error_of_the_server(
     assert request.attributes["gen_ai.response.finish_reasons"] == ["error"]
     assert_phases_fill(request, named)
     assert root.attributes["http.response.status_code"] == response.status_code
-    assert (root.status == "ERROR") == (response.status_code == 500) == (not stream)
+    is_known = not stream  # a stream has its status already
+    assert response.status_code == (500 if is_known else 200)
+    assert (root.status, root.message) == (
+        ("ERROR", "no memory for this step") if is_known else ("UNSET", "")
+    )
+
+
+def test_a_stopped_engine_is_an_error_of_the_server(
+    engine: EngineDir, vocabulary: Vocabulary, collector: Collector
+) -> None:
+    executor = AsyncExecutor(Executor(engine, KvCacheConfig(max_tokens=512)))
+    executor.close()
+    tracing = start_tracing(collector.url, "stopped")
+    app = create_app(traced_backend(executor, tracing, "course"), vocabulary, "course", 256)
+    trace_app(app, tracing)
+    trace_id = new_trace_id()
+    with TestClient(app) as http:
+        response = http.post("/v1/completions", json=body(3), headers=traceparent(trace_id))
+    assert response.status_code == 503
+    named = by_name(collector.spans(trace_id))
+    assert sorted(named) == ["POST /v1/completions", "llm_request"]
+    assert {span.status for span in named.values()} == {"ERROR"}
+    assert named["POST /v1/completions"].attributes["error.type"] == "503"
+    assert named["llm_request"].message == "the engine was shut down"
