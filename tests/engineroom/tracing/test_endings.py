@@ -1,6 +1,8 @@
-"""How traced servers end, and how a failed step ends a trace; the servers run in this process."""
+"""How traced servers end, how a failed step ends a trace, and whose stamps spans have; all within this process."""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,6 +11,7 @@ from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.async_executor import AsyncExecutor
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.request import Request, TokenOutput
+from engineroom.engine.runtime.sampling import SamplingParams
 from engineroom.openai.app import create_app
 from engineroom.openai.text import Vocabulary
 from engineroom.tracing import tracer
@@ -85,3 +88,20 @@ def test_a_stopped_engine_is_an_error_of_the_server(
     assert {span.status for span in named.values()} == {"ERROR"}
     assert named["POST /v1/completions"].attributes["error.type"] == "503"
     assert named["llm_request"].message == "the engine was shut down"
+
+
+def test_the_stamps_are_those_of_the_engine(executor: AsyncExecutor, collector: Collector) -> None:
+    tracing = start_tracing(collector.url, "stamps")
+    backend = traced_backend(executor, tracing, "stamps")
+
+    async def generate() -> list[TokenOutput]:
+        return [output async for output in backend.generate([300, 301], SamplingParams(max_tokens=6))]
+
+    outputs = asyncio.run(generate())
+    tracing.close()
+    named = by_name([span for span in collector.spans() if span.service == "stamps"])
+    read_times = [tracer.nanoseconds(output.read_time) for output in outputs]
+    assert named["queue"].end == tracer.nanoseconds(outputs[0].metrics.first_scheduled_time)
+    assert named["llm_request"].events == (("first_token", read_times[0]),)
+    assert (named["prefill"].end, named["decode"].end) == (read_times[0], read_times[-1])
+    assert named["llm_request"].end == read_times[-1]
