@@ -17,6 +17,7 @@ from engineroom.checkpoint import ModelConfig, Sharding, plan
 from engineroom.checkpoint.config import from_hugging_face
 from engineroom.engine.config import Limits
 from engineroom.load.shape import SHAPES
+from engineroom.profile import counts
 
 FREE_MEMORY_FRACTION = (
     0.9  # TensorRT-LLM's kv_cache_free_gpu_mem_fraction, and this engine's default on a GPU
@@ -56,7 +57,7 @@ def weight_bytes(model: ModelConfig, dtype: str = "bfloat16") -> int:
 
 def kv_bytes_per_token(model: ModelConfig, dtype: str = "bfloat16") -> int:
     """Bytes of one key and one value in every layer and KV head."""
-    return 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_size * itemsize(dtype)
+    return counts.kv_bytes_per_token(model, dtype)
 
 
 def activation_bytes(model: ModelConfig, limits: Limits, dtype: str = "bfloat16") -> int:

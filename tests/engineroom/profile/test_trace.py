@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,23 @@ def test_a_call_inside_a_call_of_the_same_name_counts_once() -> None:
         TraceRow("aten::sum", "operator", 2, 12, 11, 10, 0),
         TraceRow("aten::fill_", "operator", 1, 1, 1, 1, 0),
     ]
+
+
+def test_events_of_equal_times_nest_in_the_same_way_in_any_order_of_the_file(tmp_path: Path) -> None:
+    """A range is outside the operator; of two operators, the first in the alphabet is."""
+    bounds = (HOST, 1_000, 2_000)
+    kinds = [
+        ("zoom", "user_annotation"),
+        ("aten::add", "cpu_op"),
+        ("aten::mul", "cpu_op"),
+        ("aten::mul", "cuda_driver"),
+    ]
+    for order in permutations(Event(name, cat, *bounds) for name, cat in kinds):
+        rows = trace_table(read_trace(write(tmp_path / "trace.json", order)))
+        assert [(row.name, row.category, row.self_us) for row in rows] == [
+            ("aten::mul", "runtime", 1), ("aten::add", "operator", 0), ("aten::mul", "operator", 0),
+            ("zoom", "range", 0),
+        ]  # fmt: skip
 
 
 def test_a_gpu_s_streams_are_threads_and_its_ranges_are_not_the_host_s() -> None:
