@@ -119,7 +119,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
     except OSError as error:  # gzip.BadGzipFile included
         raise TraceError(f"{path} cannot be read: {error}. {ADVICE}") from error
     except (EOFError, zlib.error) as error:
-        raise TraceError(f"{path} is a truncated gzip file. {ADVICE}") from error
+        raise TraceError(f"{path} is a truncated or damaged gzip file. {ADVICE}") from error
     except (ValueError, RecursionError) as error:
         raise TraceError(f"{path} is not JSON, or not all of it: {error}. {ADVICE}") from error
     if isinstance(document, list):

@@ -173,8 +173,9 @@ def changed(**fields: object) -> bytes:
     [
         (b"", "not JSON"),
         (GOOD[:-5], "not all of it"),
-        (gzip.compress(GOOD)[:-12], "truncated gzip"),
-        (gzip.compress(GOOD)[:20], "truncated gzip"),
+        (gzip.compress(GOOD)[:-12], "truncated or damaged"),
+        (gzip.compress(GOOD)[:20], "truncated or damaged"),
+        (gzip.compress(GOOD)[:10] + b"\xff" * 30, "truncated or damaged"),
         (gzip.compress(GOOD[:-5]), "not all of it"),
         (b"\x1f\x8b garbage", "cannot be read|truncated"),
         (b"\xff\xfe\x00", "not JSON"),
