@@ -56,8 +56,9 @@ def bill(gpu: str = "H100") -> list[dict[str, object]]:
         for lesson in LESSONS
     ]
     total = {key: sum(row[key] for row in rows) for key in rows[0] if key != "lesson"}
+    rows.append({"lesson": "all of them", **total})
     dollars = f"dollars, {gpu}"
-    return [row | {dollars: f"{row[dollars]:.2f}"} for row in [*rows, {"lesson": "all of them", **total}]]
+    return [{**row, dollars: f"{row[dollars]:.2f}"} for row in rows]
 
 
 def time_and_money(number: int, gpu: str = "H100") -> str:
