@@ -74,6 +74,7 @@ def test_all_steps_of_a_trace_have_its_table_and_reducing_again_changes_nothing(
     assert trace_table(read_trace(reduced)) == trace_table(read_trace(trace))
     again = reduce_trace(reduced, tmp_path / "again.json.gz")
     assert again.read_bytes() == reduced.read_bytes()
+    assert reduced.read_bytes()[4:8] == bytes(4), "a gzip file's time of writing (RFC 1952)"
 
 
 def test_a_record_is_small_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +97,8 @@ def test_a_trace_without_origin_needs_one(tmp_path: Path) -> None:
         reduce_trace(trace, tmp_path / "reduced.json.gz")
     reduced = reduce_trace(trace, tmp_path / "reduced.json.gz", origin=ORIGIN)
     assert content(reduced)["provenance"]["command"] == ORIGIN["command"]
+    again = reduce_trace(reduced, tmp_path / "again.json.gz", origin={"command": "another"})
+    assert content(again)["provenance"]["command"] == ORIGIN["command"], "the trace's own provenance wins"
 
 
 @pytest.mark.parametrize(
