@@ -22,7 +22,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.trace import StatusCode
 
 from engineroom.kit.ports import free_port
-from engineroom.tracing.collector import Collector
+from engineroom.tracing.collector import Collector, _Handler
 from engineroom.tracing.span import JSON, PROTOBUF, Span, decode
 from engineroom.tracing.tracer import Tracing, now
 
@@ -189,7 +189,8 @@ def test_opentelemetry_s_own_exporter() -> None:
     assert span.attributes == {"list": ["a", "b"], "float": 0.5} and span.start <= span.end
 
 
-def test_stop_leaves_no_thread_and_no_port() -> None:
+def test_stop_leaves_no_thread_and_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Handler, "timeout", None)  # no time limit ends a connection
     port, threads = free_port(), set(threading.enumerate())
     for _ in range(2):  # the port is free again
         collector = Collector(port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -105,3 +106,30 @@ def test_the_stamps_are_those_of_the_engine(executor: AsyncExecutor, collector: 
     assert named["llm_request"].events == (("first_token", read_times[0]),)
     assert (named["prefill"].end, named["decode"].end) == (read_times[0], read_times[-1])
     assert named["llm_request"].end == read_times[-1]
+
+
+def test_a_request_that_the_server_cancels(
+    executor: AsyncExecutor, vocabulary: Vocabulary, collector: Collector
+) -> None:
+    """As at the end of a server that waits no longer: there is no response at all."""
+    tracing = start_tracing(collector.url, "cancelling")
+    app = create_app(traced_backend(executor, tracing, "course"), vocabulary, "course", 256)
+    trace_app(app, tracing)
+    trace_id = new_trace_id()
+
+    async def post_and_cancel() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://engine") as http:
+            post = http.post("/v1/completions", json=body(250), headers=traceparent(trace_id))
+            task = asyncio.create_task(post)
+            while not executor.stats().num_running_requests and not task.done():
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(post_and_cancel())
+    tracing.close()
+    named = by_name(collector.spans(trace_id))
+    assert {span.status for name, span in named.items() if name not in PHASES} == {"ERROR"}
+    root = named["POST /v1/completions"]
+    assert root.attributes["error.type"] == "cancelled" and "http.response.status_code" not in root.attributes
