@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from engineroom.profile.ceilings import Ceilings
 from engineroom.profile.roofline import Roof
 from labs.kit import show
 from labs.kit.check import needs_number
-from labs.profile.runs import MeasuredStep
+from labs.profile.runs import MeasuredStep, ProfilerCost
 from labs.profile.spans import Span, calls, parents, self_times
 
 if TYPE_CHECKING:
@@ -129,30 +130,45 @@ def times(runs: Mapping[str, Sequence[Span]]) -> None:
         panels[0][0].invert_yaxis()
 
 
-def ratios(pairs: Mapping[str, Sequence[float]]) -> None:
-    """Ratios of paired runs as dots, with their median as a bar; 1 means no cost."""
+def profiler_costs(costs: Mapping[str, ProfilerCost]) -> None:
+    """Each run without and with the profiler as a dot; a bar marks the quickest, which was disturbed least."""
     alt: list[str] = []
-    with show.picture(alt, size=(8, 0.6 * len(pairs) + 1.1)) as (_, axes):
-        for row, (name, values) in enumerate(pairs.items()):
-            median = statistics.median(values)
-            axes.plot(values, [row] * len(values), "o", color=show.BLUE, alpha=0.6)
-            axes.vlines(median, row - 0.3, row + 0.3, color=show.GREY, linewidth=3)
+    rows = [
+        (f"{name}, {what}", 1e6 * np.array(seconds), colour)
+        for name, cost in costs.items()
+        for what, seconds, colour in (
+            ("without", cost.without, show.GREEN),
+            ("with profiler", cost.with_profiler, show.ORANGE),
+        )
+    ]
+    with show.picture(alt, size=(8, 0.5 * len(rows) + 1.0)) as (_, axes):
+        for row, (name, microseconds, colour) in enumerate(rows):
+            quickest = microseconds.min()
+            axes.plot(microseconds, [row] * len(microseconds), "o", color=colour, alpha=0.4, markersize=5)
+            axes.vlines(quickest, row - 0.3, row + 0.3, color=colour, linewidth=3)
             axes.annotate(
-                f"{median:.2f}", (median, row - 0.3), (0, 2), textcoords="offset points", ha="center"
+                f"{quickest:,.0f} ",
+                (quickest, row),
+                (-3, 0),
+                textcoords="offset points",
+                ha="right",
+                va="center",
             )
-            alt.append(f"{name}: median ratio {median:.2f}.")
-        axes.axvline(1, color=show.RED, linestyle="--")
-        axes.set_yticks(range(len(pairs)), list(pairs))
-        axes.set(xlabel="time with the profiler / without", ylim=(len(pairs) - 0.4, -0.8))
+            alt.append(f"{name}: the quickest of {len(microseconds)} runs took {quickest:,.0f} microseconds.")
+        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        axes.set(xlabel="microseconds", xscale="log", ylim=(len(rows) - 0.4, -0.6))
+        axes.set_xlim(left=0.5 * min(microseconds.min() for _, microseconds, _ in rows))
+        axes.xaxis.set_major_formatter("{x:,g}")
 
 
 def _quickest_steps(spans: Sequence[Span], steps: int) -> list[Span]:
-    """The spans of the `steps` consecutive steps that took the shortest time, up to the begin of the next one.
+    """The spans of `steps` consecutive steps near the end, where answers are long, up to the begin of the next one.
 
-    Other programs disturbed these least. The first step, with the context, is never among them.
+    Of the last third they are those that took the shortest time: other programs disturbed them least.
     """
     begins = sorted(span.begin for span in spans if span.name == "step")
-    windows = list(zip(begins[1:], begins[steps + 1 :], strict=False))
+    begins = begins[min(len(begins) * 2 // 3, len(begins) - steps - 1) :]
+    windows = list(zip(begins, begins[steps:], strict=False))
     first, end = min(windows, key=lambda window: window[1] - window[0])
     shown = [span for span in spans if first <= span.begin and span.end <= end]
     return sorted(shown, key=lambda span: -span.duration)[:FEW_SPANS]

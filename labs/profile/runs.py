@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import statistics
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
 import torch
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from engineroom.engine.directory import EngineDir
 from engineroom.engine.runtime.executor import Executor, KvCacheConfig
 from engineroom.engine.runtime.request import Request
 from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.engine.runtime.span import spans
+from engineroom.profile.ceilings import Ceilings, Device, measure_ceilings
 from engineroom.profile.counts import Step
+from engineroom.profile.record import QUIET
 
 WARM_UP_STEPS = 3
 
 
 @dataclass(frozen=True)
 class MeasuredStep:
-    """A kind of step: its name, what it computes, and its median time.
+    """A kind of step: its name, what it computes, and its shortest time.
 
     `utilisation`: the share of the time, from 0 to 1, in which the machine's cores were busy meanwhile, as `top` shows
     it. On a GPU it is that of the host.
@@ -34,21 +38,27 @@ class MeasuredStep:
     utilisation: float
 
 
+def highest_ceilings(device: Device, dtype: str, rounds: int = 8) -> Ceilings:
+    """The highest ceilings of several measurements: other programs can only lower them. Raises CeilingError."""
+    measured = [measure_ceilings(device, [dtype], repeats=1) for _ in range(rounds)]
+    return replace(
+        measured[0],
+        read_bytes_per_s=max(ceilings.read_bytes_per_s for ceilings in measured),
+        operations_per_s={dtype: max(ceilings.operations_per_s[dtype] for ceilings in measured)},
+        operator_call_s=min(ceilings.operator_call_s for ceilings in measured),
+    )
+
+
 def measure_decode(engine: EngineDir, batch: int, context: int, steps: int = 40) -> MeasuredStep:
     """Steps in which each of `batch` sequences gets one token; `context` is the mean length of a sequence then.
 
     Raises RequestError if the engine's limits are smaller.
     """
     first = context - (WARM_UP_STEPS + steps) // 2
-    executor = _executor(engine, batch, [first] * batch, WARM_UP_STEPS + steps + 2)
-    while executor.scheduler.waiting or any(
-        not request.output_token_ids for request in executor.scheduler.running
-    ):
-        executor.step()
+    step = decode_step(engine, batch, first, WARM_UP_STEPS + steps)
     for _ in range(WARM_UP_STEPS):
-        executor.step()
-    seconds, utilisation = _measure(executor.step, steps)
-    executor.abort_all()
+        step()
+    seconds, utilisation = _measure(step, steps)
     return MeasuredStep(
         f"decode, batch {batch}", Step.generation([context - 1] * batch), seconds, utilisation
     )
@@ -67,20 +77,48 @@ def measure_prefill(engine: EngineDir, prompt: int, repeats: int = 5) -> Measure
     return MeasuredStep(f"prefill, {prompt} tokens", Step.context([prompt]), seconds, utilisation)
 
 
-def cost_of(run: Callable[[], object], profiled: Callable[[], object], rounds: int = 7) -> list[float]:
-    """How many times longer `profiled` takes than `run`, once for each round; they take turns."""
-    run()
-    profiled()
-    ratios = []
-    for number in range(rounds):
-        pair = (run, profiled) if number % 2 == 0 else (profiled, run)
-        seconds = {function: _measure(function, 1)[0] for function in pair}
-        ratios.append(seconds[profiled] / seconds[run])
-    return ratios
+@dataclass(frozen=True)
+class ProfilerCost:
+    """Seconds of one piece of work `without` and `with_profiler`, in many runs, and the events that one run records."""
+
+    without: list[float]
+    with_profiler: list[float]
+    events: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times longer the quickest run under the profiler takes than the quickest without it."""
+        return min(self.with_profiler) / min(self.without)
+
+
+def profiler_cost(run: Callable[[], object], rounds: int = 10, calls: int = 4) -> ProfilerCost:
+    """Call `run` without and under PyTorch's profiler in turns, so that a busy minute hits both alike."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", QUIET)
+    without: list[float] = []
+    with_profiler: list[float] = []
+    events = 0
+    for _ in range(rounds):
+        run()
+        without += [_measure(run, 1)[0] for _ in range(calls)]
+        with profile(activities=[ProfilerActivity.CPU]) as profiler, spans(record_function):
+            run()
+            with_profiler += [_measure(run, 1)[0] for _ in range(calls)]
+        events = len(profiler.events() or [])
+    return ProfilerCost(without, with_profiler, events / (1 + calls))
+
+
+def decode_step(engine: EngineDir, batch: int, context: int, steps: int) -> Callable[[], object]:
+    """A function that computes one decode step at each call, `steps` times."""
+    executor = _executor(engine, batch, [context] * batch, steps + 2)
+    while executor.scheduler.waiting or any(
+        not request.output_token_ids for request in executor.scheduler.running
+    ):
+        executor.step()
+    return executor.step
 
 
 def _measure(run: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """The median of `repeats` runs in seconds, and how busy the machine's cores were meanwhile."""
+    """The quickest of `repeats` runs in seconds, which other programs disturbed least, and how busy the cores were."""
     samples: list[float] = []
     psutil.cpu_percent()  # the next call says how busy they were since this one
     for _ in range(repeats):
@@ -89,7 +127,7 @@ def _measure(run: Callable[[], object], repeats: int) -> tuple[float, float]:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         samples.append(time.perf_counter() - began)
-    return statistics.median(samples), psutil.cpu_percent() / 100
+    return min(samples), psutil.cpu_percent() / 100
 
 
 def _executor(engine: EngineDir, batch: int, prompts: Sequence[int], max_tokens: int) -> Executor:

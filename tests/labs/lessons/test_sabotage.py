@@ -21,9 +21,10 @@ from tests.labs.lessons import (
     answers_05,
     answers_06,
     answers_10,
+    answers_11,
 )
 
-LESSONS = (answers_00, answers_01, answers_02, answers_03, answers_04, answers_05, answers_06, answers_10)
+LESSONS = (answers_00, answers_01, answers_02, answers_03, answers_04, answers_05, answers_06, answers_10, answers_11)
 Answer = tuple[Any, ...]  # the values that a check gets
 RIGHT: dict[str, list[Answer]] = {id: right for lesson in LESSONS for id, right in lesson.RIGHT.items()}
 WRONG: list[tuple[str, Answer, str]] = [wrong for lesson in LESSONS for wrong in lesson.WRONG]
@@ -43,7 +44,7 @@ def own_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def num_learner_values(id: str) -> int:
     """How many of the check's values the learner writes."""
-    return {"00.card": 2, "01.waves": 2, "02.goodput": 2}.get(id, 1)
+    return {"00.card": 2, "01.waves": 2, "02.goodput": 2, "11.counts": 2, "11.roof": 2}.get(id, 1)
 
 
 def test_every_exercise_is_here() -> None:
