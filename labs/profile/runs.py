@@ -108,8 +108,13 @@ def profiler_cost(run: Callable[[], object], rounds: int = 10, calls: int = 4) -
 
 
 def decode_step(engine: EngineDir, batch: int, context: int, steps: int) -> Callable[[], object]:
-    """A function that computes one decode step at each call, `steps` times."""
-    executor = _executor(engine, batch, [context] * batch, steps + 2)
+    """A function that computes one decode step of the whole batch at each call, `steps` times.
+
+    Prompts that do not fit into one step together are computed in several, so the first sequences are a few tokens
+    longer than `context`. Raises RequestError if the engine's limits are smaller.
+    """
+    context_steps = batch + batch * context // engine.limits.max_num_tokens  # at most
+    executor = _executor(engine, batch, [context] * batch, context_steps + steps)
     while executor.scheduler.waiting or any(
         not request.output_token_ids for request in executor.scheduler.running
     ):
