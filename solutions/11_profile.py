@@ -251,8 +251,8 @@ plots.utilisation(steps, shares)
 # PyTorch's own operators. The next cell serves eight requests and records twelve steps.
 
 # %%
-load = BatchWorkload(8, 128, 24)
-engine_trace = read_trace(profile_engine(engine_dir, load, steps=12, out=folder.fresh("engine-trace"), skip=6))
+load, skip = BatchWorkload(8, 128, 64), 24  # the first steps have prompts in them
+engine_trace = read_trace(profile_engine(engine_dir, load, steps=12, out=folder.fresh("engine-trace"), skip=skip))
 spans = host_spans(engine_trace)
 plots.timeline(spans)
 
@@ -319,7 +319,7 @@ print(", ".join(f"{name} {time / 1000:.3g} ms" for name, time in sorted(own.item
 # profiler of its worker on or off. The next cell starts vLLM, sends it the same load, and reads the worker's trace.
 
 # %%
-vllm_trace = read_trace(profile_vllm(model, load, 12, folder.fresh("vllm-trace"), skip=6))
+vllm_trace = read_trace(profile_vllm(model, load, 12, folder.fresh("vllm-trace"), skip=skip))
 processes = {event.thread[0] for event in vllm_trace.events}
 print(f"this kernel is process {os.getpid()}; vLLM's events come from {', '.join(sorted(processes))}")
 
