@@ -12,16 +12,19 @@ import triton_python_backend_utils as pb
 class ResponseSender:
     """Sends the responses to one request, up to and including the final one.
 
-    It works around three faults of python_backend 24.10:
+    It works around four faults of python_backend 24.10:
     - `is_cancelled` after the final response ends Triton with a segmentation fault, so a lock keeps the two apart.
     - Triton does not unload a model while a response sender exists, so the sender is dropped with the final response.
     - Output arrays that were not requested are freed without the GIL, which ends the process (fixed by pull request
       390), so they are left out here.
+    - An error in the final response never reaches a program that has called this model and read earlier responses, so
+      the error is then sent before an empty final response.
     """
 
     def __init__(self, request: Any) -> None:
         self._sender, self._lock = request.get_response_sender(), threading.Lock()
         self._requested = set(request.requested_output_names())
+        self._has_sent = False
 
     def send(self, tensors: dict[str, Any], final: bool = False) -> None:
         """Send one response of NumPy arrays. A final response may be empty."""
@@ -43,8 +46,14 @@ class ResponseSender:
             sender = self._sender
             if final:
                 self._sender = None
-            if sender is not None:
+            if sender is None:
+                return
+            if final and self._has_sent and response.has_error():
+                sender.send(response)
+                sender.send(flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            else:
                 sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0)
+            self._has_sent = True
 
 
 def receive(requests: Sequence[Any]) -> Iterator[tuple[Any, dict[str, Any], ResponseSender]]:

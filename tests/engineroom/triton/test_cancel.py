@@ -18,9 +18,12 @@ from tritonclient.utils import InferenceServerException
 
 from engineroom.engine.runtime.request import RequestError
 from engineroom.engine.runtime.sampling import SamplingParams
+from engineroom.kit.network import http_get
 from engineroom.kit.process import Server
+from engineroom.metrics.prometheus import parse
 from engineroom.triton.client import TritonBackend
 from engineroom.triton.server import Triton
+from tests.engineroom.kit.stubborn import eventually
 from tests.engineroom.triton.conftest import infer_inputs, steps, stream
 from tests.engineroom.triton.streams import PROMPTS, backend, generate, settled
 
@@ -30,7 +33,7 @@ async def leave_engine(triton: Triton, frontend: Server) -> None:
         await anext(stream)
 
 
-async def leave_bls(triton: Triton, frontend: Server) -> None:
+async def leave_bls(triton: Triton, frontend: Server, num_responses: int = 1) -> None:
     async def requests():
         tensors = infer_inputs(text_input="One two three", max_tokens=230, stream=True, end_id=-1)
         yield {"model_name": "tensorrt_llm_bls", "inputs": tensors}
@@ -38,7 +41,8 @@ async def leave_bls(triton: Triton, frontend: Server) -> None:
     async with AsyncClient(triton.grpc) as client:
         responses: Any = client.stream_infer(requests())
         try:
-            await anext(responses)
+            for _ in range(num_responses):
+                await anext(responses)
         finally:
             responses.cancel()
 
@@ -52,7 +56,26 @@ async def leave_openai(triton: Triton, frontend: Server) -> None:
             await anext(aiter(chunks))
 
 
-@pytest.mark.parametrize("leave", [leave_engine, leave_bls, leave_openai])
+def no_request_arrives(triton: Triton) -> bool:
+    """Whether nobody sends the engine anything, in 25 times cancellation_check_period_ms."""
+    before = num_requests(triton)
+    time.sleep(0.5)
+    return num_requests(triton) == before
+
+
+def num_requests(triton: Triton) -> float:
+    """Requests that the engine's model has answered, with an error or without."""
+    page = http_get(triton.metrics, timeout=10).text
+    names = ("nv_inference_request_success", "nv_inference_request_failure")
+    return sum(sample.value for sample in parse(page, names) if sample.labels["model"] == "tensorrt_llm")
+
+
+async def leave_bls_late(triton: Triton, frontend: Server) -> None:
+    """The engine's error comes after other responses."""
+    await leave_bls(triton, frontend, num_responses=3)
+
+
+@pytest.mark.parametrize("leave", [leave_engine, leave_bls, leave_bls_late, leave_openai])
 def test_clients_that_leave_end_the_engine_s_work(
     triton: Triton, frontend: Server, leave: Callable[[Triton, Server], Awaitable[None]]
 ) -> None:
@@ -68,6 +91,9 @@ def test_clients_that_leave_end_the_engine_s_work(
     steps_before = steps(triton)
     asyncio.run(run_clients())
     assert settled(triton) == (0, 0, 0)
+    assert eventually(
+        lambda: no_request_arrives(triton)
+    )  # a program that still waits sends `stop` in each period
     assert 1 <= steps(triton) - steps_before < 1000  # how many fewer depends on how soon the engine notices
 
 
