@@ -38,6 +38,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 # %%
 from engineroom import checkpoint, engine, load, trtllm
+from engineroom.kit import process
 from engineroom.kit.files import write_atomic
 from engineroom.kit.machine import machine
 from engineroom.metrics.history import record_metrics
@@ -549,7 +550,9 @@ else:
 print(await lesson.model_versions(client, "tensorrt_llm"), f"answers: {len((await ask_once()).token_ids)} tokens")
 
 # %% [markdown]
-# ## OpenAI's API in front of Triton
+# ## Another evening: OpenAI's API in front of Triton
+#
+# Ten minutes more than the lesson's time. Nothing after this section needs it.
 #
 # Applications do not speak in tensors. So put a frontend with OpenAI's API in front of Triton. The client of lesson 01
 # works unchanged.
@@ -669,6 +672,5 @@ show_map()
 
 # %%
 await client.close()
-door.stop()
-server.stop()
+process.stop_all()
 scratch.remove()

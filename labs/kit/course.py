@@ -34,7 +34,7 @@ LESSONS = [
     Lesson(4, "04_convert_checkpoint", "Convert a checkpoint", "What does conversion do to the weights?", 40, 30),
     Lesson(5, "05_build_engine", "Build an engine", "What do we trade for speed?", 45, 40),
     Lesson(6, "06_run_engine", "Run the engine", "What does the runtime add?", 45, 40),
-    Lesson(10, "10_deploy_with_triton", "Deploy with Triton", "How do I ship it?", 55, 45),
+    Lesson(10, "10_deploy_with_triton", "Deploy with Triton", "How do I ship it?", 45, 45),
     Lesson(11, "11_profile", "Profile", "Where did the time go?", 45, 40),
 ]  # fmt: skip
 
