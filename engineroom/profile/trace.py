@@ -71,7 +71,7 @@ class Trace:
     """The events of a trace, by begin, an outer event before those inside it.
 
     `thread_names` has what the profiler calls each thread. `provenance` says what was recorded, where and by which
-    command; it is None for a trace that engineroom did not record.
+    command; it is None for a trace of other programs.
     """
 
     events: tuple[Event, ...]
