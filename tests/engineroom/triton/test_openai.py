@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -180,8 +180,10 @@ def test_an_answer_beyond_the_time_limit_ends_with_504(seconds: float, triton: T
 class SlowReader(TritonBackend):
     """Reads the first token, and the second one only after the time limit."""
 
-    async def generate(self, token_ids: Sequence[int], params: SamplingParams) -> AsyncGenerator[TokenOutput]:
-        async with aclosing(super().generate(token_ids, params)) as outputs:
+    async def generate(
+        self, token_ids: Sequence[int], params: SamplingParams, headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[TokenOutput]:
+        async with aclosing(super().generate(token_ids, params, headers)) as outputs:
             async for output in outputs:
                 yield output
                 await asyncio.sleep(self.request_timeout + 1)

@@ -24,7 +24,17 @@ from tests.labs.lessons import (
     answers_11,
 )
 
-LESSONS = (answers_00, answers_01, answers_02, answers_03, answers_04, answers_05, answers_06, answers_10, answers_11)
+LESSONS = (
+    answers_00,
+    answers_01,
+    answers_02,
+    answers_03,
+    answers_04,
+    answers_05,
+    answers_06,
+    answers_10,
+    answers_11,
+)
 Answer = tuple[Any, ...]  # the values that a check gets
 RIGHT: dict[str, list[Answer]] = {id: right for lesson in LESSONS for id, right in lesson.RIGHT.items()}
 WRONG: list[tuple[str, Answer, str]] = [wrong for lesson in LESSONS for wrong in lesson.WRONG]
