@@ -50,7 +50,7 @@ def roofline(ceilings: Ceilings, dtype: str, points: Mapping[str, tuple[float, f
         for colour, (name, (intensity, rate)) in zip(
             COLOURS[2:] + COLOURS, (points or {}).items(), strict=False
         ):
-            intensity = needs_number("11.counts", intensity)
+            intensity, rate = needs_number("11.counts", intensity), needs_number("11.counts", rate)
             axes.plot(intensity, rate / 1e9, "o", color=colour, markersize=8, label=name)
             axes.vlines(
                 intensity,
@@ -132,6 +132,8 @@ def times(runs: Mapping[str, Sequence[Span]]) -> None:
 
 def profiler_costs(costs: Mapping[str, ProfilerCost]) -> None:
     """Each run without and with the profiler as a dot; a bar marks the quickest, which was disturbed least."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     alt: list[str] = []
     rows = [
         (f"{name}, {what}", 1e6 * np.array(seconds), colour)
@@ -158,7 +160,9 @@ def profiler_costs(costs: Mapping[str, ProfilerCost]) -> None:
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.set(xlabel="microseconds", xscale="log", ylim=(len(rows) - 0.4, -0.6))
         axes.set_xlim(left=0.5 * min(microseconds.min() for _, microseconds, _ in rows))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:,g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _quickest_steps(spans: Sequence[Span], steps: int) -> list[Span]:

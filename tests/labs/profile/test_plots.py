@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from engineroom.profile.ceilings import Ceilings
 from engineroom.profile.counts import Step
 from labs.kit.check import Unfinished
 from labs.profile import plots
+from labs.profile.checks import SMALL
 from labs.profile.runs import MeasuredStep, ProfilerCost
 from labs.profile.spans import Span
-from tests.labs.lessons.answers_11 import profiled
+from tests.labs.lessons.answers_11 import RIGHT, profiled
 
 CEILINGS = Ceilings("cpu", "a processor", 2, 1000, 20e9, {"float32": 400e9}, 2e-6)
 STEPS = [MeasuredStep(f"decode, batch {n}", Step.generation([9] * n), 0.01, 1.0) for n in (1, 4)]
@@ -21,6 +24,23 @@ def test_the_roof_and_its_points(capsys: pytest.CaptureFixture) -> None:
     text = capsys.readouterr().out
     assert "read at 20.0 GB/s" in text and "400 billion operations per second" in text
     assert "decode, batch 1: 0.5 operations per byte, 3 billion per second." in text
+
+
+@pytest.mark.parametrize("style", range(len(RIGHT["11.counts"])))
+def test_points_of_a_right_answer_in_any_style(style: int, capsys: pytest.CaptureFixture) -> None:
+    step_operations, step_bytes = RIGHT["11.counts"][style]
+    operations, num_bytes = step_operations(SMALL, 4, 64), step_bytes(SMALL, 4, 64, 2)
+    plots.roofline(CEILINGS, "float32", {"decode": (operations / num_bytes, operations / 0.25)})
+    assert re.search(
+        r"decode: [\d.]+ operations per byte, 0\.\d+ billion per second", capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("style", range(len(RIGHT["11.roof"])))
+def test_a_share_of_a_right_answer_in_any_style(style: int, capsys: pytest.CaptureFixture) -> None:
+    _, share_of_roof = RIGHT["11.roof"][style]
+    plots.utilisation(STEPS[:1], [share_of_roof(3e9, 7e9, 0.83, 2e10, 9e11)])
+    assert "share of the roof 42%" in capsys.readouterr().out
 
 
 def test_utilisation_beside_the_share_of_the_roof(capsys: pytest.CaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -149,3 +150,13 @@ def test_a_learner_s_bottleneck_stays_the_same_and_each_one_is_drawn(
         assert planted_for("11.bottleneck") == planted(span)
         drawn.add(span)
     assert drawn == set(SLOW)
+
+
+@pytest.mark.parametrize("function", [detokenize, SLOW["detokenize"]])
+def test_a_space_before_a_word_is_sent(function: Any) -> None:
+    """As with tokenizers that drop the space at the beginning of what they decode."""
+    words = [" The", " roof", "line", " is", " a", " picture", "."]
+    sent = ""
+    for end in range(1, len(words) + 1):
+        sent += function(range(end), end - 1, lambda ids: "".join(words[i] for i in ids).lstrip())
+    assert sent == "The roofline is a picture."
