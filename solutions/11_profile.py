@@ -339,7 +339,8 @@ show.table(rows, "Twelve steps of vLLM's worker, the longest self time first")
 #
 # Writing down every event takes time. Measure it, or you will mend the profiler. The cell times two pieces of work with
 # and without it, in turns, so that a busy minute of your machine hits both: a decode step of our engine, and a sampler
-# written in PyTorch's operators, which you will meet again at the end. Each dot is one run. A bar marks the quickest.
+# written in PyTorch's operators, which you will meet again at the end. Each dot is one run. A tenth of the runs are
+# quicker than the bar; other programs disturbed those to the right of it.
 
 # %%
 batch = challenge.batches()[0]

@@ -82,7 +82,7 @@ def test_times_of_two_runs(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_the_cost_of_a_profiler(capsys: pytest.CaptureFixture) -> None:
-    plots.profiler_costs({"sampler": ProfilerCost([2e-3, 9e-3], [3e-3, 4e-3], 500)})
+    plots.profiler_costs({"sampler": ProfilerCost([2e-3] * 9 + [9e-3], [3e-3] * 9 + [4e-3], 500)})
     text = capsys.readouterr().out
-    assert "sampler, without: the quickest of 2 runs took 2,000 microseconds." in text
-    assert "sampler, with profiler: the quickest of 2 runs took 3,000 microseconds." in text
+    assert "sampler, without: a tenth of 10 runs took less than 2,000 microseconds." in text
+    assert "sampler, with profiler: a tenth of 10 runs took less than 3,000 microseconds." in text
