@@ -17,7 +17,7 @@ import nbformat
 from playwright.sync_api import Page, sync_playwright
 
 from engineroom.kit.process import start
-from tools.author.execute import workspace
+from tools.author.execute import environment, workspace
 from tools.author.files import ROOT
 from tools.author.gates.notebook_file import output_text
 from tools.kernel import RUNTIME_DIR, private_runtime
@@ -58,7 +58,11 @@ class Lab:
 
 @contextmanager
 def running_lab() -> Iterator[Lab]:
-    """Start the project's own launcher in a fresh work folder, apart from this user's Jupyter settings."""
+    """Start the project's own launcher in a fresh work folder, apart from this user's Jupyter settings.
+
+    It runs to the end of the session, so its environment is not that of the tests that follow.
+    """
+    own_environment = dict(os.environ)
     with workspace() as folders, private_runtime() as runtime:
         jupyter = folders.home / "jupyter"
         env = {
@@ -72,7 +76,8 @@ def running_lab() -> Iterator[Lab]:
         with start(command, name="lab", env=env, ready="/api", timeout=WAIT) as server:
             info = json.loads(next(Path(runtime[RUNTIME_DIR]).glob("jpserver-*.json")).read_text())
             base = f"{server.url}{info['base_url']}".rstrip("/")
-            yield Lab(base, info["token"], server.pid, folders.work, server.log)
+            with environment(own_environment):
+                yield Lab(base, info["token"], server.pid, folders.work, server.log)
 
 
 def chromium() -> str:

@@ -55,7 +55,7 @@ def workspace() -> Iterator[Workspace]:
         openmp.apply()  # kernels may import torch before our engine
         prepare(folders.work)
         own = {"ENGINEROOM_HOME": str(folders.home), "PYTHONPATH": str(ROOT), TRACEBACKS: "full", **runtime}
-        with _environment(child_environment(own)):
+        with environment(child_environment(own)):
             yield folders
 
 
@@ -79,7 +79,7 @@ def execute(notebook: NotebookNode, folders: Workspace, timeout: int = CELL_TIME
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Let the environment consist of these variables only, until the block ends."""
     before = dict(os.environ)
     _replace_environment(values)

@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from engineroom.profile.reduce import MAX_RECORD_BYTES, reduce_trace
 from engineroom.profile.table import covered_us, trace_table
 from engineroom.profile.trace import Trace, TraceError, read_trace
 from tests.engineroom.engine.conftest import checkpoint, engine
+from tests.engineroom.load.stub_server import stub
 
 __all__ = ["checkpoint", "engine"]
 WORKLOAD = BatchWorkload(
@@ -109,9 +112,13 @@ def test_a_trace_of_vllm_s_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert reduced.stat().st_size < MAX_RECORD_BYTES
 
 
-def test_a_server_without_a_profiler_is_refused(vllm: Server) -> None:
-    with pytest.raises(ProfileError, match=r"vLLM refused /start_profile: .*404"):
-        record._post(vllm, "start_profile")
+def test_a_server_without_a_profiler_is_refused() -> None:
+    """vLLM has no such endpoint without `--profiler-config`."""
+    with (
+        stub([], b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n") as server,
+        pytest.raises(ProfileError, match=r"vLLM refused /start_profile: .*404"),
+    ):
+        record._post(cast(Server, SimpleNamespace(url=server.url, log="vllm.log")), "start_profile")
 
 
 def test_a_server_that_wrote_no_trace_is_refused(tmp_path: Path) -> None:

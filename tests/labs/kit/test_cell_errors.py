@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from labs.kit.cell_errors import VARIABLE
 from tools.kernel import IpcKernelManager, private_runtime
 
 ROOT = Path(__file__).parents[3]
@@ -53,6 +54,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
     with pytest.MonkeyPatch.context() as patch, private_runtime() as runtime:
         for variable, value in runtime.items():
             patch.setenv(variable, value)
+        patch.delenv(VARIABLE, raising=False)
         patch.setenv("ENGINEROOM_HOME", str(folder))
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("JPY_SESSION_NAME", str(folder / "02_measure.ipynb"))
