@@ -102,8 +102,8 @@ def matrix_rate(
         raise CeilingError(f"{dtype!r} is not a dtype of PyTorch. Expected one such as 'bfloat16'.")
     matrix = _ones((size, size), torch.float32, device)
     try:
-        left, right = matrix.to(torch_dtype), matrix.T.to(torch_dtype)
-        seconds = _median_seconds(lambda: left @ right, device, repeats, clock)
+        a, b = matrix.to(torch_dtype), matrix.T.to(torch_dtype)
+        seconds = _median_seconds(lambda: a @ b, device, repeats, clock)
     except RuntimeError as error:
         raise CeilingError(
             f"PyTorch has no matrix product of {dtype} on {device}: {error}. Choose one of "

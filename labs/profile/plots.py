@@ -91,10 +91,10 @@ def timeline(spans: Sequence[Span], steps: int = 3) -> None:
     with show.picture(alt, size=(9, 0.5 * (max(depths) + 1) + 1.6)) as (_, axes):
         extent = max(span.end for span in shown) - origin
         for span, depth in zip(shown, depths, strict=True):
-            left, width = (span.begin - origin) / 1000, span.duration / 1000
+            start, width = (span.begin - origin) / 1000, span.duration / 1000
             edge = 0.4 if span.duration > VISIBLE * extent else 0  # an edge would cover a thin bar
             axes.barh(
-                depth, width, 0.86, left=left, color=colours[span.name], edgecolor="white", linewidth=edge
+                depth, width, 0.86, left=start, color=colours[span.name], edgecolor="white", linewidth=edge
             )
         _write_names(axes, shown, depths, origin)
         axes.set(xlabel="milliseconds", yticks=[], xlim=(0, None))

@@ -36,7 +36,7 @@ def _check_count(num_times: int, wire: WireFacts) -> None:
         wire.tokens, "The server has generated no token since this cell began: send the request in this cell."
     )
     fewest = wire.pieces / 2 if wire.pieces else min(wire.tokens, 4)
-    most = 2 * (wire.pieces or wire.tokens)
+    max_times = 2 * (wire.pieces or wire.tokens)
     arrived = (
         f"{wire.pieces} pieces of text arrived"
         if wire.pieces
@@ -49,7 +49,7 @@ def _check_count(num_times: int, wire: WireFacts) -> None:
     times = f"the list has {num_times} {'time' if num_times == 1 else 'times'}"
     require(num_times >= fewest, f"{arrived}, and {times}. Append for each piece of text.")
     require(
-        num_times <= most,
+        num_times <= max_times,
         f"{arrived}, and {times}. Begin with an empty list, and append once for each piece of text.",
     )
 

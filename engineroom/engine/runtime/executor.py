@@ -212,9 +212,14 @@ class Executor:
             num_tokens = min(request.num_known_tokens, request.num_computed_tokens)
             if num_tokens % self.block_manager.tokens_per_block == 0:
                 self.block_manager.cache_full_blocks(request.block_table, request.token_ids[:num_tokens])
-        prompt = tuple(request.prompt_logprobs) if is_first else ()
-        values = (token_id, logprob.logprob, finish_reason, time.perf_counter())
-        return TokenOutput(*values, top_logprobs=logprob.top, prompt_logprobs=prompt)
+        return TokenOutput(
+            token_id,
+            logprob.logprob,
+            finish_reason,
+            time.perf_counter(),
+            top_logprobs=logprob.top,
+            prompt_logprobs=tuple(request.prompt_logprobs) if is_first else (),
+        )
 
 
 def _context_chunks(request: Request, num_tokens: int) -> list[ContextChunk]:
