@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,11 @@ from engineroom import load
 from labs.kit import course
 from labs.kit.check import CheckResult, check, exercises
 from labs.measure.examples import GOAL, RUN
-from tests.labs.lessons import (
-    answers_00,
-    answers_01,
-    answers_02,
-    answers_03,
-    answers_04,
-    answers_05,
-    answers_06,
-    answers_10,
-    answers_11,
-)
 
-LESSONS = (
-    answers_00,
-    answers_01,
-    answers_02,
-    answers_03,
-    answers_04,
-    answers_05,
-    answers_06,
-    answers_10,
-    answers_11,
-)
+LESSONS = [
+    import_module(f"tests.labs.lessons.{path.stem}")
+    for path in sorted(Path(__file__).parent.glob("answers_*.py"))
+]
 Answer = tuple[Any, ...]  # the values that a check gets
 RIGHT: dict[str, list[Answer]] = {id: right for lesson in LESSONS for id, right in lesson.RIGHT.items()}
 WRONG: list[tuple[str, Answer, str]] = [wrong for lesson in LESSONS for wrong in lesson.WRONG]
